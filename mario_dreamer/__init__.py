@@ -1,0 +1,1 @@
+"""DreamerV3 for Super Mario Bros, built from TorchRL parts."""
