@@ -1,0 +1,1 @@
+"""Worlds as TorchRL environments, always batched: [N]."""

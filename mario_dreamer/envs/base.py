@@ -1,0 +1,120 @@
+"""N worlds in one TorchRL environment: the plumbing that every world of ours shares."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Bounded, Composite, OneHot, TensorSpec, Unbounded
+from torchrl.envs import Compose, EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv
+
+
+class BatchedEnv(EnvBase):
+    """Let one agent act in N worlds at once; a subclass writes the rules on plain tensors.
+
+    A subclass gives `_begin` (open episodes), `_advance` (one step of all worlds) and
+    `_observe` (what the agent sees); this class turns them into TensorDicts, resets only the
+    worlds that ask for it (`_reset`), and cuts episodes at `max_steps` as `truncated`.
+
+    Args:
+        num_envs: N, at least 1.
+        num_actions: A; the action is one-hot, [N, A] int64.
+        observations: one spec per key, of a single world (no leading N).
+        max_steps: agent steps after which an episode is truncated; None: never.
+        seed: first seed; `set_seed` starts the random numbers anew.
+
+    Raises:
+        ValueError: num_envs or max_steps is below 1.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        num_actions: int,
+        observations: dict[str, TensorSpec],
+        max_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_at_least_one(num_envs=num_envs, max_steps=max_steps)
+        super().__init__(device="cpu", batch_size=[num_envs])
+        self.num_envs, self.num_actions, self.max_steps = num_envs, num_actions, max_steps
+        batched = {key: spec.expand(num_envs, *spec.shape) for key, spec in observations.items()}
+        self.observation_spec = Composite(batched, shape=[num_envs])
+        self.action_spec = OneHot(num_actions, [num_envs, num_actions], dtype=torch.int64)
+        self.reward_spec = Unbounded([num_envs, 1])
+        flag = Binary(1, [num_envs, 1], dtype=torch.bool)
+        flags = {key: flag.clone() for key in ("done", "terminated", "truncated")}
+        self.full_done_spec = Composite(flags, shape=[num_envs])
+        self.steps = torch.zeros(num_envs, dtype=torch.int64)  # agent steps in this episode
+        self._terminated = torch.zeros(num_envs, dtype=torch.bool)
+        self._truncated = torch.zeros(num_envs, dtype=torch.bool)
+        self.generator = torch.Generator()
+        self._set_seed(seed)
+
+    @abstractmethod
+    def _begin(self, mask: Tensor) -> None:
+        """Open a new episode in the worlds where `mask`, [N] bool, is true."""
+
+    @abstractmethod
+    def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take actions, [N] int64; return reward (float), terminated and truncated, [N] each."""
+
+    @abstractmethod
+    def _observe(self) -> dict[str, Tensor]:
+        """Return what the agent sees now, [N, ...] each, in tensors nobody writes to later."""
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.generator.manual_seed(seed)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDict:
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        if mask is None:
+            mask = torch.ones(self.num_envs, dtype=torch.bool)
+        mask = mask.reshape(self.num_envs)
+        self._begin(mask)
+        for counter in (self.steps, self._terminated, self._truncated):
+            counter.masked_fill_(mask, 0)
+        return self.current()
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        reward, terminated, truncated = self._advance(tensordict["action"].long().argmax(-1))
+        self.steps += 1
+        if self.max_steps is not None:
+            truncated = truncated | (self.steps >= self.max_steps)
+        self._terminated, self._truncated = terminated, truncated & ~terminated
+        return self.current().set("reward", reward.float().unsqueeze(-1))
+
+    def current(self) -> TensorDict:
+        """Return the observation and the end flags of this moment, [N], without stepping."""
+        ends = {"terminated": self._terminated, "truncated": self._truncated}
+        ends["done"] = self._terminated | self._truncated
+        flags = {key: flag.unsqueeze(-1).clone() for key, flag in ends.items()}
+        return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size)
+
+
+def with_bookkeeping(env: EnvBase) -> TransformedEnv:
+    """Add what every run needs: `is_init`, `step_count` and `episode_reward`, [N, 1] each."""
+    return TransformedEnv(env, Compose(InitTracker(), StepCounter(), RewardSum()))
+
+
+def pixel_spec(channels: int, height: int, width: int) -> Bounded:
+    """Describe one uint8 picture, [channels, height, width], 0 to 255."""
+    return Bounded(0, 255, shape=(channels, height, width), dtype=torch.uint8)
+
+
+def check_at_least_one(**counts: int | None) -> None:
+    """Raise ValueError where a named count is below 1; None means "no limit" and passes."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"env.{name} must be at least 1; got {count}. Set env.{name}=1 or more.")
+
+
+def check_plays_each_action_once(action_repeat: int) -> None:
+    """Raise ValueError unless action_repeat is 1: a toy world has one frame per action."""
+    if action_repeat != 1:
+        raise ValueError(
+            f"env.action_repeat must be 1 in a toy world; got {action_repeat}. Leave it at 1."
+        )
