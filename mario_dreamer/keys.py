@@ -43,3 +43,4 @@ ADVANTAGE = "advantage"  # (R^lambda_t - v_t) / S   [N, H, 1]
 # Where a record lies in replay.
 STREAM = "stream"  # index of the environment that made the record  [B, T] int64
 INDEX = "index"  # row in storage                                    [B, T] int64
+STEP_ID = "step_id"  # position in its stream, never reused         [B, T] int64

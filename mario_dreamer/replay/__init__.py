@@ -1,0 +1,24 @@
+"""Memory: TorchRL transitions become the paper's records, kept in rings, drawn as windows."""
+
+from __future__ import annotations
+
+from mario_dreamer.replay.buffer import Replay, make_replay
+from mario_dreamer.replay.records import ToRecords, to_records
+from mario_dreamer.replay.sampler import StreamSampler
+from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
+from mario_dreamer.replay.streams import Streams
+from mario_dreamer.replay.windows import ToWindows
+from mario_dreamer.replay.writer import StreamWriter
+
+__all__ = [
+    "MemmapRecordStorage",
+    "RecordStorage",
+    "Replay",
+    "StreamSampler",
+    "StreamWriter",
+    "Streams",
+    "ToRecords",
+    "ToWindows",
+    "make_replay",
+    "to_records",
+]

@@ -1,0 +1,251 @@
+"""The agent's memory: one TensorDictReplayBuffer that holds every stream's records."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import TensorDictReplayBuffer
+from torchrl.envs.transforms import Compose
+
+from mario_dreamer import keys
+from mario_dreamer.replay.records import ToRecords, to_classes
+from mario_dreamer.replay.sampler import StreamSampler
+from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
+from mario_dreamer.replay.streams import Streams
+from mario_dreamer.replay.windows import ToWindows
+from mario_dreamer.replay.writer import StreamWriter
+
+__all__ = ["Replay", "make_replay"]
+
+
+class Replay:
+    """Remember what happened and give it back as windows to learn from.
+
+    Paper: arXiv:2301.04104, "Experience replay".
+
+    A thin owner of `buffer`, a plain TorchRL TensorDictReplayBuffer, that adds what the agent
+    needs around it: latent write-back, a state that resumes bit for bit, reading one batch
+    ahead. Build it with `make_replay`.
+
+    Args:
+        buffer: made of RecordStorage, StreamWriter, StreamSampler, ToRecords and ToWindows.
+        streams: the books they share.
+        batch_size: B, windows per sample.
+        generator: where the sampler's random numbers come from.
+        prefetch: gather the next batch on a thread while the present one is learned from. It
+            is drawn from what is there at the call of `sample`, so a run stays deterministic,
+            one batch behind the newest records and latents.
+    """
+
+    def __init__(
+        self,
+        buffer: TensorDictReplayBuffer,
+        streams: Streams,
+        batch_size: int,
+        generator: torch.Generator,
+        prefetch: bool = False,
+    ) -> None:
+        self.buffer = buffer
+        self.streams = streams
+        self.batch_size = batch_size
+        self.batch_length: int = buffer.sampler.length
+        self.latents: bool = buffer.transform[0].latents
+        self._generator = generator
+        self._thread = ThreadPoolExecutor(1, "replay") if prefetch else None
+        self._ahead: Future[TensorDictBase] | None = None
+
+    def __len__(self) -> int:
+        """Number of records that can be sampled now."""
+        return len(self.streams)
+
+    def ready(self, minimum: int = 0) -> bool:
+        """Whether there is enough to learn from: B * T records, `minimum`, and one window."""
+        enough = min(max(self.batch_size * self.batch_length, minimum), self.streams.capacity)
+        return len(self) >= enough and self.streams.num_starts(self.batch_length) > 0
+
+    def extend(self, transitions: TensorDictBase) -> Tensor:
+        """Remember transitions [N, n] (or [n], of a single stream) as records.
+
+        Args:
+            transitions: what the collector yields; see `to_records`.
+
+        Returns:
+            the rows written, int64 [number of records].
+
+        Raises:
+            ValueError: N is not the number of streams. KeyError: a key is missing.
+        """
+        num_streams = transitions.shape[0] if transitions.ndim == 2 else 1
+        if num_streams != self.streams.num_streams:
+            raise ValueError(
+                f"Replay.extend: made for num_streams={self.streams.num_streams} environments; "
+                f"got transitions {list(transitions.shape)}. Give [num_streams, steps], and "
+                "build the replay with num_streams = the environment's batch size."
+            )
+        self._settle()
+        return self.buffer.extend(transitions)
+
+    def sample(self, batch_size: int | None = None) -> TensorDictBase:
+        """Draw windows of consecutive records, on the storage's device.
+
+        Args:
+            batch_size: B; None takes the one from the constructor.
+
+        Returns:
+            records [B, T]: those of `to_records` with float32 prev_action, plus `index` (row)
+            and `step_id` (position in the stream), both int64 [B, T]; with latents prev_deter
+            [B, T, D] as stored and prev_stoch one-hot uint8 [B, T, S, K]. The model needs the
+            latents of t = 0 only, the rest is true as well.
+
+        Raises:
+            ValueError: no stream holds T records yet.
+        """
+        if self._thread is None or batch_size not in (None, self.batch_size):
+            self._settle()
+            return self.buffer.sample(batch_size or self.batch_size)
+        batch = self.buffer.sample(self.batch_size) if self._ahead is None else self._ahead.result()
+        self._ahead = self._thread.submit(self.buffer.sample, self.batch_size)
+        return batch
+
+    def _settle(self) -> None:
+        """Wait for the thread: nothing changes under its hands, so every run is the same."""
+        if self._ahead is not None:
+            self._ahead.result()
+
+    @torch.no_grad()
+    def update_latents(self, index: Tensor, deter: Tensor, stoch: Tensor, step_id: Tensor) -> None:
+        """Store the learner's newer states where the next windows will start.
+
+        Paper: arXiv:2301.04104, "Experience replay". The state after record t is what the
+        RSSM starts from at record t + 1 of the same window. Records that open an episode keep
+        their zeros, and records overwritten since the sampling are left alone.
+
+        Args:
+            index, step_id: int64 [B, T] of the sampled batch.
+            deter: h_t [B, T, D].
+            stoch: z_t, one-hot [B, T, S, K].
+
+        Raises:
+            ValueError: this replay stores no latents.
+        """
+        if not self.latents:
+            raise ValueError("Replay.update_latents: built with latents=False; set replay.latents.")
+        self._settle()
+        storage = self.buffer.storage
+        row, position = index[:, 1:].flatten(), step_id[:, 1:].flatten()
+        row, position = row.to(self.streams.device), position.to(self.streams.device)
+        is_first = storage.column(keys.IS_FIRST)[row, 0]
+        still_there = self.streams.position_at(row) == position
+        latents = {keys.PREV_DETER: deter, keys.PREV_STOCH: to_classes(stoch)}
+        values = {
+            # [B, T, ...] -> [B * (T - 1), ...]
+            key: value[:, :-1].flatten(0, 1).to(row.device, storage.column(key).dtype)
+            for key, value in latents.items()
+        }
+        storage.put(row, values, where=still_there & ~is_first)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a bit-equal resume needs, as tensors on CPU and plain Python.
+
+        Holds a copy of the filled part of the storage; `torch.load(..., weights_only=True)`
+        reads it.
+        """
+        self._settle()
+        rows = self.streams.filled_rows()
+        records = self.buffer.storage.get(rows.to(self.streams.device)) if len(rows) else {}
+        ahead = self._ahead.result() if self._ahead is not None else {}
+        return {
+            "records": {key: value.cpu() for key, value in records.items()},
+            "streams": self.streams.state_dict(),
+            "sampler": self.buffer.sampler.state_dict(),
+            "generator": self._generator.get_state(),
+            "classes": self.buffer.transform[0].classes,
+            "ahead": {key: value.clone().cpu() for key, value in ahead.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave, into a replay built alike.
+
+        Raises:
+            ValueError: capacity, number of streams or batch length differ.
+        """
+        length = state["sampler"]["length"]
+        if length != self.batch_length:
+            raise ValueError(
+                f"Replay.load_state_dict: the checkpoint has batch_length={length}, this replay "
+                f"{self.batch_length}. Resume with the checkpoint's batch_length."
+            )
+        self._settle()
+        device = self.streams.device
+        self.streams.load_state_dict(state["streams"])
+        rows = self.streams.filled_rows().to(device)
+        if len(rows):
+            records = TensorDict(state["records"], [len(rows)]).to(device)
+            self.buffer.storage.set(rows, records)
+        self.buffer.sampler.load_state_dict(state["sampler"])
+        self._generator.set_state(state["generator"])
+        self.buffer.transform[0].classes = state["classes"]
+        self._ahead = None
+        if state["ahead"] and self._thread is not None:
+            shape = [self.batch_size, self.batch_length]
+            self._ahead = Future()
+            self._ahead.set_result(TensorDict(state["ahead"], shape).to(device))
+
+
+def make_replay(
+    capacity: int,
+    num_streams: int = 1,
+    batch_size: int = 16,
+    batch_length: int = 64,
+    online: bool = True,
+    latents: bool = False,
+    storage: str = "memory",
+    path: str | None = None,
+    device: torch.device | str = "cpu",
+    prefetch: bool = False,
+    seed: int = 0,
+    latent_dtype: str = "float16",
+) -> Replay:
+    """Build the agent's memory.
+
+    Args:
+        capacity: records in all, shared equally by the streams.
+        num_streams: N, the number of environments.
+        batch_size: B, windows per sample.
+        batch_length: T, records per window.
+        online: serve each fresh window once before drawing uniformly.
+        latents: store (h_{t-1}, z_{t-1}) with record t, so that windows start where they are.
+        storage: "memory", or "memmap" for files in `path` (None: a temporary folder).
+        device: where the records lie and the sampling happens; memmap is CPU only.
+        prefetch: gather one batch ahead on a thread.
+        seed: of the sampler's own random numbers.
+        latent_dtype: "float16" or "bfloat16", of prev_deter.
+
+    Raises:
+        ValueError: an unknown storage or dtype, memmap on a GPU, or a window longer than a ring.
+    """
+    streams = Streams(capacity, num_streams, device)
+    if storage not in ("memory", "memmap") or latent_dtype not in ("float16", "bfloat16"):
+        raise ValueError(
+            'make_replay: storage is "memory" or "memmap", latent_dtype "float16" or "bfloat16"; '
+            f"got {storage!r}, {latent_dtype!r}."
+        )
+    if storage == "memmap" and streams.device.type != "cpu":
+        raise ValueError(
+            f'make_replay: storage="memmap" lies in files, so device must be cpu; got {device}.'
+        )
+    generator = torch.Generator(streams.device).manual_seed(seed)
+    records = RecordStorage(streams) if storage == "memory" else MemmapRecordStorage(streams, path)
+    buffer = TensorDictReplayBuffer(
+        storage=records,
+        writer=StreamWriter(streams),
+        sampler=StreamSampler(streams, batch_length, online),
+        transform=Compose(ToRecords(latents, getattr(torch, latent_dtype)), ToWindows(latents)),
+        batch_size=batch_size,
+        generator=generator,
+    )
+    return Replay(buffer, streams, batch_size, generator, prefetch)

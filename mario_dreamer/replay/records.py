@@ -1,0 +1,199 @@
+"""From TorchRL's time to the paper's time. No other file shifts anything.
+
+TorchRL stores transitions: frame and action in the root, what came of them in `next`.
+The paper counts frames: x_t arrives together with r_t and c_t, and a_{t-1} led to it.
+
+    transition 0   root x_0 (is_init)  action a_0   next x_1, r_1
+    transition 1   root x_1            action a_1   next x_2, r_2, terminated
+                        |
+    record 0   x_0   prev_action 0     is_first
+    record 1   x_1   prev_action a_0   r_1
+    record 2   x_2   prev_action a_1   r_2   is_last, is_terminal
+
+An episode of N transitions has N + 1 frames, so it makes N + 1 records: both the opening
+frame and the last one are kept, and both are learned from. A batch that begins in
+mid-episode makes no second copy of a frame, so `extend` after `extend` gives one gapless
+stream per environment, however the collector cuts it.
+
+With latents, a transition's ("next", "deter") is h_t, made after seeing its root frame x_t,
+so record t + 1 takes it as prev_deter: all that is needed to start the RSSM at that record.
+"""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.envs.transforms import Transform
+
+from mario_dreamer import keys
+
+__all__ = ["ToRecords", "to_records"]
+
+OBSERVATIONS = (keys.PIXELS, keys.VECTOR)
+LATENTS = (keys.DETER, keys.STOCH)
+
+
+def to_records(
+    transitions: TensorDictBase, latents: bool = False, latent_dtype: torch.dtype = torch.float16
+) -> TensorDict:
+    """Turn what environments did into what the agent learns from; stateless.
+
+    Args:
+        transitions: TorchRL transitions of one environment [n] or of N environments [N, n].
+            Root: `is_init` bool [..., 1], `pixels` uint8 [..., 3, H, W] and/or `vector`
+            [..., V], `action` one-hot [..., A]. Next: the same observations, `reward`,
+            `done` (or `terminated` and `truncated`), each [..., 1].
+        latents: keep ("next", "deter") [..., D] and ("next", "stoch") one-hot [..., S, K],
+            which the policy wrote, as prev_deter and prev_stoch.
+        latent_dtype: dtype of prev_deter.
+
+    Returns:
+        records [M], M = N * n + number of resets: `pixels` / `vector`, `prev_action` (uint8, or
+        float32 where actions are floats), `reward` float32, `is_first`, `is_last`,
+        `is_terminal` bool [M, 1], `stream` int64 [M] = which of the N environments; with
+        latents `prev_deter` [M, D] and `prev_stoch` uint8 class indices [M, S], 0 where
+        is_first. Within a stream the order of time is kept.
+
+    Raises:
+        ValueError: transitions are not [n] or [N, n].
+        KeyError: a key is missing.
+    """
+    check_transitions(transitions, latents)
+    num_streams, steps = (1, *transitions.shape)[-2:]
+    flat = transitions.reshape(num_streams * steps)
+    after = flat["next"]
+    opens = flat["is_init"].flatten()  # [N, n, 1] -> [N * n]
+    device = opens.device
+
+    # A transition makes one record, of the frame it led to; one that opens an episode makes
+    # two: its root frame goes before.
+    row = torch.arange(len(flat), device=device).repeat_interleave(1 + opens.long())  # [M]
+    is_first = torch.cat([row[:-1] == row[1:], opens.new_zeros(1)])  # the first of a pair
+
+    def shifted(value: Tensor) -> Tensor:
+        """Facts of the step before: there are none at a reset."""
+        value = value[row]
+        value[is_first] = 0
+        return value
+
+    def observed(key: str) -> Tensor:
+        frame = after[key][row]
+        frame[is_first] = flat[key][opens]
+        return frame
+
+    terminated, done = _ends(after)
+    records = {key: observed(key) for key in OBSERVATIONS if key in flat.keys()}
+    records[keys.PREV_ACTION] = shifted(_compact(flat[keys.ACTION]))
+    records[keys.REWARD] = shifted(after[keys.REWARD].float())
+    records[keys.IS_FIRST] = is_first[:, None]
+    records[keys.IS_LAST] = shifted(done)
+    records[keys.IS_TERMINAL] = shifted(terminated)
+    records[keys.STREAM] = row // steps
+    if latents:
+        records[keys.PREV_DETER] = shifted(after[keys.DETER].detach().to(latent_dtype))
+        records[keys.PREV_STOCH] = shifted(to_classes(after[keys.STOCH]))
+    return TensorDict(records, [len(row)], device=transitions.device)
+
+
+def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
+    """Raise unless `transitions` is [n] or [N, n] and has what `to_records` reads."""
+    if transitions.ndim not in (1, 2):
+        raise ValueError(
+            "to_records: transitions must be [n] (one environment) or [N, n]; got batch size "
+            f"{list(transitions.shape)}. Give it what torchrl.collectors.Collector yields."
+        )
+    needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
+    seen = [key for key in OBSERVATIONS if key in transitions.keys()]
+    needed += [("next", key) for key in (seen or [keys.PIXELS])]
+    needed += [("next", key) for key in LATENTS] if latents else []
+    present = set(transitions.keys(include_nested=True))
+    missing = [key for key in needed if key not in present]
+    if missing:
+        cure = {
+            "is_init": "append torchrl.envs.InitTracker to the environment",
+            ("next", keys.DETER): "act with the recurrent policy, or set latents=False",
+        }.get(missing[0], "check the environment's specs and the collector's settings")
+        raise KeyError(
+            f"to_records: transitions lack {missing}; got {sorted(map(str, present))}; {cure}."
+        )
+
+
+def to_classes(stoch: Tensor) -> Tensor:
+    """One-hot [..., S, K] -> class indices uint8 [..., S]; ValueError if K > 256."""
+    if stoch.shape[-1] > 256:
+        raise ValueError(
+            f"replay: stoch has {stoch.shape[-1]} classes, but a class is stored in one byte. "
+            "Use at most 256 classes, or latents=False."
+        )
+    return stoch.detach().argmax(-1).to(torch.uint8)
+
+
+def _ends(after: TensorDictBase) -> tuple[Tensor, Tensor]:
+    """Return (terminated, done) bool [M, 1]; done also where only `truncated` says so."""
+    terminated = after["terminated"]
+    done = terminated.clone()
+    for key in ("truncated", "done"):
+        if key in after.keys():
+            done |= after[key]
+    return terminated, done
+
+
+def _compact(action: Tensor) -> Tensor:
+    """One-hot integers fit a byte; a continuous action stays a float."""
+    return action.float() if action.is_floating_point() else action.to(torch.uint8)
+
+
+class ToRecords(Transform):
+    """Let any TorchRL replay buffer store the paper's records: one line.
+
+        TensorDictReplayBuffer(storage=LazyTensorStorage(1000), transform=ToRecords())
+
+    `extend` takes transitions and stores records (`to_records`); `sample` gives them back
+    with float actions and one-hot prev_stoch. (A stock SliceSampler needs one environment per
+    buffer; `StreamSampler` and `StreamWriter` keep N of them apart in one.)
+
+    Args:
+        latents: store prev_deter and prev_stoch too.
+        latent_dtype: dtype of prev_deter. float16 is the default: |h| <= 1 in a GRU, where
+            its rounding error is an eighth of bfloat16's at the same size.
+        classes: K of prev_stoch's one-hot; None learns it from the first transitions.
+    """
+
+    def __init__(
+        self,
+        latents: bool = False,
+        latent_dtype: torch.dtype = torch.float16,
+        classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.latents = latents
+        self.latent_dtype = latent_dtype
+        self.classes = classes
+
+    def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Turn transitions [n] or [N, n] into records [M]; see `to_records`."""
+        records = to_records(tensordict, self.latents, self.latent_dtype)
+        if self.latents and self.classes is None:
+            self.classes = tensordict["next", keys.STOCH].shape[-1]
+        return records
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Make bytes what the model reads: float32 prev_action, one-hot prev_stoch (uint8)."""
+        tensordict[keys.PREV_ACTION] = tensordict[keys.PREV_ACTION].float()
+        if self.latents:
+            onehot = one_hot_bytes(tensordict[keys.PREV_STOCH], self.classes)
+            # Class 0 at an episode's start means no class at all: z there is zero.
+            onehot *= ~tensordict[keys.IS_FIRST][..., None]
+            tensordict[keys.PREV_STOCH] = onehot
+        return tensordict
+
+
+def one_hot_bytes(index: Tensor, classes: int | None) -> Tensor:
+    """Class indices uint8 [..., S] -> one-hot uint8 [..., S, K]."""
+    if classes is None:
+        raise ValueError(
+            "ToRecords: the number of classes of prev_stoch is not known yet; extend with "
+            "transitions first, or pass classes=K."
+        )
+    return (index[..., None] == torch.arange(classes, device=index.device)).to(torch.uint8)

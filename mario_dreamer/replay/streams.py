@@ -1,0 +1,108 @@
+"""Where each stream's records lie: one ring per environment, all rings in one storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Streams"]
+
+
+class Streams:
+    """Keep the books of N rings of equal size: what was written, what is still there.
+
+    Ring s owns rows [s * rows, (s + 1) * rows) of the storage. A record's *position* counts
+    its stream's records from the beginning and is never reused; its row is
+
+        row = stream * rows + position % rows
+
+    so a record has been overwritten exactly when its row now holds another position.
+    Counts are kept twice: as Python ints for decisions on the host, and as tensors on the
+    device so that sampling never waits for it.
+
+    Args:
+        capacity: number of records in all; rounded down to a multiple of `num_streams`.
+        num_streams: N, the number of environments.
+        device: where sampling happens.
+
+    Raises:
+        ValueError: capacity < num_streams, or num_streams < 1.
+    """
+
+    def __init__(
+        self, capacity: int, num_streams: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        if not 1 <= num_streams <= capacity:
+            raise ValueError(
+                "Streams: every stream needs room for a record; got "
+                f"capacity={capacity}, num_streams={num_streams}. Raise replay.capacity."
+            )
+        self.rows = capacity // num_streams
+        self.num_streams = num_streams
+        self.capacity = self.rows * num_streams
+        self.device = torch.device(device)
+        self.written = [0] * num_streams
+        self._publish()
+
+    def _publish(self) -> None:
+        """Copy the counts to the device."""
+        self._written = torch.tensor(self.written, device=self.device)  # [N]
+
+    def filled(self, stream: int) -> int:
+        """Number of records of `stream` that are still there."""
+        return min(self.written[stream], self.rows)
+
+    def oldest(self, stream: int) -> int:
+        """Position of the oldest record of `stream` that is still there."""
+        return self.written[stream] - self.filled(stream)
+
+    def __len__(self) -> int:
+        return sum(self.filled(stream) for stream in range(self.num_streams))
+
+    def num_starts(self, length: int) -> int:
+        """Number of windows of `length` consecutive records, over all streams."""
+        return sum(max(0, self.filled(s) - length + 1) for s in range(self.num_streams))
+
+    def starts(self, length: int) -> tuple[Tensor, Tensor]:
+        """Per stream: number of windows [N], and position of its oldest record [N]."""
+        filled = self._written.clamp(max=self.rows)
+        return (filled - length + 1).clamp(min=0), self._written - filled
+
+    def row_of(self, stream: Tensor, position: Tensor) -> Tensor:
+        """Rows, int64, of the records at `position` of `stream` (shapes broadcast)."""
+        return stream * self.rows + position % self.rows
+
+    def position_at(self, row: Tensor) -> Tensor:
+        """Position, int64, of the record that `row` holds now; negative: none yet."""
+        newest = self._written[row // self.rows] - 1
+        return newest - (newest - row % self.rows) % self.rows
+
+    def advance(self, counts: list[int]) -> None:
+        """Note that `counts[s]` records more were written to stream s."""
+        self.written = [old + new for old, new in zip(self.written, counts, strict=True)]
+        self._publish()
+
+    def filled_rows(self) -> Tensor:
+        """Rows [len(self)] of all records that are there, each stream from old to new."""
+        rows = [
+            s * self.rows + torch.arange(self.oldest(s), self.written[s]) % self.rows
+            for s in range(self.num_streams)
+        ]
+        return torch.cat(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python: the shape and the counts."""
+        return {"rows": self.rows, "written": list(self.written)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back `state_dict`; ValueError if it is of other rings than these."""
+        if (state["rows"], len(state["written"])) != (self.rows, self.num_streams):
+            raise ValueError(
+                f"Streams: the checkpoint has {len(state['written'])} streams of "
+                f"{state['rows']} rows, this replay {self.num_streams} of {self.rows}. "
+                "Resume with the checkpoint's replay.capacity and num_envs."
+            )
+        self.written = list(state["written"])
+        self._publish()

@@ -1,0 +1,82 @@
+"""Write each record into the next slot of its stream's ring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data.replay_buffers import Writer
+
+from mario_dreamer import keys
+from mario_dreamer.replay.streams import Streams
+
+__all__ = ["StreamWriter"]
+
+
+class StreamWriter(Writer):
+    """A TorchRL writer with one ring per stream; records of several may come mixed.
+
+    Args:
+        streams: the books of the rings, shared with the sampler and the storage.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__()
+        self.streams = streams
+
+    def add(self, data: TensorDictBase) -> int:
+        """Write one record []; return its row."""
+        return int(self.extend(data[None])[0])
+
+    def extend(self, data: TensorDictBase) -> Tensor:
+        """Write records [M] in the order of time; return their rows, int64 [M].
+
+        Of more records than a ring has rows, the last ones stay.
+
+        Raises:
+            ValueError: a record's stream is not one of the streams.
+        """
+        streams = self.streams
+        stream = data[keys.STREAM].cpu()  # [M]; the host decides where to write
+        counts = torch.bincount(stream, minlength=streams.num_streams)
+        if len(counts) > streams.num_streams:
+            raise ValueError(
+                f"replay: records of stream {len(counts) - 1} came, but there are only "
+                f"{streams.num_streams}. Set num_streams to the number of environments."
+            )
+        # Number the records of each stream: their rank among their stream's own.
+        order = stream.argsort(stable=True)
+        rank = torch.empty_like(stream)
+        rank[order] = torch.arange(len(stream)) - (counts.cumsum(0) - counts)[stream[order]]
+        position = torch.tensor(streams.written)[stream] + rank
+        row = streams.row_of(stream, position)
+        streams.advance(counts.tolist())
+        stays = rank >= counts[stream] - streams.rows
+        if stays.all():
+            self._storage.set(row.to(streams.device), data.to(streams.device))
+        else:
+            self._storage.set(row[stays].to(streams.device), data[stays].to(streams.device))
+        return row.to(data[keys.STREAM].device)
+
+    def _empty(self, empty_write_count: bool = True) -> None:
+        """The storage empties the books."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The books of the rings."""
+        return self.streams.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back `state_dict`."""
+        self.streams.load_state_dict(state_dict)
+
+    def dumps(self, path: str | Path) -> None:
+        """Save the books to the folder `path`."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        torch.save(self.state_dict(), Path(path) / "streams.pt")
+
+    def loads(self, path: str | Path) -> None:
+        """Load what `dumps` saved."""
+        self.load_state_dict(torch.load(Path(path) / "streams.pt", weights_only=True))
