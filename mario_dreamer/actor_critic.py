@@ -1,0 +1,126 @@
+"""Actor, critic and slow critic; and the policy that plays with them."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import nn
+from torchrl.data import Unbounded
+from torchrl.envs import ExplorationType, TensorDictPrimer
+from torchrl.envs.utils import exploration_type
+
+from mario_dreamer import keys
+from mario_dreamer.distribution_module import DistributionModule
+from mario_dreamer.world_model import WorldModel
+
+__all__ = ["Policy", "SlowCritic", "make_actor", "make_critic"]
+
+
+def make_actor(head: nn.Module) -> DistributionModule:
+    """Wrap an actor head: feat [..., F] -> distribution over a_t, one-hot [..., A]."""
+    return DistributionModule(head, [keys.FEAT], keys.ACTION)
+
+
+def make_critic(head: nn.Module) -> DistributionModule:
+    """Wrap a critic head: feat [..., F] -> distribution over the return, v_t [..., 1]."""
+    return DistributionModule(head, [keys.FEAT], keys.VALUE)
+
+
+class SlowCritic(DistributionModule):
+    """Remember the critic as it was a while ago, to keep it from chasing itself.
+
+    Paper: arXiv:2301.04104, "Critic learning".
+
+        slow <- (1 - rate) * slow + rate * critic     after every update; a copy at first
+
+    Args:
+        critic: the critic to follow; its parameters are copied, never shared.
+        rate: share of the critic taken over at each update, in (0, 1].
+    """
+
+    def __init__(self, critic: DistributionModule, rate: float = 0.02) -> None:
+        super().__init__(copy.deepcopy(critic.head), critic.in_keys, keys.SLOW_VALUE)
+        self.requires_grad_(False)
+        self.rate = rate
+
+    @torch.no_grad()
+    def follow(self, critic: DistributionModule) -> None:
+        """Move one step towards `critic`."""
+        torch._foreach_lerp_(
+            list(self.head.parameters()), list(critic.head.parameters()), self.rate
+        )
+
+
+class Policy(TensorDictModuleBase):
+    """Play: fold each new frame into the latent state and draw an action from it.
+
+    Paper: arXiv:2301.04104, "Actor critic learning". The state h_t, z_t and the last action
+    travel through the environment loop in the TensorDict, as TorchRL's recurrent modules do:
+
+        root   pixels, is_init, deter = h_{t-1}, stoch = z_{t-1}, prev_action = a_{t-1}
+        next   deter = h_t, stoch = z_t, prev_action = a_t
+
+    Under `ExplorationType.RANDOM` (a collector's) the action is a sample; under any
+    deterministic type it is the most likely one. The latent z_t is always sampled.
+
+    Args:
+        world_model: encodes and steps the state; parameters shared with the learner's.
+        actor: distribution over actions given feat.
+        autocast_dtype: compute type of the networks, e.g. torch.bfloat16; None for fp32.
+
+    Attributes:
+        uniform: while True, actions are drawn uniformly (the seed's random prefill).
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        actor: DistributionModule,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.world_model = world_model
+        self.actor = actor
+        self.autocast_dtype = autocast_dtype
+        self.uniform = False
+        state = [keys.DETER, keys.STOCH, keys.PREV_ACTION]
+        self.in_keys = [*world_model.observation_keys, "is_init", *state]
+        self.out_keys = [keys.ACTION, *(("next", key) for key in state)]
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """Return the transform that makes an env carry the latent state, zero at each reset."""
+        rssm = self.world_model.rssm
+        shapes = {
+            keys.DETER: (rssm.deter_dim,),
+            keys.STOCH: tuple(rssm.stoch_shape),
+            keys.PREV_ACTION: (rssm.action_dim,),
+        }
+        specs = {key: Unbounded(shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
+        return TensorDictPrimer(specs, expand_specs=True)
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
+        rssm = self.world_model.rssm
+        frame = tensordict.get(self.in_keys[0])
+        with torch.autocast(
+            frame.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            deter, stoch, post_logits, prior_logits = rssm.obs_step(
+                tensordict[keys.DETER],
+                tensordict[keys.STOCH],
+                tensordict[keys.PREV_ACTION],
+                self.world_model.encode(tensordict),
+                tensordict["is_init"],
+            )
+            params = self.actor.head(rssm.feat(deter, stoch))
+        dist = self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
+        greedy = exploration_type() not in (ExplorationType.RANDOM, None)
+        action = dist.mode if greedy else dist.sample()
+        tensordict.set(keys.ACTION, action.to(torch.int64))
+        for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
+            tensordict.set(key, value.float())
+        return tensordict

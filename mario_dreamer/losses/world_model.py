@@ -1,0 +1,149 @@
+"""The world model's loss: predict what is seen, and make what is seen predictable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from mario_dreamer import keys
+from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.losses.checks import require
+from mario_dreamer.returns import Discount
+from mario_dreamer.world_model import to_model_input
+
+__all__ = ["WorldModelLoss"]
+
+
+class WorldModelLoss(LossModule):
+    """Teach the world model to remember, to foresee and to be foreseeable.
+
+    Paper: arXiv:2301.04104, "World model learning".
+
+        L      = beta_pred * L_pred + beta_dyn * L_dyn + beta_rep * L_rep
+        L_pred = -log p(x_t | h_t, z_t) - log p(r_t | h_t, z_t) - log p(c_t | h_t, z_t)
+        L_dyn  = max(free_nats, KL[ sg(q) || p ])     teaches the guess
+        L_rep  = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
+
+    The max is taken on the KL summed over the S categoricals, for each record, before any
+    mean. Every term is averaged over the B * T records.
+
+    Args:
+        world_model: reads records [B, T]; writes feat and both logits.
+        decoders: observation key -> module with `get_dist(tensordict)` over that observation;
+            None takes `world_model.decoders`.
+        reward: module with `get_dist(tensordict)` over r_t; None takes `world_model.reward`.
+        cont: the same over c_t in [0, 1]; None takes `world_model.cont`.
+        beta_pred, beta_dyn, beta_rep: weights of the terms, at least 0.
+        free_nats: KL below this many nats is left alone.
+        unimix: share of uniform probability in q and p; the RSSM's own when it has one.
+        discount: the agent's discount; says what the continue head is taught.
+
+    Raises:
+        KeyError: when a record lacks a key; the message names it and what is there.
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        """Keys that `set_keys` can rename.
+
+        reward, is_terminal: [B, T, 1], what came with the frame.
+        post_logits, prior_logits: [B, T, S, K], written by the world model.
+        """
+
+        reward: NestedKey = keys.REWARD
+        is_terminal: NestedKey = keys.IS_TERMINAL
+        post_logits: NestedKey = keys.POST_LOGITS
+        prior_logits: NestedKey = keys.PRIOR_LOGITS
+
+    default_keys = _AcceptedKeys
+    tensor_keys: _AcceptedKeys
+
+    def __init__(
+        self,
+        world_model: nn.Module,
+        decoders: Mapping[str, nn.Module] | None = None,
+        reward: nn.Module | None = None,
+        cont: nn.Module | None = None,
+        *,
+        beta_pred: float = 1.0,
+        beta_dyn: float = 1.0,
+        beta_rep: float = 0.1,
+        free_nats: float = 1.0,
+        unimix: float | None = None,
+        discount: Discount = Discount(),
+    ) -> None:
+        super().__init__()
+        self.world_model = world_model
+        self.decoders = nn.ModuleDict(world_model.decoders if decoders is None else decoders)
+        self.reward = world_model.reward if reward is None else reward
+        self.cont = world_model.cont if cont is None else cont
+        self.beta_pred, self.beta_dyn, self.beta_rep = beta_pred, beta_dyn, beta_rep
+        self.free_nats = free_nats
+        rssm = getattr(world_model, "rssm", None)
+        self.unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
+        self.discount = discount
+        self.out_keys = ["loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep"]
+        self.out_keys += ["model_loss", "kl", "post_entropy", "prior_entropy"]
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """What a batch of records must hold."""
+        read = [*self.world_model.in_keys, *self.decoders]
+        read += [self.tensor_keys.reward, self.tensor_keys.is_terminal]
+        return list(dict.fromkeys(read))
+
+    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
+        """The world model has no value estimator: there is nothing to forward."""
+
+    def forward(self, tensordict: TensorDictBase) -> tuple[TensorDict, TensorDictBase]:
+        """Compute the loss of a batch of records.
+
+        Args:
+            tensordict: records [B, T]; left as it is.
+
+        Returns:
+            the weighted terms `loss_*` and the plain metrics model_loss, kl, post_entropy,
+            prior_entropy (nats), all 0-dim; and the posterior states [B, T], graph attached.
+        """
+        require(self, tensordict, "batch of records")
+        posterior = self.world_model(tensordict.copy())
+        recon = sum(
+            decoder.get_dist(posterior).log_prob(to_model_input(tensordict[key]))
+            for key, decoder in self.decoders.items()
+        )  # [B, T]
+        reward = self.reward.get_dist(posterior).log_prob(tensordict[self.tensor_keys.reward])
+        is_terminal = tensordict[self.tensor_keys.is_terminal]
+        cont = self.cont.get_dist(posterior).log_prob(self.discount.cont_target(is_terminal))
+        losses = TensorDict(
+            loss_recon=-self.beta_pred * recon.mean(),
+            loss_reward=-self.beta_pred * reward.mean(),
+            loss_cont=-self.beta_pred * cont.mean(),
+        )
+        losses.update(self._kl_terms(posterior))
+        losses["model_loss"] = sum(
+            value.detach() for name, value in losses.items() if name.startswith("loss_")
+        )
+        return losses, posterior
+
+    def _kl_terms(self, posterior: TensorDictBase) -> dict[str, Tensor]:
+        """Both KL terms, and what they say when nothing is clipped."""
+        post = OneHotCategorical(posterior[self.tensor_keys.post_logits], self.unimix)
+        prior = OneHotCategorical(posterior[self.tensor_keys.prior_logits], self.unimix)
+        dyn = post.detach().kl(prior).sum(-1)  # [B, T, S] -> [B, T]
+        rep = post.kl(prior.detach()).sum(-1)
+        with torch.no_grad():
+            metrics = {
+                "kl": dyn.detach().mean(),
+                "post_entropy": post.entropy().sum(-1).mean(),
+                "prior_entropy": prior.entropy().sum(-1).mean(),
+            }
+        return {
+            "loss_dyn": self.beta_dyn * dyn.clamp_min(self.free_nats).mean(),
+            "loss_rep": self.beta_rep * rep.clamp_min(self.free_nats).mean(),
+            **metrics,
+        }

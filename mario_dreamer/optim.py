@@ -1,0 +1,205 @@
+"""The optimiser: clip each gradient, warm up, step. LaProp for Nature, Adam for the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ClippedOptimizer", "LaProp", "adaptive_clip_", "norm_clip_"]
+
+
+@torch.no_grad()
+def adaptive_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 0.3) -> Tensor:
+    """Keep each tensor's gradient small beside the tensor itself (AGC), in place.
+
+    Paper: arXiv:2301.04104, "Optimizer".
+
+        g <- g / max(1, |g| / (clip * max(1e-3, |w|)))      |.| the norm of the whole tensor
+
+    Args:
+        grads: gradients, changed in place.
+        params: the tensors they belong to, same order.
+        clip: largest allowed |g| / |w|, above 0.
+
+    Returns:
+        the global gradient norm before clipping, 0-dim.
+    """
+    grad_norms = torch.stack(torch._foreach_norm(grads))
+    limits = clip * torch.stack(torch._foreach_norm(params)).clamp_min(1e-3)
+    scales = 1.0 / (grad_norms / limits).clamp_min(1.0)
+    torch._foreach_mul_(grads, list(scales.unbind()))
+    return torch.linalg.vector_norm(grad_norms)
+
+
+@torch.no_grad()
+def norm_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 1000.0) -> Tensor:
+    """Scale all gradients together so that their global norm is at most `clip`, in place.
+
+    Args:
+        grads: gradients, changed in place.
+        params: not used; there so that both ways of clipping are called alike.
+        clip: largest global norm, above 0.
+
+    Returns:
+        the global gradient norm before clipping, 0-dim.
+    """
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (clip / (norm + 1e-6)).clamp_max(1.0))
+    return norm
+
+
+class LaProp(torch.optim.Optimizer):
+    """Divide by the gradient's size first, then take momentum: sturdier than Adam.
+
+    Paper: arXiv:2301.04104, "Optimizer" (LaProp: Ziyin et al., 2020).
+
+        n <- beta2 * n + (1 - beta2) * g^2
+        u  = g / (sqrt(n / (1 - beta2^k)) + eps)
+        m <- beta1 * m + (1 - beta1) * u
+        w <- w - lr * m / (1 - beta1^k)          k = 1, 2, ... the update's number
+
+    Without warm-up, the first step moves every weight by exactly lr * sign(g).
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate; a 0-dim tensor may be written into while a CUDA graph replays.
+        betas: beta1 for the momentum, beta2 for the gradient's size.
+        eps: added to the root.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 4e-5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-20,
+    ) -> None:
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps))
+
+    def _state(self, param: Tensor) -> dict[str, Tensor]:
+        state = self.state[param]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
+            state["exp_avg"] = torch.zeros_like(param)
+            state["exp_avg_sq"] = torch.zeros_like(param)
+        return state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        """Take one step along the gradients at hand; parameters without one stay."""
+        assert closure is None, "LaProp: closures are not supported"
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            grads = [param.grad for param in params]
+            states = [self._state(param) for param in params]
+            steps = [state["step"] for state in states]
+            sizes = [state["exp_avg_sq"] for state in states]
+            momenta = [state["exp_avg"] for state in states]
+            beta1, beta2 = group["betas"]
+            torch._foreach_add_(steps, 1.0)
+            step = steps[0]
+            torch._foreach_lerp_(sizes, torch._foreach_mul(grads, grads), 1 - beta2)
+            roots = torch._foreach_div(sizes, 1 - beta2**step)
+            torch._foreach_sqrt_(roots)
+            torch._foreach_add_(roots, group["eps"])
+            torch._foreach_lerp_(momenta, torch._foreach_div(grads, roots), 1 - beta1)
+            moves = torch._foreach_mul(momenta, group["lr"] / (1 - beta1**step))
+            torch._foreach_sub_(params, moves)
+
+
+class ClippedOptimizer:
+    """Clip, warm up and step the parameters of the whole agent, group by group.
+
+    Paper: arXiv:2301.04104, "Optimizer": one optimiser for everything; the paper's first version
+    and the seed have three groups with learning rates and clipping of their own.
+
+        lr_k = lr * min(1, k / warmup)        k = 0, 1, ... updates done so far
+
+    Args:
+        modules: group name -> module or list of modules whose parameters it holds.
+        optimizer: builds the optimiser from the parameter groups.
+        lr: learning rate of all groups, or group name -> learning rate.
+        agc: largest |g| / |w| for each tensor; None turns it off.
+        clip_norm: largest global norm, of all groups or by group name; None turns it off.
+        eps: group name -> eps, where groups differ.
+        warmup: number of updates until the learning rate is whole; 0 for none.
+
+    Attributes:
+        optimizer: the torch optimiser.
+
+    Raises:
+        ValueError: when a group has no parameters, or a group is named that does not exist.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        optimizer: Callable[..., torch.optim.Optimizer] = LaProp,
+        lr: float | Mapping[str, float] = 4e-5,
+        agc: float | None = 0.3,
+        clip_norm: float | Mapping[str, float] | None = None,
+        eps: Mapping[str, float] | None = None,
+        warmup: int = 1000,
+    ) -> None:
+        for option, value in (("lr", lr), ("clip_norm", clip_norm), ("eps", eps)):
+            if isinstance(value, Mapping) and set(value) != set(modules):
+                raise ValueError(
+                    f"optimizer.{option} names the groups {sorted(value)}; this agent's groups "
+                    f"are {sorted(modules)}. Give one number, or one for each group."
+                )
+        self.warmup = warmup
+        self.base_lr, groups, self._clips = {}, [], {}
+        for name, module in modules.items():
+            params = [param for param in module.parameters() if param.requires_grad]
+            if not params:
+                raise ValueError(f"optimizer: the group {name!r} has no parameters to train.")
+            self.base_lr[name] = lr[name] if isinstance(lr, Mapping) else lr
+            # A tensor, so that a captured graph reads the rate of today.
+            rate = torch.tensor(float(self.base_lr[name]), device=params[0].device)
+            groups.append({"params": params, "lr": rate, "name": name})
+            if eps is not None:
+                groups[-1]["eps"] = eps[name]
+            limit = clip_norm[name] if isinstance(clip_norm, Mapping) else clip_norm
+            clips = [partial(adaptive_clip_, clip=agc)] if agc is not None else []
+            clips += [partial(norm_clip_, clip=limit)] if limit is not None else []
+            self._clips[name] = clips
+        self.optimizer = optimizer(groups)
+        self.updates = torch.zeros((), dtype=torch.float32, device=params[0].device)
+
+    @torch.no_grad()
+    def step(self) -> dict[str, Tensor]:
+        """Clip, set the learning rate, step; return the global norm of each group's gradient."""
+        share = (self.updates / self.warmup).clamp_max(1.0) if self.warmup else 1.0
+        norms = {}
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(self.base_lr[group["name"]]).mul_(share)
+            params = [param for param in group["params"] if param.grad is not None]
+            grads = [param.grad for param in params]
+            found = [clip(grads, params) for clip in self._clips[group["name"]]]
+            if found:
+                norms[f"grad_norm_{group['name']}"] = found[0]
+        self.optimizer.step()
+        self.updates.add_(1)
+        return norms
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a bit-equal resume needs."""
+        return {"optimizer": self.optimizer.state_dict(), "updates": self.updates.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` returned, keeping the learning rate tensors in place."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
+        self.updates.copy_(state["updates"])

@@ -1,0 +1,1 @@
+"""Learning: the learner's update, the loop around it, its schedule and its checkpoints."""

@@ -1,0 +1,99 @@
+"""Compilation and CUDA graphs, wrapped around the one code path."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import CudaGraphModule
+
+__all__ = ["accelerate", "autocast", "autocast_dtype", "resolve_device"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn the run's `device` into a device that is there.
+
+    Args:
+        name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ValueError: when a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={name!r} is not a device; expected auto, cpu, cuda or cuda:N."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={name!r} was asked for, but this machine shows torch no CUDA GPU "
+            f"(torch {torch.__version__}). Set device=cpu or device=auto."
+        )
+    return device
+
+
+def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | None:
+    """Turn the run's `precision` into a compute type; None means plain float32.
+
+    Args:
+        precision: "auto" (bfloat16 where the hardware multiplies it natively), "bf16", or
+            "fp32"; the seed's 16 and 32 mean bf16 and fp32.
+        device: where the networks run.
+
+    Raises:
+        ValueError: for any other word.
+    """
+    words = {"bf16": torch.bfloat16, "16": torch.bfloat16, "fp32": None, "32": None}
+    word = str(precision)
+    if word == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        flags = torch.backends.cpu.get_cpu_capability()
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native and "AVX512" in flags else None
+    if word not in words:
+        raise ValueError(f"precision={precision!r}: expected auto, bf16 (16) or fp32 (32).")
+    return words[word]
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+    """Compute in `dtype` where that is safe; None leaves everything in float32.
+
+    Every phase of an update opens a context of its own: autocast keeps the casts of weights
+    until its context ends, and a cast made without gradient must not serve where one is needed.
+    """
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def accelerate(
+    function: Callable[[TensorDictBase], TensorDictBase], mode: str, device: torch.device
+) -> Callable[[TensorDictBase], TensorDictBase]:
+    """Compile an update, or capture it in a CUDA graph, or leave it alone.
+
+    Args:
+        function: TensorDict -> TensorDict, no host sync inside, shapes that stay.
+        mode: "off", "on" (torch.compile) or "cudagraph" (capture and replay, GPU only).
+        device: where it runs.
+
+    Raises:
+        ValueError: for another word, or for cudagraph without a GPU.
+    """
+    mode = {"False": "off", "True": "on"}.get(str(mode), str(mode))
+    if mode not in ("off", "on", "cudagraph"):
+        raise ValueError(f"compile={mode!r}: expected off, on or cudagraph.")
+    if mode == "off":
+        return function
+    if mode == "on":
+        return torch.compile(function)
+    if device.type != "cuda":
+        raise ValueError(
+            f"compile=cudagraph needs a CUDA GPU; this run is on {device}. Set compile=off."
+        )
+    return CudaGraphModule(function, warmup=5, in_keys=[], out_keys=[])

@@ -1,0 +1,175 @@
+"""One gradient step of everything: the paper's update, from a batch of records to new weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
+
+from mario_dreamer import keys
+from mario_dreamer.actor_critic import SlowCritic
+from mario_dreamer.distribution_module import DistributionModule
+from mario_dreamer.imagination import Imagination
+from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
+from mario_dreamer.optim import ClippedOptimizer
+from mario_dreamer.returns import Returns
+from mario_dreamer.training.acceleration import accelerate, autocast
+from mario_dreamer.world_model import WorldModel
+
+__all__ = ["Learner", "NonFiniteLoss"]
+
+
+class NonFiniteLoss(RuntimeError):
+    """A term of the loss is NaN or infinite; the weights are still those of before."""
+
+
+class Learner:
+    """Improve world model, critic and actor together from one batch of records.
+
+    Paper: arXiv:2301.04104, Algorithm "DreamerV3".
+
+    Args:
+        world_model, actor, critic, slow_critic: the agent.
+        imagination, returns: dreams and their worth.
+        world_model_loss, actor_loss, critic_loss: what is minimised, summed.
+        optimizer: steps all parameters.
+        device: where the networks are.
+        dtype: autocast type; None for float32.
+        compile: "off", "on" or "cudagraph", see `acceleration.accelerate`.
+        imagination_starts: dream from the last so many records of each sequence; None for all.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        actor: DistributionModule,
+        critic: DistributionModule,
+        slow_critic: SlowCritic,
+        imagination: Imagination,
+        returns: Returns,
+        world_model_loss: WorldModelLoss,
+        actor_loss: ActorLoss,
+        critic_loss: CriticLoss,
+        optimizer: ClippedOptimizer,
+        device: torch.device = torch.device("cpu"),
+        dtype: torch.dtype | None = None,
+        compile: str = "off",
+        imagination_starts: int | None = None,
+    ) -> None:
+        self.world_model, self.actor, self.critic = world_model, actor, critic
+        self.slow_critic = slow_critic
+        self.imagination, self.returns = imagination, returns
+        self.world_model_loss = world_model_loss
+        self.actor_loss, self.critic_loss = actor_loss, critic_loss
+        self.optimizer = optimizer
+        self.device, self.dtype = device, dtype
+        self.imagination_starts = imagination_starts
+        self.updates = 0
+        self._forward_backward = accelerate(self.forward_backward, compile, device)
+
+    def forward_backward(self, records: TensorDictBase) -> TensorDict:
+        """Compute all losses of one batch, and their gradients.
+
+        Args:
+            records: [B, T], on the learner's device.
+
+        Returns:
+            every loss term and metric, 0-dim, no graph; and deter, stoch of the posterior.
+        """
+        # Look back: what happened, and was it foreseen?
+        with autocast(self.device, self.dtype):
+            losses, posterior = self.world_model_loss(records)
+
+        # Look ahead: dream on from every state.
+        starts = posterior
+        if self.imagination_starts is not None:
+            starts = posterior[:, -self.imagination_starts :]
+        states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
+        with autocast(self.device, self.dtype):
+            dream = self.imagination(states)
+
+        # Judge the dream, learn from it.
+        with autocast(self.device, self.dtype):
+            dream = self.returns(dream)
+            losses.update(self.actor_loss(dream))
+            losses.update(self.critic_loss(dream, starts))
+        total = sum(value for name, value in losses.items() if name.startswith("loss_"))
+        total.backward()
+        losses.update(self._facts(dream))
+        losses["total"] = total
+        losses = losses.detach()
+        losses["posterior"] = posterior.select(keys.DETER, keys.STOCH).detach()
+        return losses
+
+    @torch.no_grad()
+    def _facts(self, dream: TensorDictBase) -> dict[str, torch.Tensor]:
+        """What is only looked at: metrics of the dream, 0-dim each."""
+        returns, norm = dream[keys.LAMBDA_RETURN], self.returns.norm
+        return {
+            "return_mean": returns.mean(),
+            "return_std": returns.std(correction=0),
+            "return_scale": torch.ones(()) if norm is None else norm.scale().squeeze(),
+            "value_mean": dream[keys.VALUE].detach().mean(),
+            "reward_mean": dream[keys.REWARD][:, 1:].mean(),
+            "cont_mean": dream[keys.CONT].mean(),
+            "weight_mean": dream[keys.WEIGHT].mean(),
+        }
+
+    def update(self, records: TensorDictBase) -> TensorDict:
+        """Take one step; return the metrics, still on the device, and the posterior states.
+
+        Args:
+            records: [B, T] from replay, on any device.
+
+        Raises:
+            NonFiniteLoss: when a term is NaN or infinite, before any weight has changed
+                (on a GPU this is asked by `check` when metrics are fetched, not every update).
+        """
+        metrics = self._forward_backward(records.to(self.device, non_blocking=True))
+        if self.device.type == "cpu":
+            self.check(metrics)
+        metrics.update(self.optimizer.step())
+        self.optimizer.zero_grad()
+        self.slow_critic.follow(self.critic)
+        self.updates += 1
+        return metrics
+
+    def check(self, metrics: TensorDictBase) -> None:
+        """Raise NonFiniteLoss, naming the terms, when the total is not a finite number."""
+        if bool(torch.isfinite(metrics["total"])):
+            return
+        terms = {name: float(metrics[name]) for name in metrics.keys() if name.startswith("loss_")}
+        bad = [name for name, value in terms.items() if not torch.isfinite(torch.tensor(value))]
+        raise NonFiniteLoss(
+            f"update {self.updates + 1}: {', '.join(bad) or 'the total loss'} is not finite "
+            f"({terms}). Lower the learning rate, or set precision=fp32 to rule out bf16."
+        )
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """Everything with weights or running statistics, by name."""
+        parts = {
+            "world_model": self.world_model,
+            "actor": self.actor,
+            "critic": self.critic,
+            "slow_critic": self.slow_critic,
+        }
+        if self.returns.norm is not None:
+            parts["return_norm"] = self.returns.norm
+        return nn.ModuleDict(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that learning goes on from."""
+        return {
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.modules.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]

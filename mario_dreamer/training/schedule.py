@@ -1,0 +1,80 @@
+"""When to do what: how many updates are due, and is it time to report?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["Every", "UpdateRatio"]
+
+
+class UpdateRatio:
+    """Keep learning in step with playing: `train_ratio` replayed records for each agent step.
+
+    Paper: arXiv:2301.04104, "Hyperparameters", replay ratio.
+
+        updates per agent step = train_ratio / (batch_size * batch_length)
+
+    Counting starts at the first call, so neither the prefill nor a resume owes a burst of
+    updates. What is left of a fraction is carried over.
+
+    Args:
+        train_ratio: replayed records per agent step, above 0.
+        batch_size: B.
+        batch_length: T.
+
+    Raises:
+        ValueError: when train_ratio is not above 0.
+    """
+
+    def __init__(self, train_ratio: float, batch_size: int, batch_length: int) -> None:
+        if not train_ratio > 0:
+            raise ValueError(
+                f"train_ratio must be above 0, got {train_ratio}. It counts replayed records per "
+                "agent step: 1024 with batches of 16 x 64 is one update per step."
+            )
+        self.updates_per_step = train_ratio / (batch_size * batch_length)
+        self.last_step: int | None = None
+        self.owed = 0.0
+
+    def due(self, agent_steps: int) -> int:
+        """Return how many updates are to be made now.
+
+        Args:
+            agent_steps: steps played so far by all environments together.
+        """
+        if self.last_step is not None:
+            self.owed += (agent_steps - self.last_step) * self.updates_per_step
+        self.last_step = agent_steps
+        # Sums of a fraction such as 1/16 + ... must not fall a hair short of a whole number.
+        whole = math.floor(self.owed + 1e-9)
+        self.owed -= whole
+        return whole
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs."""
+        return {"last_step": self.last_step, "owed": self.owed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.last_step, self.owed = state["last_step"], state["owed"]
+
+
+class Every:
+    """Ask whether something that happens every so many steps is due.
+
+    Args:
+        interval: agent steps between two times; 0 means never.
+        start: step from which the first interval is counted.
+    """
+
+    def __init__(self, interval: int, start: int = 0) -> None:
+        self.interval = interval
+        self.last = start
+
+    def due(self, agent_steps: int) -> bool:
+        """True once for each interval passed; several passed at a time count as one."""
+        if not self.interval or agent_steps // self.interval == self.last // self.interval:
+            return False
+        self.last = agent_steps
+        return True
