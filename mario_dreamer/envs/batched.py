@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchrl.data import Binary, Unbounded
 
 from mario_dreamer.envs.base import BatchedEnv, check_at_least_one, pixel_spec
 from mario_dreamer.envs.chance import Chance
-from mario_dreamer.envs.emulator import INFO, SCREEN, actions_of, button_byte, copy_screen, read_info
+from mario_dreamer.envs.emulator import (
+    INFO,
+    SCREEN,
+    actions_of,
+    button_byte,
+    copy_screen,
+    info_specs,
+    read_info,
+)
 from mario_dreamer.envs.game import Game
 from mario_dreamer.envs.rewards import MarioReward
 from mario_dreamer.envs.screens import check_picture, shrink
@@ -71,10 +78,7 @@ class BatchedMario(BatchedEnv):
         check_at_least_one(action_repeat=action_repeat, stall_limit=stall_limit, threads=threads)
         check_picture(image_size, crop_top, SCREEN[0])
         names = actions_of(action_set)
-        observations = {PIXELS: pixel_spec(3, image_size, image_size)}
-        for key, (_, dtype) in INFO.items():
-            binary = dtype == torch.bool
-            observations[key] = Binary(1, [1], dtype=dtype) if binary else Unbounded([1], dtype=dtype)
+        observations = {PIXELS: pixel_spec(3, image_size, image_size), **info_specs()}
         super().__init__(num_envs, len(names), observations, max_steps, seed)
         self.action_names, self.image_size, self.crop_top = names, image_size, crop_top
         self.bytes = [button_byte(name) for name in names]

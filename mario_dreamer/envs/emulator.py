@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchrl.data import Binary, TensorSpec, Unbounded
 
 SCREEN = (240, 256, 3)  # height, width, RGB of the raw screen
 
@@ -97,13 +98,12 @@ def parse_stage(stage: str) -> tuple[int, int]:
 
 
 def import_emulator() -> Any:
-    """Import the emulator's package, or say in one error what is missing.
+    """Import the emulator's class, or say in one error what is missing.
 
     Raises:
         ImportError: the package is not there, or Python is too old for it.
     """
     try:
-        import gym_super_mario_bros
         from gym_super_mario_bros import SuperMarioBrosEnv
     except ImportError as error:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -112,8 +112,7 @@ def import_emulator() -> Any:
             f"got Python {python} and: {error}. Use Python 3.13 and run "
             "'pip install \"gym-super-mario-bros>=9.1,<10\"', or choose another env, e.g. env=toy."
         ) from error
-    assert issubclass(SuperMarioBrosEnv, object)
-    return gym_super_mario_bros
+    return SuperMarioBrosEnv
 
 
 def make_emulator(stage: str) -> Any:
@@ -126,7 +125,7 @@ def make_emulator(stage: str) -> Any:
         ValueError: no such stage. ImportError: no emulator.
     """
     target = parse_stage(stage)
-    return import_emulator().SuperMarioBrosEnv(target=target)
+    return import_emulator()(target=target)
 
 
 def copy_screen(emulator: Any, out: np.ndarray) -> None:
@@ -137,3 +136,11 @@ def copy_screen(emulator: Any, out: np.ndarray) -> None:
 def read_info(info: Mapping[str, Any]) -> list[int]:
     """Pick our facts, in the order of `INFO`, from the emulator's info."""
     return [int(info[source]) for source, _ in INFO.values()]
+
+
+def info_specs() -> dict[str, TensorSpec]:
+    """Describe the facts of `INFO`, [1] each."""
+    return {
+        key: Binary(1, [1], dtype=dtype) if dtype == torch.bool else Unbounded([1], dtype=dtype)
+        for key, (_, dtype) in INFO.items()
+    }

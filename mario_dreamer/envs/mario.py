@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from torchrl.envs import TransformedEnv
+from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
 
-from mario_dreamer.envs.base import with_bookkeeping
+from mario_dreamer.envs.base import check_at_least_one, with_bookkeeping
 from mario_dreamer.envs.batched import BatchedMario
+from mario_dreamer.envs.emulator import actions_of, import_emulator, parse_stage
 from mario_dreamer.envs.rewards import MarioReward
+from mario_dreamer.envs.single import make_single_mario
+
+BACKENDS = ("batched", "transformed", "parallel")
 
 
 def make_mario_env(
@@ -28,10 +33,47 @@ def make_mario_env(
     backend: str = "batched",
     threads: int | None = None,
 ) -> TransformedEnv:
-    """Make N games of Mario."""
-    return with_bookkeeping(
-        BatchedMario(
-            num_envs, stage, action_set, image_size, action_repeat, max_pool, crop_top, reward,
-            max_steps, stall_limit, random_noops, sticky, threads, seed,
+    """Make N games of Mario with the bookkeeping of a run; all backends play the same game.
+
+    Args:
+        num_envs: N.
+        seed: world i draws its no-ops and sticky actions from seed + i.
+        backend: "batched", N emulators in one env, on threads (fast; has `screens()` and a
+            resumable state); "transformed", one env of TorchRL transforms per world, in turn;
+            "parallel", the same, one process per world.
+        threads: of the batched backend; None: one per world, at most one per CPU.
+        stage, action_set, image_size, action_repeat, max_pool, crop_top, reward, max_steps,
+            stall_limit, random_noops, sticky: see `BatchedMario`.
+
+    Returns:
+        An env of batch size [N] with `pixels` uint8 [N, 3, S, S], the facts `x_pos`, `x_max`,
+        `flag`, `time`, `score`, `coins`, `life`, `world`, `stage` [N, 1], and the bookkeeping.
+
+    Raises:
+        ValueError: an option out of its range. ImportError: no emulator.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"env.backend: got {backend!r}, expected one of {list(BACKENDS)}. "
+            "Set env.backend=batched."
         )
-    )
+    check_at_least_one(num_envs=num_envs)
+    options = {
+        "stage": stage,
+        "action_set": actions_of(action_set),
+        "image_size": image_size,
+        "action_repeat": action_repeat,
+        "max_pool": max_pool,
+        "crop_top": crop_top,
+        "reward": reward,
+        "max_steps": max_steps,
+        "stall_limit": stall_limit,
+        "random_noops": random_noops,
+        "sticky": sticky,
+    }
+    if backend == "batched":
+        return with_bookkeeping(BatchedMario(num_envs, seed=seed, threads=threads, **options))
+    parse_stage(stage), import_emulator()  # one clear error here, not one per worker
+    worlds = [partial(make_single_mario, seed=seed + world, **options) for world in range(num_envs)]
+    several = SerialEnv if backend == "transformed" else ParallelEnv
+    return with_bookkeeping(several(num_envs, worlds))
