@@ -245,7 +245,6 @@ def make_replay(
         writer=StreamWriter(streams),
         sampler=StreamSampler(streams, batch_length, online),
         transform=Compose(ToRecords(latents, getattr(torch, latent_dtype)), ToWindows(latents)),
-        batch_size=batch_size,
         generator=generator,
     )
     return Replay(buffer, streams, batch_size, generator, prefetch)

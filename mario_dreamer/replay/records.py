@@ -83,7 +83,7 @@ def to_records(
         return frame
 
     terminated, done = _ends(after)
-    records = {key: observed(key) for key in OBSERVATIONS if key in flat.keys()}
+    records = {key: observed(key) for key in OBSERVATIONS if key in flat}
     records[keys.PREV_ACTION] = shifted(_compact(flat[keys.ACTION]))
     records[keys.REWARD] = shifted(after[keys.REWARD].float())
     records[keys.IS_FIRST] = is_first[:, None]
@@ -104,7 +104,7 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
             f"{list(transitions.shape)}. Give it what torchrl.collectors.Collector yields."
         )
     needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
-    seen = [key for key in OBSERVATIONS if key in transitions.keys()]
+    seen = [key for key in OBSERVATIONS if key in transitions]
     needed += [("next", key) for key in (seen or [keys.PIXELS])]
     needed += [("next", key) for key in LATENTS] if latents else []
     present = set(transitions.keys(include_nested=True))
@@ -134,7 +134,7 @@ def _ends(after: TensorDictBase) -> tuple[Tensor, Tensor]:
     terminated = after["terminated"]
     done = terminated.clone()
     for key in ("truncated", "done"):
-        if key in after.keys():
+        if key in after:
             done |= after[key]
     return terminated, done
 

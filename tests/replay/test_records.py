@@ -1,0 +1,132 @@
+"""records: transitions become the paper's records, and time is shifted exactly once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchrl.collectors import Collector
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+
+from mario_dreamer.envs.toy import make_counting_env
+from mario_dreamer.replay import ToRecords, to_records
+
+
+def test_an_episode_of_n_steps_makes_n_plus_one_records(counter):
+    records = to_records(counter([3]).play(3)[0])
+    assert records.shape == (4,)
+    assert records["pixels"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert records["reward"].flatten().tolist() == [0, 10, 20, 30]
+    assert records["is_first"].flatten().tolist() == [True, False, False, False]
+    assert records["is_last"].flatten().tolist() == [False, False, False, True]
+    assert records["is_terminal"].flatten().tolist() == [False, False, False, True]
+    assert records["prev_action"].tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_an_episode_of_one_step_makes_two_records(counter):
+    records = to_records(counter([1]).play(3)[0])
+    assert records["vector"][:, 1].tolist() == [0, 1, 2, 3, 4, 5]
+    assert records["is_first"].flatten().tolist() == [True, False] * 3
+    assert records["is_last"].flatten().tolist() == [False, True] * 3
+
+
+def test_a_time_limit_is_last_but_not_terminal(counter):
+    records = to_records(counter([2], ending="truncated").play(2)[0])
+    assert records["is_last"].flatten().tolist() == [False, False, True]
+    assert not records["is_terminal"].any()
+
+
+def test_frames_stay_bytes_and_rewards_are_floats(counter):
+    records = to_records(counter([3]).play(3)[0])
+    assert records["pixels"].dtype == torch.uint8
+    assert records["prev_action"].dtype == torch.uint8
+    assert records["reward"].dtype == torch.float32
+    assert records["stream"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 5, 7])
+def test_split_batches_make_the_same_records_as_one_batch(counter, cut):
+    whole = to_records(counter([3]).play(11)[0], latents=True)
+    parts = counter([3])
+    split = [to_records(parts.play(n)[0], latents=True) for n in (cut, 11 - cut)]
+    split = torch.cat(split)
+    assert set(whole.keys()) == set(split.keys())
+    for key, value in whole.items():
+        assert torch.equal(value, split[key]), key
+
+
+def test_several_environments_keep_their_order_and_their_names(counter):
+    records = to_records(counter([2, 5]).play(4))
+    for s, frames in ((0, 6), (1, 5)):  # two resets and one
+        mine = records[records["stream"] == s]
+        assert mine["vector"][:, 0].eq(s).all()
+        assert mine["vector"][:, 1].tolist() == list(range(frames))
+
+
+def test_the_state_before_a_record_is_the_one_after_the_record_before(counter):
+    records = to_records(counter([3]).play(6)[0], latents=True)
+    position, first = records["vector"][:, 1], records["is_first"].flatten()
+    assert records["prev_deter"].dtype == torch.float16
+    assert records["prev_stoch"].dtype == torch.uint8
+    assert torch.equal(records["prev_deter"][~first, 0].float(), position[~first] - 1)
+    assert torch.equal(records["prev_stoch"][~first, 1].float(), (position[~first] - 1) % 5)
+    assert not records["prev_deter"][first].any() and not records["prev_stoch"][first].any()
+
+
+def test_float_actions_stay_floats(counter):
+    transitions = counter([3]).play(3)
+    transitions["action"] = torch.rand(1, 3, 2) - 0.5
+    assert to_records(transitions)["prev_action"].dtype == torch.float32
+
+
+def test_the_input_is_not_changed(counter):
+    transitions = counter([2, 3]).play(5)
+    before = transitions.clone()
+    to_records(transitions, latents=True)["pixels"].zero_()
+    assert (transitions == before).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "cure"), [("is_init", "InitTracker"), (("next", "deter"), "latents=False")]
+)
+def test_a_missing_key_names_the_cure(counter, key, cure):
+    with pytest.raises(KeyError, match=cure):
+        to_records(counter([3]).play(3).exclude(key), latents=True)
+
+
+def test_three_batch_dimensions_are_refused(counter):
+    with pytest.raises(ValueError, match=r"\[N, n\]"):
+        to_records(counter([3]).play(3)[None])
+
+
+@pytest.mark.parametrize("storage", [LazyTensorStorage, LazyMemmapStorage])
+def test_one_line_makes_a_plain_torchrl_buffer_store_records(counter, storage):
+    buffer = TensorDictReplayBuffer(
+        storage=storage(100), transform=ToRecords(latents=True), batch_size=32
+    )
+    buffer.extend(counter([3]).play(6)[0])
+    assert len(buffer) == 8
+    sample = buffer.sample()
+    first = sample["is_first"].flatten()
+    assert torch.equal(sample["reward"].flatten(), 10.0 * sample["vector"][:, 2])
+    assert sample["prev_stoch"].shape == (32, 2, 5)
+    assert sample["prev_stoch"].sum(-1)[~first].eq(1).all()
+    assert not sample["prev_stoch"][first].any() and not sample["prev_action"][first].any()
+    assert sample["prev_action"].dtype == torch.float32
+
+
+def test_a_collector_over_a_counting_world_gives_the_numbers_of_the_paper():
+    env = make_counting_env(num_envs=2, length=[3, 5], num_actions=4, seed=0)
+    batches = list(Collector(env, None, frames_per_batch=16, total_frames=48))
+    records = [to_records(batch) for batch in batches]
+    for s, length in ((0, 3), (1, 5)):
+        mine = torch.cat([part[part["stream"] == s] for part in records])
+        resets = -(-24 // length)
+        assert len(mine) == 24 + resets
+        time = torch.arange(len(mine)) % (length + 1)
+        assert torch.equal(mine["pixels"][:, 0, 1, 1].long(), time)
+        assert torch.equal(mine["reward"].flatten(), 10.0 * time)
+        assert torch.equal(mine["is_first"].flatten(), time == 0)
+        assert torch.equal(mine["is_terminal"].flatten(), time == length)
+        # The world shows the action that led to a frame: 1 + a_{t-1}, or 0 if there was none.
+        shown = mine["pixels"][:, 0, 0, 0].long()
+        assert torch.equal((mine["prev_action"] * torch.arange(1, 5)).sum(-1), shown)
