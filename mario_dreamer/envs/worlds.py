@@ -1,0 +1,133 @@
+"""Two worlds that ask one question each: is credit carried far, and is a cue remembered?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchrl.data import Bounded
+from torchrl.envs import TransformedEnv
+
+from mario_dreamer.envs.base import (
+    BatchedEnv,
+    check_at_least_one,
+    check_plays_each_action_once,
+    pixel_spec,
+    with_bookkeeping,
+)
+from mario_dreamer.keys import PIXELS
+
+
+class DelayedCorridor(BatchedEnv):
+    """Choose a lane at the door; only `delay` steps later does it turn out to have paid.
+
+    The first action picks the upper (0) or the lower lane (1). The dot then drifts to the right
+    whatever the agent does; the episode terminates after 1 + `delay` steps and pays 1 in the
+    lower lane, 0 in the upper. A random agent earns 0.5, the best one 1. The lane stays in
+    sight: this asks for long credit, not for memory.
+
+    Args:
+        num_envs: N.
+        delay: steps between the choice and its reward, at least 1.
+        image_size: side of the square frame, at least 8.
+        seed: kept for the common signature; nothing here is random.
+    """
+
+    def __init__(
+        self, num_envs: int = 1, delay: int = 12, image_size: int = 64, seed: int = 0
+    ) -> None:
+        check_at_least_one(delay=delay)
+        super().__init__(num_envs, 2, {PIXELS: picture(image_size)}, seed=seed)
+        self.delay, self.image_size = delay, image_size
+        self.time = torch.zeros(num_envs, dtype=torch.int64)
+        self.lane = torch.full((num_envs,), -1)  # -1: still at the door
+
+    def _begin(self, mask: Tensor) -> None:
+        self.time[mask] = 0
+        self.lane[mask] = -1
+
+    def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.lane = torch.where(self.time == 0, action, self.lane)
+        self.time = self.time + 1
+        over = self.time > self.delay
+        return (over & (self.lane == 1)).float(), over, torch.zeros_like(over)
+
+    def _observe(self) -> dict[str, Tensor]:
+        side = self.image_size // 8
+        travel = self.image_size - side
+        left = (self.time * travel // (self.delay + 1)).tolist()
+        row = (self.lane + 1).tolist()  # 0 door, 1 upper, 2 lower lane
+        top = [(self.image_size - side) // 2, side, self.image_size - 2 * side]
+        pixels = torch.zeros(self.num_envs, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for world in range(self.num_envs):
+            x, y = left[world], top[row[world]]
+            pixels[world, :, y : y + side, x : x + side] = 255
+        return {PIXELS: pixels}
+
+
+class MemoryCue(BatchedEnv):
+    """Remember the colour of the first frame through the dark, and name it at the signal.
+
+    The opening frame is red or blue by chance; then the frames are dark; after `delay` dark
+    frames comes a white one, the same for both colours. The action taken on it pays 1 if it
+    names the colour (0 red, 1 blue), 0 otherwise, and the episode terminates. Actions before
+    have no effect. Whoever forgets earns 0.5 on average, the best one 1.
+
+    Args:
+        num_envs: N.
+        delay: dark frames between the cue and the signal, at least 1.
+        image_size: side of the square frame.
+        seed: of the colours.
+    """
+
+    def __init__(
+        self, num_envs: int = 1, delay: int = 5, image_size: int = 64, seed: int = 0
+    ) -> None:
+        check_at_least_one(delay=delay)
+        super().__init__(num_envs, 2, {PIXELS: picture(image_size)}, seed=seed)
+        self.delay, self.image_size = delay, image_size
+        self.time = torch.zeros(num_envs, dtype=torch.int64)
+        self.cue = torch.zeros(num_envs, dtype=torch.int64)
+
+    def _begin(self, mask: Tensor) -> None:
+        cue = torch.randint(2, (self.num_envs,), generator=self.generator)
+        self.cue = torch.where(mask, cue, self.cue)
+        self.time[mask] = 0
+
+    def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        over = self.time > self.delay  # this action answers the signal
+        self.time = self.time + 1
+        return (over & (action == self.cue)).float(), over, torch.zeros_like(over)
+
+    def _observe(self) -> dict[str, Tensor]:
+        pixels = torch.zeros(self.num_envs, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        pixels[self.time == self.delay + 1] = 255
+        for colour, channel in ((0, 0), (1, 2)):
+            pixels[(self.time == 0) & (self.cue == colour), channel] = 255
+        return {PIXELS: pixels}
+
+
+def picture(image_size: int) -> Bounded:
+    """Describe a square frame.
+
+    Raises:
+        ValueError: a side below 8.
+    """
+    if image_size < 8:
+        raise ValueError(f"env.image_size must be at least 8; got {image_size}.")
+    return pixel_spec(3, image_size, image_size)
+
+
+def make_delayed_env(
+    num_envs: int = 1, seed: int = 0, delay: int = 12, image_size: int = 64, action_repeat: int = 1
+) -> TransformedEnv:
+    """Make N delayed corridors with the bookkeeping of a run; see `DelayedCorridor`."""
+    check_plays_each_action_once(action_repeat)
+    return with_bookkeeping(DelayedCorridor(num_envs, delay, image_size, seed))
+
+
+def make_memory_env(
+    num_envs: int = 1, seed: int = 0, delay: int = 5, image_size: int = 64, action_repeat: int = 1
+) -> TransformedEnv:
+    """Make N memory tasks with the bookkeeping of a run; see `MemoryCue`."""
+    check_plays_each_action_once(action_repeat)
+    return with_bookkeeping(MemoryCue(num_envs, delay, image_size, seed))
