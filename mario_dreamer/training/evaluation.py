@@ -1,0 +1,165 @@
+"""Evaluation: play whole episodes and say how well they went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
+
+from mario_dreamer import keys
+
+__all__ = ["Episode", "episode_ends", "evaluate", "play_episodes", "summarise", "wilson_interval"]
+
+# What the last transition of an episode says about the whole of it, where the env tells it.
+FACTS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
+
+
+@dataclass
+class Episode:
+    """One finished episode.
+
+    Args:
+        facts: `return`, `length` (agent steps), `terminated`, and what the env tells at the
+            end (x_max, flag, ...).
+        actions: index of each action, in order.
+        frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
+    """
+
+    facts: dict[str, float]
+    actions: list[int] = field(default_factory=list)
+    frames: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
+    """Return the facts of every episode that ended in these transitions, in order of time.
+
+    Args:
+        transitions: [N, n], as the collector yields them.
+    """
+    after = transitions["next"]
+    ended = after["done"].squeeze(-1).transpose(0, 1)  # [N, n] -> [n, N]: time first
+    ends = after.transpose(0, 1)[ended]
+    names = {"return": "episode_reward", "length": "step_count", "terminated": "terminated"}
+    names |= {name: name for name in FACTS if name in after.keys()}
+    columns = {fact: ends[key].flatten().tolist() for fact, key in names.items()}
+    return [
+        {fact: float(values[row]) for fact, values in columns.items()} for row in range(len(ends))
+    ]
+
+
+def play_episodes(
+    policy: TensorDictModuleBase,
+    env: EnvBase,
+    episodes: int,
+    greedy: bool = False,
+    film: Callable[[EnvBase], Tensor] | None = None,
+    max_steps: int | None = None,
+) -> list[Episode]:
+    """Play whole episodes, none preferred for being short.
+
+    Each of the N worlds plays the same number of episodes, rounded up, and the first
+    `episodes` of that fixed grid are returned.
+
+    Args:
+        policy: writes `action` and its own state.
+        env: [N] worlds that carry the policy's state.
+        episodes: number of episodes, at least 1.
+        greedy: take the likeliest action; otherwise sample.
+        film: called before each step; returns the picture of every world, [N, 3, H, W] uint8.
+        max_steps: give up on what is not finished after so many agent steps per world.
+
+    Returns:
+        the episodes, world by world.
+
+    Raises:
+        ValueError: when `episodes` is below 1.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}.")
+    worlds = env.batch_size[0]
+    quota = math.ceil(episodes / worlds)
+    done: list[list[Episode]] = [[] for _ in range(worlds)]
+    open_actions: list[list[int]] = [[] for _ in range(worlds)]
+    open_frames: list[list[Tensor]] = [[] for _ in range(worlds)]
+    kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
+    steps = 0
+    with torch.no_grad(), set_exploration_type(kind):
+        state = env.reset()
+        while any(len(finished) < quota for finished in done):
+            pictures = film(env) if film is not None else None
+            played, state = env.step_and_maybe_reset(policy(state))
+            action = played[keys.ACTION].argmax(-1).tolist()
+            ends = played["next", "done"].flatten().tolist()
+            for world in range(worlds):
+                if len(done[world]) == quota:
+                    continue
+                open_actions[world].append(action[world])
+                if pictures is not None:
+                    open_frames[world].append(pictures[world].clone())
+                if ends[world]:
+                    facts = episode_ends(played[world : world + 1].unsqueeze(1))[0]
+                    frames = torch.stack(open_frames[world]) if film is not None else torch.empty(0)
+                    done[world].append(Episode(facts, open_actions[world], frames))
+                    open_actions[world], open_frames[world] = [], []
+            steps += 1
+            if max_steps is not None and steps >= max_steps:
+                break
+    return [episode for finished in done for episode in finished][:episodes]
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a success rate, both ends in [0, 1].
+
+    Args:
+        successes: in [0, trials].
+        trials: at least 0; without any, nothing is known: (0, 1).
+        z: normal quantile; 1.96 is 95 %.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    share, square = successes / trials, z * z
+    centre = share + square / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    scale = 1 + square / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def summarise(episodes: list[Episode]) -> dict[str, float]:
+    """Return means over episodes: return, length, and x_max, flag rate where the env tells.
+
+    Args:
+        episodes: any number; none gives an empty dict.
+    """
+    if not episodes:
+        return {}
+    summary: dict[str, float] = {"episodes": float(len(episodes))}
+    for fact in episodes[0].facts:
+        values = [episode.facts[fact] for episode in episodes]
+        summary[fact] = sum(values) / len(values)
+    returns = torch.tensor([episode.facts["return"] for episode in episodes])
+    summary["return_std"] = float(returns.std(correction=0))
+    if "flag" in summary:
+        flags = round(summary.pop("flag") * len(episodes))
+        low, high = wilson_interval(flags, len(episodes))
+        summary |= {"flag_rate": flags / len(episodes), "flag_low": low, "flag_high": high}
+        summary["x_max_best"] = max(episode.facts["x_max"] for episode in episodes)
+    return summary
+
+
+def evaluate(
+    policy: TensorDictModuleBase, env: EnvBase, episodes: int, **options: Any
+) -> dict[str, float]:
+    """Play and summarise in one go: sampled actions, then the likeliest ones where asked.
+
+    Args:
+        policy, env, episodes: as for `play_episodes`.
+        options: passed on to `play_episodes`.
+    """
+    return summarise(play_episodes(policy, env, episodes, **options))

@@ -1,0 +1,164 @@
+"""The training loop: act, remember, learn, report, until the steps run out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
+
+from mario_dreamer import keys
+from mario_dreamer.actor_critic import Policy
+from mario_dreamer.replay import Replay
+from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.interrupt import Interrupt
+from mario_dreamer.training.learner import Learner, NonFiniteLoss
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.schedule import Every, UpdateRatio
+from mario_dreamer.training.snapshot import Snapshot
+
+__all__ = ["Parts", "Run", "train"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """The numbers of a run; steps are agent steps, of all environments together.
+
+    Args:
+        steps: how long to train.
+        action_repeat: emulator frames per agent step, to count frames.
+        prefill: steps played before learning begins; at least one batch is waited for anyway.
+        prefill_random: draw actions uniformly during the prefill.
+        pretrain: updates made at once when the prefill is complete.
+        log_every, eval_every, save_every: intervals; 0 means never.
+        minutes: stop after so much wall-clock time; None for no limit.
+    """
+
+    steps: int
+    action_repeat: int = 4
+    prefill: int = 0
+    prefill_random: bool = False
+    pretrain: int = 0
+    log_every: int = 1000
+    eval_every: int = 10_000
+    save_every: int = 10_000
+    minutes: float | None = None
+
+
+@dataclass
+class Parts:
+    """The objects of a run, ready made.
+
+    Args:
+        collector: yields transitions [N, n], played by `policy`.
+        env: the environment that the collector steps, for its state.
+        policy, replay, learner, ratio: the agent at work.
+        report: tells the trackers and the screen.
+        snapshot: saves and restores all of it.
+    """
+
+    collector: Iterable[TensorDictBase]
+    env: EnvBase
+    policy: Policy
+    replay: Replay
+    learner: Learner
+    ratio: UpdateRatio
+    report: Report
+    snapshot: Snapshot
+
+
+def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
+    """Act, remember, learn, report, until the steps run out.
+
+    Paper: arXiv:2301.04104, Algorithm "DreamerV3".
+
+    Args:
+        parts: the objects.
+        run: the numbers.
+        agent_steps: steps played before a resume.
+
+    Returns:
+        "FINISHED", or "KILLED" when a signal or the time limit ended it; saved either way.
+
+    Raises:
+        NonFiniteLoss: when a loss term is not a number; the last good state is saved first.
+    """
+    report, replay, learner = parts.report, parts.replay, parts.learner
+    log_every = Every(run.log_every, agent_steps)
+    eval_every = Every(run.eval_every, agent_steps)
+    save_every = Every(run.save_every, agent_steps)
+    began = time.monotonic()
+    learning = learner.updates > 0
+    parts.policy.uniform = run.prefill_random and not learning
+
+    with Interrupt() as interrupt:
+        for transitions in parts.collector:
+            # Act. The collector has played; from here on, time is the paper's.
+            agent_steps += transitions.numel()
+            report.played(transitions, agent_steps)
+
+            # Remember.
+            replay.extend(transitions)
+
+            # Learn: `train_ratio` replayed records for each new step.
+            if not learning and agent_steps >= run.prefill and replay.ready():
+                learning, parts.policy.uniform = True, False
+                updates = run.pretrain + parts.ratio.due(agent_steps)
+            else:
+                updates = parts.ratio.due(agent_steps) if learning else 0
+            try:
+                for _ in range(updates):
+                    report.learned(learn(replay, learner), agent_steps)
+                    if interrupt.requested:
+                        break
+            except NonFiniteLoss:
+                _save(parts, agent_steps)
+                raise
+
+            # Report.
+            if log_every.due(agent_steps):
+                report.log(agent_steps)
+            if eval_every.due(agent_steps) and learning:
+                report.evaluate(agent_steps)
+            out_of_time = run.minutes and time.monotonic() - began > run.minutes * 60
+            over = agent_steps >= run.steps or interrupt.requested or out_of_time
+            if save_every.due(agent_steps) or over:
+                _save(parts, agent_steps)
+            if over:
+                break
+    report.log(agent_steps)
+    return "FINISHED" if agent_steps >= run.steps else "KILLED"
+
+
+def learn(replay: Replay, learner: Learner) -> dict[str, Any]:
+    """Make one update from one batch of records; hand newer latents back to replay.
+
+    Args:
+        replay: where records come from.
+        learner: what learns from them.
+
+    Returns:
+        the metrics, 0-dim tensors by name.
+    """
+    records = replay.sample()
+    metrics = learner.update(records)
+    posterior = metrics.pop("posterior")
+    if replay.latents:
+        replay.update_latents(
+            records[keys.INDEX], posterior[keys.DETER], posterior[keys.STOCH], records[keys.STEP_ID]
+        )
+    return metrics
+
+
+def _save(parts: Parts, agent_steps: int) -> None:
+    """Save; a disk that refuses does not stop the learning, the older checkpoints are there."""
+    try:
+        parts.report.saved(parts.snapshot.save(parts, agent_steps), agent_steps)
+    except CheckpointError as error:
+        log.error("%s", error)

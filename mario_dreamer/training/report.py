@@ -1,0 +1,167 @@
+"""What a run tells while it goes on: metrics, episodes, evaluations, pictures."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+from tensordict import TensorDictBase
+
+from mario_dreamer.training.evaluation import episode_ends
+
+__all__ = ["Listener", "Report"]
+
+GIB = 2**30
+# Where a metric of the learner is told: losses under train/, what was dreamed under dream/.
+DREAMED = {
+    "return_mean", "return_std", "return_scale", "value_mean", "reward_mean", "cont_mean",
+    "weight_mean", "entropy", "advantage_std",
+}  # fmt: skip
+
+
+class Listener(Protocol):
+    """What a tracker and a progress display have in common, as far as the loop goes."""
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Take in metrics by name at an agent step."""
+
+    def close(self, status: str) -> None:
+        """The run is over: FINISHED, FAILED or KILLED."""
+
+
+class Report:
+    """Gather what happens, and tell it from time to time.
+
+    Args:
+        tracker: takes scalars.
+        progress: display with `update(facts)` and `episode(facts)`; None for silence.
+        evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
+        action_repeat: frames per agent step.
+        replay_size: called for the number of records at hand.
+        window: how many past episodes the running means look at.
+    """
+
+    def __init__(
+        self,
+        tracker: Listener,
+        progress: Any = None,
+        evaluate: Callable[[int], dict[str, float]] | None = None,
+        action_repeat: int = 4,
+        replay_size: Callable[[], int] = int,
+        window: int = 20,
+    ) -> None:
+        self.tracker, self.progress = tracker, progress
+        self._evaluate = evaluate
+        self.action_repeat = action_repeat
+        self.replay_size = replay_size
+        self.updates = 0
+        self.episodes = 0
+        self.flags = 0
+        self.best_x = 0.0
+        self.recent: deque[dict[str, float]] = deque(maxlen=window)
+        self._metrics: dict[str, torch.Tensor] = {}
+        self._since = (time.monotonic(), 0, 0)
+        self._learn_time = 0.0
+        self._mark = time.monotonic()
+
+    def played(self, transitions: TensorDictBase, agent_steps: int) -> None:
+        """Note the episodes that ended in these transitions, [N, n]."""
+        if self._since[1] == 0:
+            self._since = (time.monotonic(), agent_steps - transitions.numel(), self.updates)
+        for facts in episode_ends(transitions):
+            self.episodes += 1
+            self.flags += int(facts.get("flag", 0))
+            self.best_x = max(self.best_x, facts.get("x_max", 0.0))
+            self.recent.append(facts)
+            told = {f"play/{name}": value for name, value in facts.items()}
+            told["train_return"] = facts["return"]
+            self.tracker.scalars(told, agent_steps)
+            if self.progress is not None:
+                self.progress.episode(facts)
+        self._mark = time.monotonic()
+
+    def learned(self, metrics: TensorDictBase, agent_steps: int) -> None:
+        """Keep the metrics of an update, as tensors: they are fetched when they are told."""
+        self.updates += 1
+        self._metrics = metrics
+        now = time.monotonic()
+        self._learn_time += now - self._mark
+        self._mark = now
+        if self.progress is not None:
+            self.progress.update(self.facts(agent_steps))
+
+    def facts(self, agent_steps: int) -> dict[str, float]:
+        """Return where the run stands: counters, speed, recent episodes; no device is asked."""
+        seconds = max(time.monotonic() - self._since[0], 1e-9)
+        facts = {
+            "run/agent_steps": agent_steps,
+            "run/frames": agent_steps * self.action_repeat,
+            "run/updates": self.updates,
+            "run/episodes": self.episodes,
+            "run/replay_size": self.replay_size(),
+            "speed/fps": (agent_steps - self._since[1]) * self.action_repeat / seconds,
+            "speed/agent_steps_per_s": (agent_steps - self._since[1]) / seconds,
+            "speed/updates_per_s": (self.updates - self._since[2]) / seconds,
+            "speed/learn_share": min(1.0, self._learn_time / seconds),
+        }
+        if self.recent:
+            for name, told in (("return", "return_recent"), ("x_max", "x_recent")):
+                values = [past[name] for past in self.recent if name in past]
+                if values:
+                    facts[f"play/{told}"] = sum(values) / len(values)
+            flags = [past["flag"] for past in self.recent if "flag" in past]
+            if flags:
+                facts["play/flag_rate"] = sum(flags) / len(flags)
+                facts["play/flags"] = self.flags
+                facts["play/x_best"] = self.best_x
+        return facts
+
+    def log(self, agent_steps: int) -> dict[str, float]:
+        """Tell the trackers and the display all that is known now; return it."""
+        facts = self.facts(agent_steps)
+        facts["run/memory_gib"] = psutil.Process().memory_info().rss / GIB
+        for name, value in self._metrics.items():
+            number = float(value)
+            group = "dream" if name in DREAMED else "train"
+            seed_name = name in ("model_loss", "actor_loss", "value_loss", "kl")
+            facts[name if seed_name else f"{group}/{name}"] = number
+        self.tracker.scalars(facts, agent_steps)
+        if self.progress is not None:
+            self.progress.update(facts, report=True)
+        self._since = (time.monotonic(), agent_steps, self.updates)
+        self._learn_time = 0.0
+        return facts
+
+    def evaluate(self, agent_steps: int) -> None:
+        """Play evaluation episodes and tell how they went."""
+        if self._evaluate is None:
+            return
+        metrics = self._evaluate(agent_steps)
+        self.tracker.scalars(metrics, agent_steps)
+        if self.progress is not None:
+            self.progress.update({**self.facts(agent_steps), **metrics}, report=True)
+
+    def saved(self, path: Path, agent_steps: int) -> None:
+        """Say that a checkpoint has been written."""
+        self.tracker.scalars({"run/checkpoint": float(agent_steps)}, agent_steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters that a resume goes on with."""
+        return {
+            "updates": self.updates,
+            "episodes": self.episodes,
+            "flags": self.flags,
+            "best_x": self.best_x,
+            "recent": list(self.recent),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.updates, self.episodes = state["updates"], state["episodes"]
+        self.flags, self.best_x = state["flags"], state["best_x"]
+        self.recent.extend(state["recent"])

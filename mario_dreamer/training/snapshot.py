@@ -1,0 +1,131 @@
+"""What a checkpoint holds, and how a run is put back together from it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
+
+if TYPE_CHECKING:
+    from mario_dreamer.training.loop import Parts
+
+__all__ = ["Snapshot", "load_agent", "random_states", "restore_random_states"]
+
+
+class Snapshot:
+    """Save and restore a whole run: weights, optimiser, counters, random states, replay, worlds.
+
+    Args:
+        checkpoints: the folder they go to.
+        config: the resolved configuration as YAML, stored beside.
+        run_id: the tracker's run, to go on with the same one.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, config: str = "", run_id: str | None = None):
+        self.checkpoints = checkpoints
+        self.config = config
+        self.run_id = run_id
+
+    def save(self, parts: Parts, agent_steps: int) -> Path:
+        """Write a checkpoint; return its folder.
+
+        Raises:
+            CheckpointError: when the disk refuses.
+        """
+        learner = parts.learner.state_dict()
+        learning = {
+            "agent_steps": agent_steps,
+            "updates": learner["updates"],
+            "optimizer": learner["optimizer"],
+            "ratio": parts.ratio.state_dict(),
+            "random": random_states(),
+            "report": parts.report.state_dict(),
+            "run_id": self.run_id,
+        }
+        files = {
+            "agent": learner["modules"],
+            "learning": learning,
+            "replay": parts.replay.state_dict(),
+        }
+        return self.checkpoints.save(agent_steps, files, {"config.yaml": self.config})
+
+    def restore(self, parts: Parts, path: Path) -> int:
+        """Put a checkpoint's state into freshly built parts; return the agent steps played.
+
+        The games themselves begin anew: an episode cut by the interruption is closed in replay
+        as not terminal, because the next record opens an episode.
+
+        Raises:
+            CheckpointError: when it is damaged or belongs to an agent of other sizes.
+        """
+        learning = read(path, "learning")
+        try:
+            parts.learner.load_state_dict(
+                {
+                    "modules": read(path, "agent"),
+                    "optimizer": learning["optimizer"],
+                    "updates": learning["updates"],
+                }
+            )
+            parts.replay.load_state_dict(read(path, "replay"))
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(_mismatch(path, error)) from error
+        parts.ratio.load_state_dict(learning["ratio"])
+        parts.report.load_state_dict(learning["report"])
+        restore_random_states(learning["random"])
+        return learning["agent_steps"]
+
+
+def load_agent(modules: torch.nn.Module, path: Path) -> None:
+    """Put a checkpoint's weights into a freshly built agent, for playing and looking.
+
+    Args:
+        modules: `Learner.modules` of an agent of the same sizes.
+        path: a checkpoint folder.
+
+    Raises:
+        CheckpointError: when it is damaged or belongs to an agent of other sizes.
+    """
+    try:
+        modules.load_state_dict(read(path, "agent"))
+    except RuntimeError as error:
+        raise CheckpointError(_mismatch(path, error)) from error
+
+
+def _mismatch(path: Path, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = " ".join(lines[:2])[:300]
+    return (
+        f"the checkpoint {path} does not fit this agent ({first}). "
+        "Use the configuration it was made with: config.yaml lies beside it."
+    )
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of all global random generators, as tensors and plain Python."""
+    version, words, gauss = random.getstate()
+    kind, numbers, position, has_gauss, cached = np.random.get_state()
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(words), gauss],
+        "numpy": [kind, torch.from_numpy(numbers.astype(np.int64)), position, has_gauss, cached],
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put back what `random_states` returned."""
+    torch.set_rng_state(states["torch"].cpu())
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, numbers, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, numbers.numpy().astype(np.uint32), position, has_gauss, cached))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
