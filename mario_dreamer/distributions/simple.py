@@ -1,0 +1,94 @@
+"""Bernoulli, MSE and SymlogMSE: yes or no, an image, a vector of sensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mario_dreamer.distributions.twohot import symexp, symlog
+
+
+class Bernoulli:
+    """Say how likely it is that the episode goes on.
+
+    Paper: arXiv:2301.04104, "World model learning" (continue predictor).
+
+        log_prob(c) = c * log(sigmoid(l)) + (1 - c) * log(1 - sigmoid(l))
+
+    Args:
+        logit: l, [..., 1], any float type; the maths is done in float32.
+    """
+
+    def __init__(self, logit: Tensor) -> None:
+        self.logit = logit.float()
+
+    @property
+    def mean(self) -> Tensor:
+        """Probability of yes, [..., 1] in [0, 1]."""
+        return self.logit.sigmoid()
+
+    @property
+    def mode(self) -> Tensor:
+        """1.0 where yes is likelier, else 0.0, [..., 1]."""
+        return (self.logit > 0).float()
+
+    def sample(self) -> Tensor:
+        """Draw 0.0 or 1.0, [..., 1]."""
+        return (torch.rand_like(self.logit) < self.mean).float()
+
+    def log_prob(self, label: Tensor) -> Tensor:
+        """Log-likelihood of a label that may be soft, [..., 1] in [0, 1] -> [...]."""
+        loss = F.binary_cross_entropy_with_logits(self.logit, label.float(), reduction="none")
+        return -loss.squeeze(-1)  # [..., 1] -> [...]
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, [...]."""
+        return -self.log_prob(self.mean)
+
+
+class MSE:
+    """Say one value and be punished by the squared distance.
+
+    Paper: arXiv:2301.04104, "World model learning" (image reconstruction).
+
+        log_prob(x) = -sum (mean - x)^2      no 1/2, summed over the event, not averaged
+
+    Args:
+        mean: [..., *event].
+        event_dims: how many trailing dimensions are one event; 3 for an image [3, H, W].
+    """
+
+    def __init__(self, mean: Tensor, event_dims: int = 1) -> None:
+        self.mean, self.event_dims = mean.float(), event_dims
+
+    @property
+    def mode(self) -> Tensor:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Minus the summed squared error, [..., *event] -> [...]."""
+        assert x.shape == self.mean.shape, f"target {x.shape}, mean {self.mean.shape}"
+        return -(self.mean - x).square().sum(tuple(range(-self.event_dims, 0)))
+
+
+class SymlogMSE(MSE):
+    """`MSE` in symlog space, for sensors of unknown scale.
+
+    Paper: arXiv:2301.04104, "Robust predictions".
+
+        log_prob(x) = -sum (mean - symlog(x))^2
+
+    Args:
+        mean: the prediction in symlog space, [..., V].
+        event_dims: how many trailing dimensions are one event.
+    """
+
+    def __init__(self, mean: Tensor, event_dims: int = 1) -> None:
+        super().__init__(symexp(mean.float()), event_dims)
+        self.squashed = MSE(mean, event_dims)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Minus the summed squared error in symlog space, [..., V] -> [...]."""
+        return self.squashed.log_prob(symlog(x.float()))

@@ -1,0 +1,211 @@
+"""Decoders: what the agent remembers, (h_t, z_t), becomes the frame it expects to see."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mario_dreamer.distributions.simple import MSE, SymlogMSE
+from mario_dreamer.networks.decoder_input import make_decoder_input
+from mario_dreamer.networks.encoder import image_grid
+from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
+
+
+class ConvDecoder(nn.Module):
+    """Draw the frame: from a small map, double it and convolve, four times.
+
+    Paper: arXiv:2301.04104, "World model learning" (decoder; Nature code).
+
+        input map -> [upsample 2 x 2 -> conv 5 x 5 -> norm over channels -> SiLU] x 3
+                  -> upsample 2 x 2 -> conv 5 x 5 -> sigmoid
+
+    Args:
+        deter_dim: D.
+        stoch_shape: (S, K).
+        image_shape: (C, H, W), C 1 or 3, sides multiples of 2 ** len(mults).
+        depth: channels of a map are depth times its multiplier.
+        mults: the multipliers as the encoder has them; used from last to first.
+        kernel: side of a convolution, odd.
+        input: how the first map is made: "blocks" (Nature, reads h and z apart) or "linear" (v1).
+        units: half the width of the layer that reads z, for "blocks".
+        blocks: of the BlockLinear that reads h, for "blocks".
+        sigmoid: squash the output into [0, 1]; else it is shifted by 0.5, as the input was.
+        norm: "rms" or "layer".
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+
+    Raises:
+        ValueError: a side of the image is not a multiple of 2 ** len(mults).
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        deter_dim: int,
+        stoch_shape: Sequence[int],
+        image_shape: Sequence[int],
+        depth: int = 16,
+        mults: Sequence[int] = (2, 3, 4, 4),
+        kernel: int = 5,
+        input: str = "blocks",
+        units: int = 256,
+        blocks: int = 8,
+        sigmoid: bool = True,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        grid = image_grid(type(self).__name__, image_shape, len(mults))
+        self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
+        channels = [depth * mult for mult in reversed(mults)]
+        self.input = make_decoder_input(
+            input, deter_dim, stoch_shape, grid, channels[0], units, blocks, norm, init
+        )
+        self.stages = nn.Sequential()
+        for before, after in itertools.pairwise(channels):
+            channel_norm = make_norm(norm, after)
+            self._double(before, after, kernel, not channel_norm.has_shift, init)
+            self.stages.append(ChannelNorm(channel_norm))
+            self.stages.append(nn.SiLU())
+        self._double(channels[-1], image_shape[0], kernel, True, init, outscale=1.0)
+
+    def _double(
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        bias: bool,
+        init: str,
+        outscale: float | None = None,
+    ) -> None:
+        if self.stride == 1:
+            self.stages.append(nn.Upsample(scale_factor=2))
+        transposed = self.stride == 2
+        self.stages.append(
+            convolution(before, after, kernel, self.stride, transposed, bias, init, outscale)
+        )
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        """Draw the expected frame.
+
+        Args:
+            deter: h_t, [..., D].
+            stoch: z_t, [..., S, K].
+
+        Returns:
+            Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
+        """
+        maps = self.input(deter.flatten(0, -2), stoch.flatten(0, -3).flatten(-2))
+        frames = self.stages(maps).float()
+        frames = frames.sigmoid() if self.sigmoid else frames + 0.5
+        return frames.reshape(*deter.shape[:-1], *self.image_shape)
+
+    def dist(self, mean: Tensor) -> MSE:
+        """The distribution of x_t, [..., C, H, W], around the mean; log_prob is [...]."""
+        return MSE(mean, event_dims=3)
+
+
+class StridedConvDecoder(ConvDecoder):
+    """Draw the frame with transposed convolutions that double the side themselves.
+
+    Paper: arXiv:2301.04104v1, "World model learning" (decoder).
+
+        input map -> [transposed conv 4 x 4, stride 2 -> norm over channels -> SiLU] x 3
+                  -> transposed conv 4 x 4, stride 2 -> + 0.5
+
+    Args:
+        deter_dim, stoch_shape, image_shape: see `ConvDecoder`.
+        depth, mults, kernel, input, units, blocks, sigmoid, norm, init: likewise; kernel is even.
+    """
+
+    stride = 2
+
+    def __init__(
+        self,
+        deter_dim: int,
+        stoch_shape: Sequence[int],
+        image_shape: Sequence[int],
+        depth: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        kernel: int = 4,
+        input: str = "linear",
+        units: int = 256,
+        blocks: int = 8,
+        sigmoid: bool = False,
+        norm: str = "layer",
+        init: str = "fan_avg",
+    ) -> None:
+        super().__init__(
+            deter_dim,
+            stoch_shape,
+            image_shape,
+            depth,
+            mults,
+            kernel,
+            input,
+            units,
+            blocks,
+            sigmoid,
+            norm,
+            init,
+        )
+
+
+class MLPDecoder(nn.Module):
+    """Say which sensor readings to expect, in symlog space.
+
+    Paper: arXiv:2301.04104, "Robust predictions" (symlog squared error).
+
+    Args:
+        deter_dim: D.
+        stoch_shape: (S, K).
+        vector_dim: V.
+        layers, units: of the MLP that reads [h_t, z_t].
+        norm, init: see `MLP`.
+    """
+
+    def __init__(
+        self,
+        deter_dim: int,
+        stoch_shape: Sequence[int],
+        vector_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        feat_dim = deter_dim + math.prod(stoch_shape)
+        self.mlp = MLP(feat_dim, units, layers, norm, vector_dim, init=init)
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t), [..., V] float32."""
+        return self.mlp(torch.cat([deter, stoch.flatten(-2)], -1)).float()
+
+    def dist(self, mean: Tensor) -> SymlogMSE:
+        """The distribution of x_t, [..., V], around the squashed mean; log_prob is [...]."""
+        return SymlogMSE(mean)
+
+
+class MultiDecoder(nn.Module):
+    """Expect several senses at once: one decoder for each observation key.
+
+    Args:
+        decoders: observation key -> decoder.
+    """
+
+    def __init__(self, decoders: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.decoders = nn.ModuleDict(decoders)
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> dict[str, Tensor]:
+        """h_t [..., D] and z_t [..., S, K] to a mean by key."""
+        return {key: decoder(deter, stoch) for key, decoder in self.decoders.items()}
+
+    def dist(self, means: Mapping[str, Tensor]) -> dict[str, MSE]:
+        """The distribution by key around the means by key."""
+        return {key: decoder.dist(means[key]) for key, decoder in self.decoders.items()}

@@ -1,0 +1,190 @@
+"""Encoders: what the agent sees, x_t, becomes what it can think about, e_t."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mario_dreamer.distributions.twohot import symlog
+from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
+
+
+def image_grid(name: str, image_shape: Sequence[int], halvings: int) -> tuple[int, int]:
+    """Height and width of a frame after halving it some times.
+
+    Args:
+        name: who asks, for the error.
+        image_shape: (C, H, W).
+        halvings: how often each side is halved.
+
+    Raises:
+        ValueError: not (1 or 3, H, W), or a side does not divide evenly.
+    """
+    if len(image_shape) != 3 or image_shape[0] not in (1, 3):
+        raise ValueError(
+            f"{name} reads frames of shape (C, H, W) with C = 1 (gray) or 3 (colour);"
+            f" got image_shape={tuple(image_shape)}."
+        )
+    height, width = image_shape[1:]
+    factor = 2**halvings
+    if height % factor or width % factor or not height or not width:
+        side = max(height % factor and height, width % factor and width)
+        below, above = side // factor * factor, (side // factor + 1) * factor
+        raise ValueError(
+            f"{name} halves the frame {halvings} times, so each side must be a multiple of"
+            f" {factor}; got {height} x {width}."
+            f" Set env.image_size={below or above} or {above if below else above + factor}."
+        )
+    return height // factor, width // factor
+
+
+class ConvEncoder(nn.Module):
+    """See a frame: convolve at full resolution, keep the strongest of each 2 x 2, four times.
+
+    Paper: arXiv:2301.04104, "World model learning" (encoder; Nature code).
+
+        x - 0.5 -> [conv 5 x 5 -> max pool 2 x 2 -> norm over channels -> SiLU] x 4 -> flatten
+
+    Args:
+        image_shape: (C, H, W), C 1 or 3, sides multiples of 2 ** len(mults).
+        depth: channels of a stage are depth times its multiplier.
+        mults: the multipliers, one for each stage.
+        kernel: side of a convolution, odd.
+        norm: "rms" or "layer".
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+
+    Attributes:
+        embed_dim: E = H / 16 * W / 16 * depth * mults[-1].
+
+    Raises:
+        ValueError: a side of the image is not a multiple of 2 ** len(mults).
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        depth: int = 16,
+        mults: Sequence[int] = (2, 3, 4, 4),
+        kernel: int = 5,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        grid = image_grid(type(self).__name__, image_shape, len(mults))
+        self.image_shape = tuple(image_shape)
+        channels = [image_shape[0]] + [depth * mult for mult in mults]
+        self.stages = nn.Sequential()
+        for before, after in itertools.pairwise(channels):
+            channel_norm = make_norm(norm, after)
+            bias = not channel_norm.has_shift
+            self.stages.append(
+                convolution(before, after, kernel, self.stride, bias=bias, init=init)
+            )
+            if self.stride == 1:
+                self.stages.append(nn.MaxPool2d(2))
+            self.stages.append(ChannelNorm(channel_norm))
+            self.stages.append(nn.SiLU())
+        self.embed_dim = math.prod(grid) * channels[-1]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Frames [..., C, H, W], float in [0, 1], to e_t [..., E]."""
+        frames = (pixels - 0.5).reshape(-1, *self.image_shape)
+        maps = self.stages(frames.contiguous(memory_format=torch.channels_last))
+        return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)
+
+
+class StridedConvEncoder(ConvEncoder):
+    """See a frame with convolutions that take every second pixel: a third of the work.
+
+    Paper: arXiv:2301.04104v1, "World model learning" (encoder).
+
+        x - 0.5 -> [conv 4 x 4, stride 2 -> norm over channels -> SiLU] x 4 -> flatten
+
+    Args:
+        image_shape, depth, mults, kernel, norm, init: see `ConvEncoder`; kernel is even.
+    """
+
+    stride = 2
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        depth: int = 32,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        kernel: int = 4,
+        norm: str = "layer",
+        init: str = "fan_avg",
+    ) -> None:
+        super().__init__(image_shape, depth, mults, kernel, norm, init)
+
+
+class MLPEncoder(nn.Module):
+    """Read a vector of sensors: symlog, then an MLP.
+
+    Paper: arXiv:2301.04104, "Robust predictions" (symlog inputs).
+
+    Args:
+        vector_dim: V.
+        layers, units: of the MLP.
+        norm, init: see `MLP`.
+
+    Attributes:
+        embed_dim: E = units.
+    """
+
+    def __init__(
+        self,
+        vector_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(vector_dim, units, layers, norm, init=init)
+        self.embed_dim = self.mlp.out_dim
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Sensors [..., V], any range, to e_t [..., E]."""
+        return self.mlp(symlog(vector))
+
+
+class MultiEncoder(nn.Module):
+    """See with several senses at once: one encoder for each key, their outputs side by side.
+
+    Args:
+        encoders: observation key -> encoder with `embed_dim`; in this order.
+
+    Attributes:
+        embed_dim: sum of theirs.
+
+    Raises:
+        ValueError: no encoder given.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        if not encoders:
+            raise ValueError("MultiEncoder needs an encoder for at least one observation key.")
+        self.encoders = nn.ModuleDict(encoders)
+        self.embed_dim = sum(encoder.embed_dim for encoder in encoders.values())
+
+    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Observations by key, [..., *event] each, to e_t [..., E].
+
+        Raises:
+            KeyError: an encoder's key is not among the observations.
+        """
+        missing = [key for key in self.encoders if key not in observations.keys()]  # noqa: SIM118
+        if missing:
+            raise KeyError(
+                f"MultiEncoder has encoders for {list(self.encoders)}; the observations have only"
+                f" {sorted(map(str, observations.keys()))}. Missing: {missing}."
+            )
+        return torch.cat([encoder(observations[key]) for key, encoder in self.encoders.items()], -1)

@@ -1,0 +1,161 @@
+"""Heads: what the agent reads off its latent state: reward, continuation, value, action."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.distributions.simple import MSE, Bernoulli
+from mario_dreamer.distributions.twohot import TwoHot, make_bins
+from mario_dreamer.networks.layers import MLP
+
+
+class Head(nn.Module):
+    """An MLP on [h_t, z_t] that gives the parameters of a distribution.
+
+    Args:
+        feat_dim: D + S * K.
+        layers: how many before the output layer.
+        units: their width.
+        out_dim: number of parameters.
+        outscale: scale of the output layer's initial weights; 0 begins with zeros.
+        norm: "rms" or "layer".
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        layers: int,
+        units: int,
+        out_dim: int,
+        outscale: float = 1.0,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(feat_dim, units, layers, norm, out_dim, outscale, init)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """[h_t, z_t], [..., D + S * K], to parameters [..., out_dim] float32."""
+        return self.mlp(feat).float()
+
+    def dist(self, params: Tensor) -> object:
+        """The distribution that the parameters [..., out_dim] stand for."""
+        raise NotImplementedError
+
+
+class TwoHotHead(Head):
+    """Say a scalar of any size: reward or value.
+
+    Paper: arXiv:2301.04104, "Critic learning".
+
+    Args:
+        feat_dim, layers, units, outscale, norm, init: see `Head`. The default outscale 0 makes an
+            untrained head say exactly 0.
+        kind, bins, low, high: see `distributions.TwoHot`.
+
+    Raises:
+        ValueError: see `distributions.twohot.make_bins`.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        layers: int = 1,
+        units: int = 256,
+        outscale: float = 0.0,
+        norm: str = "rms",
+        init: str = "fan_in",
+        kind: str = "symexp",
+        bins: int = 255,
+        low: float = -20.0,
+        high: float = 20.0,
+    ) -> None:
+        positions = make_bins(kind, bins, low, high)
+        super().__init__(feat_dim, layers, units, bins, outscale, norm, init)
+        self.kind = kind
+        self.register_buffer("bins", positions, persistent=False)
+
+    def dist(self, params: Tensor) -> TwoHot:
+        """Logits [..., bins] to a distribution over [..., 1]."""
+        return TwoHot(params, self.kind, self.bins)
+
+
+class BernoulliHead(Head):
+    """Say whether the episode goes on.
+
+    Paper: arXiv:2301.04104, "World model learning" (continue predictor).
+
+    Args:
+        feat_dim, layers, units, outscale, norm, init: see `Head`.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        layers: int = 1,
+        units: int = 256,
+        outscale: float = 1.0,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__(feat_dim, layers, units, 1, outscale, norm, init)
+
+    def dist(self, params: Tensor) -> Bernoulli:
+        """Logit [..., 1] to a distribution over [..., 1]."""
+        return Bernoulli(params)
+
+
+class MSEHead(Head):
+    """Say a scalar by its mean alone: the plain alternative to `TwoHotHead`.
+
+    Args:
+        feat_dim, layers, units, outscale, norm, init: see `Head`.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        layers: int = 1,
+        units: int = 256,
+        outscale: float = 0.0,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__(feat_dim, layers, units, 1, outscale, norm, init)
+
+    def dist(self, params: Tensor) -> MSE:
+        """Mean [..., 1] to a distribution over [..., 1]."""
+        return MSE(params)
+
+
+class OneHotHead(Head):
+    """Choose one of A actions.
+
+    Paper: arXiv:2301.04104, "Actor learning".
+
+    Args:
+        feat_dim: D + S * K.
+        action_dim: A.
+        layers, units, outscale, norm, init: see `Head`.
+        unimix: share of uniform probability mixed into the policy, so that no action dies out.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        action_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
+        self.unimix = unimix
+
+    def dist(self, params: Tensor) -> OneHotCategorical:
+        """Logits [..., A] to a distribution over one-hot actions [..., A]."""
+        return OneHotCategorical(params, self.unimix)

@@ -1,0 +1,165 @@
+"""The layers everything is made of: linear, block-linear, convolution, MLP."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mario_dreamer.networks.initialisation import init_
+from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
+
+__all__ = [
+    "MLP",
+    "BlockLinear",
+    "ChannelNorm",
+    "LayerNorm",
+    "RMSNorm",
+    "convolution",
+    "linear",
+    "make_norm",
+    "normed",
+]
+
+
+def linear(
+    in_dim: int,
+    out_dim: int,
+    bias: bool = True,
+    init: str = "fan_in",
+    outscale: float | None = None,
+) -> nn.Linear:
+    """Build a linear layer with our initialisation and a zero bias.
+
+    Args:
+        in_dim, out_dim: sizes of the last dimension.
+        bias: False before a norm that shifts.
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+        outscale: scale of an output layer; None for an inner one.
+    """
+    layer = nn.Linear(in_dim, out_dim, bias=bias)
+    init_(layer.weight, in_dim, out_dim, init, outscale)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def normed(in_dim: int, out_dim: int, norm: str = "rms", init: str = "fan_in") -> nn.Sequential:
+    """Build Linear -> norm -> SiLU, [..., in_dim] -> [..., out_dim]."""
+    after = make_norm(norm, out_dim)
+    return nn.Sequential(linear(in_dim, out_dim, not after.has_shift, init), after, nn.SiLU())
+
+
+class BlockLinear(nn.Module):
+    """A linear layer whose weight is block-diagonal: cheap for a wide recurrent state.
+
+    Paper: arXiv:2301.04104, "Model sizes" (block-diagonal recurrent weights, 8 blocks).
+
+    Args:
+        in_dim, out_dim: sizes of the last dimension; block g reads the g-th slice of the input and
+            writes the g-th slice of the output.
+        blocks: how many.
+        init: "fan_in" (Nature) or "fan_avg" (v1). The fan is that of all blocks together.
+
+    Raises:
+        ValueError: a size is not a multiple of blocks.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, blocks: int = 8, init: str = "fan_in") -> None:
+        super().__init__()
+        if in_dim % blocks or out_dim % blocks:
+            raise ValueError(
+                f"BlockLinear cuts input and output into {blocks} blocks, so both sizes must be"
+                f" multiples of {blocks}; got {in_dim} -> {out_dim}. Change the size or `blocks`."
+            )
+        self.blocks = blocks
+        self.weight = nn.Parameter(torch.empty(blocks, in_dim // blocks, out_dim // blocks))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+        init_(self.weight, in_dim, out_dim, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_dim] -> [..., out_dim]."""
+        rows = x.reshape(-1, self.blocks, self.weight.shape[1]).transpose(0, 1)  # [g, N, in / g]
+        out = torch.bmm(rows, self.weight).transpose(0, 1)  # [N, g, out / g]
+        out = out.reshape(*x.shape[:-1], len(self.bias))
+        return out + self.bias.to(out.dtype)
+
+
+class MLP(nn.Module):
+    """Linear -> norm -> SiLU, some times over, then an output layer if asked for.
+
+    Args:
+        in_dim: size of the input.
+        units: width of the layers in between.
+        layers: how many of them; 0 is allowed.
+        norm: "rms" (Nature; the linear keeps its bias) or "layer" (v1; it has none).
+        out_dim: size of a plain linear output layer; None for none.
+        outscale: scale of the output layer's initial weights; 0 begins with zeros.
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+
+    Attributes:
+        out_dim: size of what comes out.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        units: int,
+        layers: int,
+        norm: str = "rms",
+        out_dim: int | None = None,
+        outscale: float = 1.0,
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        sizes = [in_dim] + [units] * layers
+        self.hidden = nn.Sequential(
+            *[normed(sizes[i], sizes[i + 1], norm, init) for i in range(layers)]
+        )
+        self.out = None
+        if out_dim is not None:
+            self.out = linear(sizes[-1], out_dim, init=init, outscale=outscale)
+        self.out_dim = out_dim or sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_dim] -> [..., out_dim]."""
+        x = self.hidden(x)
+        return x if self.out is None else self.out(x)
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    transposed: bool = False,
+    bias: bool = True,
+    init: str = "fan_in",
+    outscale: float | None = None,
+) -> nn.Module:
+    """Build a convolution that keeps the side (stride 1), halves it or doubles it (stride 2).
+
+    Args:
+        in_channels, out_channels: of the maps [N, C, H, W].
+        kernel: odd for stride 1, even for stride 2, so that the padding is symmetric.
+        stride: 1 or 2.
+        transposed: double the side instead of halving it.
+        bias: False before a norm that shifts.
+        init, outscale: see `linear`.
+
+    Raises:
+        ValueError: kernel and stride do not pad evenly.
+    """
+    if kernel < stride or (kernel - stride) % 2:
+        raise ValueError(
+            f"A convolution of stride {stride} needs a kernel of {stride}, {stride + 2},"
+            f" {stride + 4}, ... to pad both sides alike; got {kernel}."
+        )
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    padding = (kernel - stride) // 2
+    layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
+    area = kernel * kernel
+    init_(layer.weight, area * in_channels, area * out_channels, init, outscale)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    # Maps lie channels_last, as CPU and GPU kernels and the norm over channels like them best.
+    return layer.to(memory_format=torch.channels_last)

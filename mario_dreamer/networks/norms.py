@@ -1,0 +1,93 @@
+"""Normalisation: RMSNorm (Nature) and LayerNorm (v1), over the last dimension or over channels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Divide a vector by its root mean square, statistics in float32.
+
+        y = x / sqrt(mean(x^2) + eps) * weight
+
+    Args:
+        dim: length of the last dimension.
+        eps: added to the mean square.
+    """
+
+    has_shift = False  # no shift of its own: the layer before keeps its bias
+
+    def __init__(self, dim: int, eps: float = 1e-4) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim], the type of x."""
+        weight = self.weight.to(x.dtype)
+        if x.is_cuda:  # one fused kernel; autocast would only widen its output
+            with torch.autocast("cuda", enabled=False):
+                return F.rms_norm(x, (self.dim,), weight, self.eps)
+        # On CPU F.rms_norm is several kernels on a float32 copy, twice as slow with its backward.
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(norm.square() / self.dim + self.eps)  # [..., 1]
+        return x * scale.to(x.dtype) * weight
+
+
+class LayerNorm(nn.Module):
+    """Shift a vector to mean 0 and scale it to variance 1, statistics in float32.
+
+        y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
+
+    Args:
+        dim: length of the last dimension.
+        eps: added to the variance.
+    """
+
+    has_shift = True  # so the layer before needs no bias
+
+    def __init__(self, dim: int, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim], the type of x."""
+        if x.is_cuda:  # autocast would widen the output; the kernel wants one type
+            with torch.autocast("cuda", enabled=False):
+                weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+                return F.layer_norm(x, (self.dim,), weight, bias, self.eps)
+        return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+
+
+class ChannelNorm(nn.Module):
+    """A norm over the channels of a map, at each pixel by itself.
+
+    Args:
+        norm: an `RMSNorm` or `LayerNorm` of as many channels.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]; no copy where x lies channels_last."""
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+_NORMS = {"rms": RMSNorm, "layer": LayerNorm}
+
+
+def make_norm(norm: str, dim: int) -> nn.Module:
+    """Build a norm over the last dimension by name: "rms" (Nature) or "layer" (v1).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if norm not in _NORMS:
+        raise ValueError(f"norm must be 'rms' (Nature) or 'layer' (v1); got {norm!r}.")
+    return _NORMS[norm](dim)

@@ -1,0 +1,256 @@
+"""RSSM: the latent state (h_t, z_t), carried through time with a frame in sight or without."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.networks.layers import MLP
+
+
+class RSSM(nn.Module):
+    """Carry the latent state (h_t, z_t) forward, with a frame in sight or without.
+
+    Paper: arXiv:2301.04104, "World model learning".
+
+        h_t = f(h_{t-1}, z_{t-1}, a_{t-1})     sequence_model
+        z_t ~ q(z_t | h_t, e_t)                posterior: sees the frame
+        z_t ~ p(z_t | h_t)                     prior: has to guess it
+
+    Args:
+        sequence_model: builds f; called with deter_dim, stoch_shape, action_dim, hidden_dim.
+        embed_dim: E.
+        action_dim: A.
+        deter_dim: D.
+        stoch_shape: (S, K), S categoricals of K classes.
+        hidden_dim: width of the layers in between.
+        prior_layers, posterior_layers: how many before the logits, at least 1 for the posterior.
+        unimix: share of uniform probability mixed into q and p, also in their KL and entropy.
+        norm: "rms" or "layer".
+        initial: "zeros" (Nature), or "learned" (v1): h = tanh(w), z = mode of p(z | h).
+        init: "fan_in" (Nature) or "fan_avg" (v1).
+
+    Attributes:
+        feat_dim: D + S * K.
+
+    Raises:
+        ValueError: unknown `initial`, or posterior_layers below 1.
+    """
+
+    def __init__(
+        self,
+        sequence_model: Callable[..., nn.Module],
+        embed_dim: int,
+        action_dim: int,
+        deter_dim: int,
+        stoch_shape: Sequence[int],
+        hidden_dim: int,
+        prior_layers: int = 2,
+        posterior_layers: int = 1,
+        unimix: float = 0.01,
+        norm: str = "rms",
+        initial: str = "zeros",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__()
+        if initial not in ("zeros", "learned"):
+            raise ValueError(f"rssm.initial must be 'zeros' or 'learned'; got {initial!r}.")
+        if posterior_layers < 1:
+            raise ValueError(f"rssm.posterior_layers must be 1 or more; got {posterior_layers}.")
+        self.embed_dim, self.action_dim, self.deter_dim = embed_dim, action_dim, deter_dim
+        self.stoch_shape, self.unimix = tuple(stoch_shape), unimix
+        logits_dim = math.prod(self.stoch_shape)
+        self.feat_dim = deter_dim + logits_dim
+        self.sequence_model = sequence_model(
+            deter_dim=deter_dim,
+            stoch_shape=self.stoch_shape,
+            action_dim=action_dim,
+            hidden_dim=hidden_dim,
+        )
+        self.prior = MLP(deter_dim, hidden_dim, prior_layers, norm, logits_dim, init=init)
+        self.posterior = MLP(
+            deter_dim + embed_dim, hidden_dim, posterior_layers, norm, logits_dim, init=init
+        )
+        self.initial_deter = nn.Parameter(torch.zeros(deter_dim)) if initial == "learned" else None
+
+    def initial(self, batch_size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """The state before the first frame: h [batch_size, D] and z [batch_size, S, K].
+
+        Zeros, or learned (then z is one-hot, and the gradient goes to h).
+        """
+        shape = (batch_size, *self.stoch_shape)
+        if self.initial_deter is None:
+            zeros = torch.zeros(batch_size, self.deter_dim, device=device)
+            return zeros, torch.zeros(shape, device=device)
+        deter = self.initial_deter.float().tanh()  # [D]
+        stoch = self._categorical(self._as_logits(self.prior(deter))).mode  # [S, K]
+        return deter.expand(batch_size, -1), stoch.expand(shape)
+
+    def observe(
+        self,
+        embed: Tensor,
+        prev_action: Tensor,
+        is_first: Tensor,
+        deter: Tensor | None = None,
+        stoch: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Watch a sequence of frames.
+
+        Args:
+            embed: e_t for t in [1, T], [B, T, E].
+            prev_action: a_{t-1}, [B, T, A] one-hot.
+            is_first: x_t opens an episode, [B, T, 1] bool. The past is erased there.
+            deter: h_0, [B, D]; None begins afresh.
+            stoch: z_0, [B, S, K]; None begins afresh.
+
+        Returns:
+            h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
+        """
+        fresh = self.initial(embed.shape[0], embed.device)
+        deter = fresh[0] if deter is None else deter
+        stoch = fresh[1] if stoch is None else stoch
+        # What does not wait for the past is done for all t at once: the frame's share of the
+        # posterior before the loop, the prior after it.
+        from_deter, from_embed = self._split_posterior(embed)
+        deters, stochs, posts = [], [], []
+        for action, first, seen in zip(
+            prev_action.unbind(1), is_first.unbind(1), from_embed.unbind(1), strict=True
+        ):
+            deter, stoch, post = self._step(deter, stoch, action, first, fresh, from_deter, seen)
+            deters.append(deter)
+            stochs.append(stoch)
+            posts.append(post)
+        deter, stoch, post = (torch.stack(steps, 1) for steps in (deters, stochs, posts))
+        return deter, stoch, post, self._as_logits(self.prior(deter))
+
+    # TensorDictModule owns the parameters of a module, not those behind a bound method, so the
+    # world model wraps the RSSM itself and lands here.
+    forward = observe
+
+    def obs_step(
+        self, deter: Tensor, stoch: Tensor, prev_action: Tensor, embed: Tensor, is_first: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Take in one frame.
+
+        Args:
+            deter: h_{t-1}, [B, D].
+            stoch: z_{t-1}, [B, S, K] one-hot.
+            prev_action: a_{t-1}, [B, A] one-hot.
+            embed: e_t, [B, E].
+            is_first: x_t opens an episode, [B, 1] bool. The past is erased there.
+
+        Returns:
+            h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.
+        """
+        step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
+        deter, stoch, post, prior = self.observe(*step, deter, stoch)
+        return deter[:, 0], stoch[:, 0], post[:, 0], prior[:, 0]
+
+    def img_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, ...]:
+        """Dream one step.
+
+        Args:
+            deter: h_t, [B, D].
+            stoch: z_t, [B, S, K] one-hot.
+            action: a_t, [B, A] one-hot.
+
+        Returns:
+            h_{t+1} [B, D], z_{t+1} [B, S, K] drawn from p, and the logits of p, [B, S, K].
+        """
+        deter = self.sequence_model(deter, stoch, _bounded(action, stoch.dtype))
+        prior_logits = self._as_logits(self.prior(deter))
+        return deter, self._categorical(prior_logits).rsample(), prior_logits
+
+    def imagine_with_action(
+        self, deter: Tensor, stoch: Tensor, action: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Dream through given actions.
+
+        Args:
+            deter: h_t, [B, D].
+            stoch: z_t, [B, S, K] one-hot.
+            action: a_t .. a_{t+H-1}, [B, H, A] one-hot.
+
+        Returns:
+            h, z and the logits of p for t+1 .. t+H: [B, H, D], [B, H, S, K], [B, H, S, K].
+        """
+        steps = []
+        for step_action in action.unbind(1):
+            steps.append(self.img_step(deter, stoch, step_action))
+            deter, stoch, _ = steps[-1]
+        return tuple(torch.stack(column, 1) for column in zip(*steps, strict=True))
+
+    def kl_loss(
+        self, post_logits: Tensor, prior_logits: Tensor, free_nats: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the guess p is from what was seen, q.
+
+        Paper: arXiv:2301.04104, "World model learning".
+
+            dyn = max(free_nats, KL[ sg(q) || p ])     teaches the guess
+            rep = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
+
+        The max is taken on the KL summed over the S categoricals, before any mean.
+
+        Args:
+            post_logits, prior_logits: of q and of p, [..., S, K].
+            free_nats: a KL below this many nats has no gradient.
+
+        Returns:
+            dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
+        """
+        post, prior = self._categorical(post_logits), self._categorical(prior_logits)
+        dyn = post.detach().kl(prior).sum(-1)  # [..., S] -> [...]
+        rep = post.kl(prior.detach()).sum(-1)
+        return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()
+
+    def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        """What every head reads: h_t [..., D] and z_t [..., S, K] to [..., D + S * K]."""
+        return torch.cat([deter, stoch.flatten(-2).to(deter.dtype)], -1)
+
+    def _step(
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        first: Tensor,
+        fresh: tuple[Tensor, Tensor],
+        from_deter: Tensor,
+        from_embed: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        first = first.bool()  # [B, 1]
+        deter = torch.where(first, fresh[0], deter)
+        stoch = torch.where(first[..., None], fresh[1], stoch)
+        action = _bounded(action, stoch.dtype) * ~first
+        deter = self.sequence_model(deter, stoch, action)
+        hidden = self.posterior.hidden
+        x = F.linear(deter.to(from_deter.dtype), from_deter) + from_embed
+        for layer in (*hidden[0][1:], *hidden[1:]):
+            x = layer(x)
+        post_logits = self._as_logits(self.posterior.out(x))
+        return deter, self._categorical(post_logits).rsample(), post_logits
+
+    def _split_posterior(self, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """W [h, e] = W_h h + W_e e: give W_h [hidden, D], and W_e e (+ bias) [B, T, hidden]."""
+        first = self.posterior.hidden[0][0]
+        from_deter, weight = first.weight.split([self.deter_dim, self.embed_dim], 1)
+        from_embed = F.linear(embed, weight, first.bias)
+        # A slice is not in autocast's cache of weights: round it here, not once a step.
+        return from_deter.to(from_embed.dtype), from_embed
+
+    def _categorical(self, logits: Tensor) -> OneHotCategorical:
+        return OneHotCategorical(logits, self.unimix)
+
+    def _as_logits(self, flat: Tensor) -> Tensor:
+        return flat.float().unflatten(-1, self.stoch_shape)  # [..., S * K] -> [..., S, K]
+
+
+def _bounded(action: Tensor, dtype: torch.dtype) -> Tensor:
+    """Scale an action into [-1, 1]: a / max(1, |a|); a one-hot stays as it is."""
+    action = action.to(dtype)
+    return action / action.detach().abs().clamp_min(1.0)
