@@ -1,0 +1,166 @@
+"""Write frames into files that browsers play: mp4, gif, png. Pictures are built in `strips.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mario_dreamer.tracking.strips import (
+    image_strip,
+    open_loop_frames,
+    open_loop_video,
+    stack_rows,
+    upscale,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "decode_video",
+    "encode_gif",
+    "encode_mp4",
+    "image_strip",
+    "open_loop_frames",
+    "open_loop_video",
+    "save_png",
+    "stack_rows",
+    "upscale",
+]
+
+
+def _checked(frames: Tensor, who: str) -> Tensor:
+    """Return frames as uint8 [T, 3, H, W] on the CPU, or say what is wrong with them."""
+    if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames) or frames.dtype != torch.uint8:
+        raise ValueError(
+            f"{who}: got frames {tuple(frames.shape)} {frames.dtype}, expected [T, 3, H, W] "
+            "torch.uint8 with T >= 1. Multiply floats by 255 and call .byte() first."
+        )
+    return frames.detach().cpu()
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to; the real name appears only when all has been written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
+    """Write a video that every browser plays (H.264, yuv420p).
+
+    Args:
+        frames: [T, 3, H, W] uint8. Odd sides are repeated by one pixel: H.264 needs even ones.
+        path: file to write; its folder is made. It appears only when it is whole.
+        fps: frames per second of the video.
+        scale: draw each pixel as scale x scale; H.264 smears the colours of small frames.
+
+    Returns:
+        the path.
+
+    Raises:
+        ValueError: for frames of another shape or type.
+        ModuleNotFoundError: without PyAV.
+    """
+    frames = upscale(_checked(frames, "encode_mp4"), scale)
+    height, width = frames.shape[-2:]
+    if height % 2 or width % 2:
+        frames = pad(frames.float(), (0, width % 2, 0, height % 2), mode="replicate").byte()
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("encode_mp4 needs PyAV: pip install av") from error
+    from fractions import Fraction
+
+    rate = Fraction(fps).limit_denominator(1000)
+    pixels = frames.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
+    path = Path(path)
+    options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+    with _whole_file(path) as draft:
+        with av.open(str(draft), "w", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            stream.height, stream.width = pixels.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for picture in pixels:
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    return path
+
+
+def decode_video(path: str | Path) -> Tensor:
+    """Read a video back: [T, 3, H, W] uint8.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ModuleNotFoundError: without PyAV.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("decode_video needs PyAV: pip install av") from error
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
+
+
+def _pictures(frames: Tensor) -> list[Image]:
+    """[T, 3, H, W] uint8 -> T Pillow images."""
+    from PIL import Image
+
+    return [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
+
+
+def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
+    """Write an endless GIF; for README files and chats, three times the size of an mp4.
+
+    Args:
+        frames: [T, 3, H, W] uint8.
+        path: file to write; its folder is made. It appears only when it is whole.
+        fps: frames per second; GIF counts in hundredths of a second, 50 at most.
+        scale: draw each pixel as scale x scale.
+
+    Returns:
+        the path.
+
+    Raises:
+        ValueError: for frames of another shape or type.
+    """
+    first, *others = _pictures(upscale(_checked(frames, "encode_gif"), scale))
+    duration = max(20, round(100 / fps) * 10)  # milliseconds
+    path = Path(path)
+    with _whole_file(path) as draft:
+        first.save(draft, save_all=True, append_images=others, duration=duration, loop=0)
+    return path
+
+
+def save_png(image: Tensor, path: str | Path) -> Path:
+    """Write one picture.
+
+    Args:
+        image: [3, H, W] uint8.
+        path: file to write; its folder is made. It appears only when it is whole.
+
+    Returns:
+        the path.
+
+    Raises:
+        ValueError: for an image of another shape or type.
+    """
+    (picture,) = _pictures(_checked(image[None], "save_png"))
+    path = Path(path)
+    with _whole_file(path) as draft:
+        picture.save(draft)
+    return path
