@@ -25,6 +25,7 @@ from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
 from mario_dreamer.replay import ToRecords, make_replay
 
 BATCH, LENGTH, CHUNK, ACTIONS = 16, 64, 200, 7
+Memory = tuple[Callable, Callable, int]  # extend, sample, number of environments
 
 
 def transitions(num_envs: int, steps: int, latents: bool) -> TensorDict:
@@ -42,7 +43,7 @@ def transitions(num_envs: int, steps: int, latents: bool) -> TensorDict:
     return TensorDict(root, [num_envs, steps])
 
 
-def ours(records: int, storage: str, latents: bool, device: str, num_envs: int = 4):
+def ours(records: int, storage: str, latents: bool, device: str, num_envs: int = 4) -> Memory:
     """Our replay: (extend with [num_envs, CHUNK], sample)."""
     replay = make_replay(
         records, num_envs, BATCH, LENGTH, latents=latents, storage=storage, device=device
@@ -50,7 +51,7 @@ def ours(records: int, storage: str, latents: bool, device: str, num_envs: int =
     return replay.extend, replay.sample, num_envs
 
 
-def stock(records: int, storage: str, latents: bool, device: str):
+def stock(records: int, storage: str, latents: bool, device: str) -> Memory:
     """TorchRL's SliceSampler over one stream: (extend with [1, CHUNK], sample)."""
     sampler = SliceSampler(
         slice_len=LENGTH, traj_key="stream", init_key=None, truncated_key=None, cache_values=True
@@ -64,16 +65,16 @@ def stock(records: int, storage: str, latents: bool, device: str):
     return buffer.extend, buffer.sample, 1
 
 
-def measure(make: Callable, records: int, storage: str, latents: bool, args) -> dict[str, float]:
+def measure(memory: Memory, records: int, latents: bool, args: argparse.Namespace) -> dict:
     """Fill a memory of `records` and sample it `args.repeats` times."""
-    extend, sample, num_envs = make(records, storage, latents, args.device)
+    extend, sample, num_envs = memory
     played = transitions(num_envs, CHUNK, latents)
     began, stored = time.perf_counter(), 0
     while stored < records:
         stored += len(extend(played))
     fill = time.perf_counter() - began
     times = []
-    for step in range(args.repeats + 3):
+    for _ in range(args.repeats + 3):
         extend(played)  # as in training, the data change between two samples
         wait(args.device)
         began = time.perf_counter()
@@ -110,10 +111,13 @@ def main() -> None:
     rows = []
     for name, make, storage, latents in variants:
         facts = {"replay": name, "storage": storage, "latents": latents, "records": args.records}
-        rows.append({**facts, **measure(make, args.records, storage, latents, args)})
+        memory = make(args.records, storage, latents, args.device)
+        rows.append({**facts, **measure(memory, args.records, latents, args)})
+        del memory  # a gigabyte
         if not args.json:
             print(rows[-1], file=sys.stderr)
-    machine = f"{platform.machine()} {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    machine = f"{platform.machine()}, {args.device}, {threads} threads, torch {torch.__version__}"
     rows = [{**row, "machine": machine} for row in rows]
     if args.json:
         print(json.dumps(rows, indent=1))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from replay_checks import check_windows
 from tensordict import TensorDict
 from torchrl.data import TensorDictReplayBuffer
@@ -143,8 +146,9 @@ def test_write_back_without_latents_is_an_error(counter):
     replay, _ = filled(counter, latents=False)
     batch = replay.sample()
     with pytest.raises(ValueError, match="latents"):
-        replay.update_latents(batch["index"], torch.zeros(4, 5, 2), torch.zeros(4, 5, 2, 5),
-                              batch["step_id"])
+        replay.update_latents(
+            batch["index"], torch.zeros(4, 5, 2), torch.zeros(4, 5, 2, 5), batch["step_id"]
+        )
 
 
 @pytest.mark.parametrize("steps", [6, 30, 75])
@@ -259,3 +263,12 @@ def test_sampling_and_write_back_on_a_gpu_never_wait_for_it(counter):
     other = make_replay(80, 2, 4, 5, latents=True, device="cuda")
     other.load_state_dict(saved(replay.state_dict()))
     assert equal(replay.sample(), other.sample())
+
+
+@pytest.mark.parametrize("name", ["uniform", "online", "memmap"])
+def test_every_config_builds_a_memory(name):
+    config = OmegaConf.load(Path(__file__).parents[2] / "configs" / "replay" / f"{name}.yaml")
+    replay = instantiate(config, num_streams=2, batch_size=3, batch_length=4, seed=1)
+    assert replay.streams.num_streams == 2
+    assert (replay.batch_size, replay.batch_length) == (3, 4)
+    assert replay.streams.capacity == config.capacity

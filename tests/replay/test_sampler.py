@@ -51,9 +51,9 @@ def test_no_window_ever_crosses_the_write_head(counter):
     drawn = 0
     for steps in (7, 1, 3, 12, 5, 2, 9, 4, 11, 1, 1, 6) * 4:
         replay.extend(world.play(steps))
-        drawn += check_windows(replay.sample(), [2, 7, 30], oldest=[
-            replay.streams.oldest(s) for s in range(3)
-        ])
+        drawn += check_windows(
+            replay.sample(), [2, 7, 30], oldest=[replay.streams.oldest(s) for s in range(3)]
+        )
     assert drawn == 48 * 64
 
 
@@ -69,9 +69,9 @@ def test_any_history_gives_true_windows(sizes, lengths, rows, online):
     world = Counter(lengths)
     for steps in sizes:
         replay.extend(world.play(steps))
-        assert len(replay) == sum(min(p + (t > 0), rows) for p, t in zip(
-            world.position, world.time, strict=True
-        ))
+        assert len(replay) == sum(
+            min(p + (t > 0), rows) for p, t in zip(world.position, world.time, strict=True)
+        )
         if replay.streams.num_starts(4):
             check_windows(replay.sample(), lengths)
 
