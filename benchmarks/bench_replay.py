@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import platform
 import statistics
 import sys
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, help="write a CSV")
     args = parser.parse_args()
+    logging.getLogger("torchrl").setLevel(logging.WARNING)  # it writes to stdout, where JSON goes
     variants = [("ours", ours, "memory", False), ("ours", ours, "memory", True)]
     if args.device == "cpu":
         variants += [("ours", ours, "memmap", False), ("ours", ours, "memmap", True)]
