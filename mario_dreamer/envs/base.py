@@ -109,7 +109,9 @@ def check_at_least_one(**counts: int | None) -> None:
     """Raise ValueError where a named count is below 1; None means "no limit" and passes."""
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise ValueError(f"env.{name} must be at least 1; got {count}. Set env.{name}=1 or more.")
+            raise ValueError(
+                f"env.{name} must be at least 1; got {count}. Set env.{name}=1 or more."
+            )
 
 
 def check_plays_each_action_once(action_repeat: int) -> None:

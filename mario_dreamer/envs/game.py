@@ -64,7 +64,7 @@ class Game:
             byte = self.held
         self.held = byte
         reward = 0.0
-        for frame in range(self.action_repeat):
+        for played in range(1, self.action_repeat + 1):
             reward += self._frame(byte)
             if self.max_pool:  # which two frames are the last is only known afterwards
                 self._older, self._newer = self._newer, self._older
@@ -73,7 +73,7 @@ class Game:
                 break
         if not self.max_pool:
             copy_screen(self.emulator, self._newer)
-        elif frame > 0:  # a step of one frame has nothing else of its own to pool with
+        elif played > 1:  # a step of one frame has nothing else of its own to pool with
             return np.maximum(self._older, self._newer, out=self._older), reward
         return self._newer, reward
 

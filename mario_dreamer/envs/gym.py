@@ -61,7 +61,7 @@ class BatchedGym(BatchedEnv):
                 f"{first.action_space}. Wrap the world so that it takes an index."
             )
         if pixels:
-            check_picture(image_size, 0, 10**9)
+            check_picture(image_size, 0, rows=1)
             observations = {PIXELS: pixel_spec(1 if grayscale else 3, image_size, image_size)}
         else:
             flat = spaces.flatdim(first.observation_space)

@@ -33,7 +33,8 @@ def check_picture(image_size: int, crop_top: int, rows: int) -> None:
     if image_size < 8 or not 0 <= crop_top < rows:
         raise ValueError(
             f"env: expected image_size >= 8 and 0 <= crop_top < {rows}; "
-            f"got image_size={image_size}, crop_top={crop_top}. Set env.image_size=64 env.crop_top=0."
+            f"got image_size={image_size}, crop_top={crop_top}. "
+            "Set env.image_size=64 env.crop_top=0."
         )
 
 

@@ -1,4 +1,4 @@
-"""One game of Mario out of Gymnasium and TorchRL pieces: slower than `BatchedMario`, all visible."""
+"""One game of Mario out of Gymnasium and TorchRL pieces: slower, but every part is in sight."""
 
 from __future__ import annotations
 

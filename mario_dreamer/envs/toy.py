@@ -46,7 +46,9 @@ class CountingEnv(BatchedEnv):
         seed: int = 0,
     ) -> None:
         if ending not in ("terminated", "truncated"):
-            raise ValueError(f"CountingEnv: ending must be terminated or truncated; got {ending!r}.")
+            raise ValueError(
+                f"CountingEnv: ending must be terminated or truncated; got {ending!r}."
+            )
         lengths = [length] * num_envs if isinstance(length, int) else list(length)
         if len(lengths) != num_envs or min(lengths, default=0) < 1:
             raise ValueError(

@@ -29,9 +29,7 @@ class FrameReward(Transform):
         super().__init__(in_keys=["reward"], out_keys=["reward"])
         self.rules = rules
 
-    def _step(
-        self, tensordict: TensorDictBase, next_tensordict: TensorDictBase
-    ) -> TensorDictBase:
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         facts = ("x_pos", "time")
         before = {key: int(tensordict[key]) for key in facts}
         after = {key: int(next_tensordict[key]) for key in facts}
@@ -59,9 +57,7 @@ class ActionRepeat(Transform):
         super().__init__()
         self.repeat, self.max_pool = repeat, max_pool
 
-    def _step(
-        self, tensordict: TensorDictBase, next_tensordict: TensorDictBase
-    ) -> TensorDictBase:
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         assert next_tensordict.numel() == 1, "ActionRepeat holds the action of one world"
         reward, pictures = next_tensordict["reward"], [next_tensordict[PIXELS]]
         for _ in range(self.repeat - 1):
@@ -147,9 +143,7 @@ class Limits(Transform):
         self.max_steps, self.stall_limit = max_steps, stall_limit
         self.steps = self.stalled = self.best = 0
 
-    def _step(
-        self, tensordict: TensorDictBase, next_tensordict: TensorDictBase
-    ) -> TensorDictBase:
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         furthest = int(next_tensordict["x_max"])
         self.steps += 1
         self.stalled = 0 if furthest > self.best else self.stalled + 1
