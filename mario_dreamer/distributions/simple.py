@@ -70,7 +70,8 @@ class MSE:
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error, [..., *event] -> [...]."""
         assert x.shape == self.mean.shape, f"target {x.shape}, mean {self.mean.shape}"
-        return -(self.mean - x).square().sum(tuple(range(-self.event_dims, 0)))
+        squares = F.mse_loss(self.mean, x.float(), reduction="none")
+        return -squares.sum(tuple(range(-self.event_dims, 0)))
 
 
 class SymlogMSE(MSE):
