@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -15,7 +13,6 @@ from mario_dreamer import keys
 __all__ = ["Discount", "Returns", "continuation_weights", "lambda_return"]
 
 
-@dataclass(frozen=True)
 class Discount:
     """Hold the one discount of the agent, for the continue head, the dreams and the replay.
 
@@ -31,12 +28,12 @@ class Discount:
         ValueError: when gamma lies outside (0, 1].
     """
 
-    gamma: float = 1 - 1 / 333
-    learned: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"Discount: gamma must lie in (0, 1], got {self.gamma}.")
+    # Not a dataclass: Hydra would take an instance apart when it passes through `instantiate`.
+    def __init__(self, gamma: float = 1 - 1 / 333, learned: bool = True) -> None:
+        if not 0 < gamma <= 1:
+            raise ValueError(f"Discount: gamma must lie in (0, 1], got {gamma}.")
+        self.gamma = gamma
+        self.learned = learned
 
     def cont_target(self, is_terminal: Tensor) -> Tensor:
         """Return what the continue head is to predict, in [0, 1], shaped as `is_terminal`."""

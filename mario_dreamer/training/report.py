@@ -12,16 +12,22 @@ import psutil
 import torch
 from tensordict import TensorDictBase
 
+from mario_dreamer.tracking.metrics import full_names
 from mario_dreamer.training.evaluation import episode_ends
 
 __all__ = ["Listener", "Report"]
 
 GIB = 2**30
-# Where a metric of the learner is told: losses under train/, what was dreamed under dream/.
-DREAMED = {
-    "return_mean", "return_std", "return_scale", "value_mean", "reward_mean", "cont_mean",
-    "weight_mean", "entropy", "advantage_std",
+# An episode's facts -> the metric table's names.
+TOLD = {
+    "return": "return", "length": "length", "x_max": "x_max", "flag": "flag", "score": "score",
+    "coins": "coins", "time": "time_left",
 }  # fmt: skip
+
+
+def episode_metrics(facts: dict[str, float], group: str = "play") -> dict[str, float]:
+    """Give an episode's facts the names of the metric table; others are left out."""
+    return {f"{group}/{told}": facts[name] for name, told in TOLD.items() if name in facts}
 
 
 class Listener(Protocol):
@@ -39,7 +45,7 @@ class Report:
 
     Args:
         tracker: takes scalars.
-        progress: display with `update(facts)` and `episode(facts)`; None for silence.
+        progress: a `tracking.progress.Progress`; None for silence.
         evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
         action_repeat: frames per agent step.
         replay_size: called for the number of records at hand.
@@ -63,6 +69,7 @@ class Report:
         self.episodes = 0
         self.flags = 0
         self.best_x = 0.0
+        self.last: dict[str, float] = {}
         self.recent: deque[dict[str, float]] = deque(maxlen=window)
         self._metrics: dict[str, torch.Tensor] = {}
         self._since = (time.monotonic(), 0, 0)
@@ -78,11 +85,12 @@ class Report:
             self.flags += int(facts.get("flag", 0))
             self.best_x = max(self.best_x, facts.get("x_max", 0.0))
             self.recent.append(facts)
-            told = {f"play/{name}": value for name, value in facts.items()}
-            told["train_return"] = facts["return"]
-            self.tracker.scalars(told, agent_steps)
+            told = episode_metrics(facts)
+            self.tracker.scalars({**told, "train_return": facts["return"]}, agent_steps)
             if self.progress is not None:
-                self.progress.episode(facts)
+                self.progress.episode(told)
+        if self.progress is not None:
+            self.progress.tick(agent_steps)
         self._mark = time.monotonic()
 
     def learned(self, metrics: TensorDictBase, agent_steps: int) -> None:
@@ -93,7 +101,7 @@ class Report:
         self._learn_time += now - self._mark
         self._mark = now
         if self.progress is not None:
-            self.progress.update(self.facts(agent_steps))
+            self.progress.tick(agent_steps)
 
     def facts(self, agent_steps: int) -> dict[str, float]:
         """Return where the run stands: counters, speed, recent episodes; no device is asked."""
@@ -107,34 +115,31 @@ class Report:
             "speed/fps": (agent_steps - self._since[1]) * self.action_repeat / seconds,
             "speed/agent_steps_per_s": (agent_steps - self._since[1]) / seconds,
             "speed/updates_per_s": (self.updates - self._since[2]) / seconds,
-            "speed/learn_share": min(1.0, self._learn_time / seconds),
+            "speed/learn_time": min(1.0, self._learn_time / seconds),
+            "speed/env_time": max(0.0, 1.0 - self._learn_time / seconds),
         }
-        if self.recent:
-            for name, told in (("return", "return_recent"), ("x_max", "x_recent")):
-                values = [past[name] for past in self.recent if name in past]
-                if values:
-                    facts[f"play/{told}"] = sum(values) / len(values)
-            flags = [past["flag"] for past in self.recent if "flag" in past]
-            if flags:
-                facts["play/flag_rate"] = sum(flags) / len(flags)
-                facts["play/flags"] = self.flags
-                facts["play/x_best"] = self.best_x
+        for name in ("return", "length", "x_max"):
+            values = [past[name] for past in self.recent if name in past]
+            if values:
+                facts[f"play/{name}_mean"] = sum(values) / len(values)
+        flags = [past["flag"] for past in self.recent if "flag" in past]
+        if flags:
+            facts["play/flag_rate"] = sum(flags) / len(flags)
+            facts["play/flags"] = self.flags
+            facts["play/x_best"] = self.best_x
         return facts
 
     def log(self, agent_steps: int) -> dict[str, float]:
         """Tell the trackers and the display all that is known now; return it."""
         facts = self.facts(agent_steps)
         facts["run/memory_gib"] = psutil.Process().memory_info().rss / GIB
-        for name, value in self._metrics.items():
-            number = float(value)
-            group = "dream" if name in DREAMED else "train"
-            seed_name = name in ("model_loss", "actor_loss", "value_loss", "kl")
-            facts[name if seed_name else f"{group}/{name}"] = number
+        facts.update({name: float(value) for name, value in full_names(self._metrics).items()})
         self.tracker.scalars(facts, agent_steps)
         if self.progress is not None:
-            self.progress.update(facts, report=True)
+            self.progress.update(facts)
         self._since = (time.monotonic(), agent_steps, self.updates)
         self._learn_time = 0.0
+        self.last = facts
         return facts
 
     def evaluate(self, agent_steps: int) -> None:
@@ -144,11 +149,17 @@ class Report:
         metrics = self._evaluate(agent_steps)
         self.tracker.scalars(metrics, agent_steps)
         if self.progress is not None:
-            self.progress.update({**self.facts(agent_steps), **metrics}, report=True)
+            self.progress.update(metrics)
 
     def saved(self, path: Path, agent_steps: int) -> None:
         """Say that a checkpoint has been written."""
-        self.tracker.scalars({"run/checkpoint": float(agent_steps)}, agent_steps)
+        if self.progress is not None:
+            self.progress.note(f"saved {path} at agent step {agent_steps:,}")
+
+    def close(self) -> None:
+        """Leave the screen in order."""
+        if self.progress is not None:
+            self.progress.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Counters that a resume goes on with."""

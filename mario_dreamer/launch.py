@@ -1,0 +1,146 @@
+"""What the entry points share: where configurations lie, run folders, errors in one line."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mario_dreamer.training.checkpoint import CheckpointError, find_run
+from mario_dreamer.training.learner import NonFiniteLoss
+
+__all__ = ["CONFIGS", "entry_point", "given_overrides", "lock", "set_threads", "stored_config"]
+
+HERE = Path(__file__).resolve().parents[1] / "configs"
+# Installed, the configurations are a package; in a bare checkout they are a folder.
+CONFIGS = "pkg://mario_dreamer.configs" if find_spec("mario_dreamer.configs") else str(HERE)
+
+EXPECTED = (
+    ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
+    OmegaConfBaseException, FileNotFoundError,
+)  # fmt: skip
+
+
+def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Turn what a user can cause into one clear line on the screen and exit code 1.
+
+    Set MARIO_DREAMER_TRACEBACK=1 to see the traceback as well.
+
+    Args:
+        function: takes the configuration.
+    """
+
+    @functools.wraps(function)
+    def guarded(cfg: DictConfig) -> Any:
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        logging.getLogger("torchrl").setLevel(logging.WARNING)  # it greets every storage
+        try:
+            return function(cfg)
+        except KeyboardInterrupt:
+            print("left at once, as asked", file=sys.stderr)
+            sys.exit(130)
+        except EXPECTED as error:
+            if os.environ.get("MARIO_DREAMER_TRACEBACK"):
+                raise
+            print(f"error: {_root(error)}", file=sys.stderr)
+            sys.exit(1)
+
+    return guarded
+
+
+def _root(error: BaseException) -> str:
+    """Our own message, from below the layers of whoever passed it on."""
+    while isinstance(error, HydraException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error)
+
+
+def given_overrides() -> list[str]:
+    """Return what was typed on the command line after the command."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def stored_config(checkpoint: Path, overrides: list[str]) -> tuple[DictConfig, list[str]]:
+    """Return the configuration a checkpoint was made with, changed by values typed now.
+
+    Args:
+        checkpoint: its folder.
+        overrides: such as `steps=200000`; choices such as `size=size25m` cannot be changed
+            any more and are returned as the second result.
+
+    Raises:
+        CheckpointError: when the configuration is not there.
+        ValueError: when a value is named that the configuration does not have.
+    """
+    file = checkpoint / "config.yaml"
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing: the checkpoint cannot be used without it.")
+    cfg = OmegaConf.load(file)
+    values, choices = [], []
+    for override in overrides:
+        name = override.lstrip("+~").split("=", 1)[0]
+        is_choice = "@" in name or OmegaConf.is_dict(OmegaConf.select(cfg, name.replace("/", ".")))
+        (choices if is_choice or name == "experiment" else values).append(override)
+    for value in values:
+        name = value.lstrip("+").split("=", 1)[0]
+        if not value.startswith("+") and not _has(cfg, name):
+            raise ValueError(
+                f"{name!r} is not in the run's configuration {file}. Look it up there, or add it "
+                f"with +{value}."
+            )
+    return OmegaConf.merge(cfg, OmegaConf.from_dotlist([v.lstrip("+") for v in values])), choices
+
+
+def _has(cfg: DictConfig, name: str) -> bool:
+    *path, leaf = name.split(".")
+    parent = OmegaConf.select(cfg, ".".join(path)) if path else cfg
+    return OmegaConf.is_dict(parent) and leaf in parent
+
+
+def open_checkpoint(cfg: DictConfig) -> tuple[Path, DictConfig]:
+    """Find the checkpoint that `cfg.checkpoint` means, and the configuration it was made with."""
+    path = find_run(str(cfg.checkpoint), cfg.runs_dir)
+    return path, stored_config(path, [])[0]
+
+
+def lock(folder: Path) -> TextIO:
+    """Keep a run's folder for this process alone, until the returned file is closed.
+
+    Args:
+        folder: the run's folder; it exists.
+
+    Raises:
+        ValueError: when another process has it; its pid is named.
+    """
+    file = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise ValueError(
+            f"the run folder {folder} is in use by process {file.read().strip() or 'unknown'}. "
+            "Stop that process first, or give this run another name=..."
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads on CPU; None takes one per core."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

@@ -1,0 +1,142 @@
+"""mario-dreamer train: learn to play.
+
+    mario-dreamer train experiment=laptop          Mario 1-1 on two CPU cores
+    mario-dreamer train experiment=mario_1_1       Mario 1-1, Nature settings, on a GPU
+    mario-dreamer train experiment=debug           a toy world, under a minute
+    mario-dreamer train resume=latest              go on where the newest run stopped
+    mario-dreamer train size=size25m seed=1        change a choice, change a number
+    mario-dreamer train -m seed=0,1,2              one run for each seed
+
+Ctrl-C saves a checkpoint and leaves. Every choice and number stands in configs/train.yaml.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer import build, launch
+from mario_dreamer.tracking.files import FileTracker
+from mario_dreamer.tracking.progress import Progress
+from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.tracking.tracker import Tracker, Trackers
+from mario_dreamer.training.checkpoint import Checkpoints, find_run, read
+from mario_dreamer.training.loop import Parts, train
+from mario_dreamer.training.pictures import EvaluationReport
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.snapshot import Snapshot
+
+__all__ = ["main", "run_training"]
+
+
+def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
+    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
+        return checkpoint.parents[1]
+    stem = cfg.get("experiment_name") or "run"
+    return Path(cfg.runs_dir) / (cfg.name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
+    """The configured tracker, and always the plain files in the run's folder."""
+    chosen = instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
+    return Trackers(chosen, FileTracker(folder, folder.name))
+
+
+def make_parts(
+    cfg: DictConfig, folder: Path, tracker: Tracker, config: str
+) -> tuple[Parts, build.Run]:
+    """Build everything a run is made of.
+
+    Args:
+        cfg: the run's configuration.
+        folder: the run's folder.
+        tracker: who is told.
+        config: the resolved configuration as YAML, for the checkpoints.
+    """
+    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed)
+    agent = build.make_agent(cfg, env)
+    learner = build.make_learner(cfg, agent)
+    policy, env = build.make_policy(agent, learner, env)
+    replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
+    run, ratio = build.make_run(cfg)
+    evaluation = EvaluationReport(
+        policy, lambda: build.make_eval_env(cfg, policy), replay, agent.world_model, tracker,
+        cfg.eval_episodes,
+    )  # fmt: skip
+    report = Report(
+        tracker, Progress(run.steps), evaluation, run.action_repeat, replay.__len__
+    )
+    parts = Parts(
+        collector=build.make_collector(cfg, env, policy, learner.device),
+        env=env,
+        policy=policy,
+        replay=replay,
+        learner=learner,
+        ratio=ratio,
+        report=report,
+        snapshot=Snapshot(Checkpoints(folder / "checkpoints", cfg.keep_checkpoints), config),
+    )
+    return parts, run
+
+
+def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Train one run from its configuration, from the start or from a checkpoint.
+
+    Args:
+        cfg: the configuration, as composed.
+        overrides: what was typed, applied to the stored configuration on a resume.
+
+    Returns:
+        `folder`, `status` and the last metrics.
+    """
+    checkpoint, agent_steps, run_id = None, 0, None
+    if cfg.resume is not None:
+        checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
+        typed = [o for o in overrides or [] if not o.startswith(("resume=", "runs_dir="))]
+        trust = cfg.trust_config
+        cfg, ignored = launch.stored_config(checkpoint, typed)
+        if ignored:
+            print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
+        if not trust:
+            build.check_targets(cfg)
+        run_id = read(checkpoint, "learning")["run_id"]
+    folder = _run_folder(cfg, checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    launch.set_threads(cfg.threads)
+    build.seed_everything(cfg.seed)
+    config = OmegaConf.to_yaml(cfg, resolve=True)
+    with launch.lock(folder), _tracker(cfg, folder, run_id) as tracker:
+        tracker.params(OmegaConf.to_container(cfg, resolve=True))
+        tracker.tags(provenance())
+        (folder / "config.yaml").write_text(config)
+        tracker.artifact(folder / "config.yaml", "config")
+        parts, run = make_parts(cfg, folder, tracker, config)
+        parts.snapshot.run_id = tracker.run_id
+        try:
+            if checkpoint is not None:
+                agent_steps = parts.snapshot.restore(parts, checkpoint)
+            print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+            status = train(parts, run, agent_steps)
+            facts = parts.report.last
+        finally:
+            parts.report.close()
+            parts.collector.shutdown()
+        tracker.close(status)
+    return {"folder": str(folder), "status": status, "metrics": facts}
+
+
+@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="train")
+@launch.entry_point
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    result = run_training(cfg, launch.given_overrides())
+    print(f"{result['status']}: {result['folder']}")
+
+
+if __name__ == "__main__":
+    main()

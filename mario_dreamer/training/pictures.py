@@ -1,0 +1,127 @@
+"""What an evaluation shows: how far the agent got, what it saw, and what it foresaw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from mario_dreamer import keys
+from mario_dreamer.actor_critic import Policy
+from mario_dreamer.replay import Replay
+from mario_dreamer.tracking.strips import image_strip, open_loop_video
+from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
+from mario_dreamer.training.report import TOLD
+from mario_dreamer.world_model import WorldModel, to_model_input
+
+__all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop"]
+
+
+def film(env: EnvBase) -> Tensor:
+    """Take a picture of every world as people see it, uint8 [N, 3, H, W].
+
+    The raw screen where the environment has one (`screens`), else what the agent sees.
+    """
+    try:
+        return env.screens().permute(0, 3, 1, 2)
+    except AttributeError:
+        return env.base_env.current()[keys.PIXELS]
+
+
+def open_loop(
+    world_model: WorldModel, replay: Replay, context: int | None = None, rows: int = 4
+) -> tuple[Tensor, Tensor, int]:
+    """Let the world model watch recorded frames, then foresee the rest with its eyes shut.
+
+    Args:
+        world_model: whose foresight is looked at.
+        replay: where the records come from; their draw does not disturb the learner's.
+        context: frames seen; None for half of the window.
+        rows: number of windows.
+
+    Returns:
+        truth and prediction [rows, T, 3, H, W] in [0, 1], and the number of frames seen.
+    """
+    records = replay.peek(rows)
+    device = next(world_model.parameters()).device
+    records = records.to(device)
+    seen = records.shape[1] // 2 if context is None else context
+    dream = world_model.open_loop(records, seen)
+    truth = to_model_input(records[keys.PIXELS])
+    return truth, dream[keys.RECON, keys.PIXELS].clamp(0, 1), seen
+
+
+def eval_metrics(summary: dict[str, float], group: str = "eval/sampled") -> dict[str, float]:
+    """Give a summary of episodes the names of the metric table."""
+    names = {**TOLD, "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
+    metrics = {f"{group}/{told}": summary[name] for name, told in names.items() if name in summary}
+    return {**metrics, "eval_return": summary["return"]}
+
+
+class EvaluationReport:
+    """Play evaluation episodes, film the first one, draw what the world model foresees.
+
+    Args:
+        policy: plays, with sampled actions.
+        make_env: builds the worlds; called once, when first needed.
+        replay, world_model: for the open-loop pictures.
+        tracker: gets videos and pictures.
+        episodes: number of episodes; 0 only draws the pictures.
+        max_steps: bound on the length of an episode here.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        make_env: Callable[[], EnvBase],
+        replay: Replay,
+        world_model: WorldModel,
+        tracker: Tracker,
+        episodes: int = 4,
+        max_steps: int = 3000,
+    ) -> None:
+        self.policy, self.make_env = policy, make_env
+        self.replay, self.world_model, self.tracker = replay, world_model, tracker
+        self.episodes, self.max_steps = episodes, max_steps
+        self._env: EnvBase | None = None
+
+    def __call__(self, agent_steps: int) -> dict[str, float]:
+        """Evaluate now; return metrics. The run's random states are as they were afterwards."""
+        began = time.monotonic()
+        with torch.random.fork_rng():
+            episodes = self._play()
+            metrics = self._look_ahead(agent_steps)
+        if episodes:
+            metrics.update(eval_metrics(summarise(episodes)))
+            frames = episodes[0].frames
+            if frames.ndim == 4:
+                self.tracker.video("eval/episode", frames, agent_steps, fps=15)
+        metrics["eval/seconds"] = time.monotonic() - began
+        return metrics
+
+    def _play(self) -> list[Episode]:
+        if not self.episodes:
+            return []
+        if self._env is None:
+            self._env = self.make_env()
+        shows = keys.PIXELS in self._env.observation_spec.keys()
+        return play_episodes(
+            self.policy, self._env, self.episodes, film=film if shows else None,
+            max_steps=self.max_steps,
+        )  # fmt: skip
+
+    def _look_ahead(self, agent_steps: int) -> dict[str, float]:
+        if keys.PIXELS not in self.world_model.observation_keys:
+            return {}
+        truth, prediction, seen = open_loop(self.world_model, self.replay)
+        video = open_loop_video(truth, prediction, seen)
+        self.tracker.video("dream/open_loop", video, agent_steps, fps=8)
+        every = max(1, truth.shape[1] // 12)
+        strip = image_strip(truth[0], prediction[0], seen, every=every)
+        self.tracker.image("dream/strip", strip, agent_steps)
+        error = (prediction[:, seen:] - truth[:, seen:]).square().mean()
+        return {"eval/open_loop_error": float(error)}
