@@ -160,8 +160,9 @@ class ClippedOptimizer:
             if not params:
                 raise ValueError(f"optimizer: the group {name!r} has no parameters to train.")
             self.base_lr[name] = lr[name] if isinstance(lr, Mapping) else lr
-            # A tensor, so that a captured graph reads the rate of today.
-            rate = torch.tensor(float(self.base_lr[name]), device=params[0].device)
+            rate: float | Tensor = float(self.base_lr[name])
+            if params[0].is_cuda:  # a tensor, so that a captured graph reads the rate of today
+                rate = torch.tensor(rate, device=params[0].device)
             groups.append({"params": params, "lr": rate, "name": name})
             if eps is not None:
                 groups[-1]["eps"] = eps[name]
@@ -175,10 +176,16 @@ class ClippedOptimizer:
     @torch.no_grad()
     def step(self) -> dict[str, Tensor]:
         """Clip, set the learning rate, step; return the global norm of each group's gradient."""
-        share = (self.updates / self.warmup).clamp_max(1.0) if self.warmup else 1.0
+        share = (self.updates / max(self.warmup, 1)).clamp_max(1.0)
+        if not self.warmup:
+            share = torch.ones_like(share)
         norms = {}
         for group in self.optimizer.param_groups:
-            group["lr"].fill_(self.base_lr[group["name"]]).mul_(share)
+            rate = share * self.base_lr[group["name"]]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = float(rate)
             params = [param for param in group["params"] if param.grad is not None]
             grads = [param.grad for param in params]
             found = [clip(grads, params) for clip in self._clips[group["name"]]]
@@ -201,5 +208,6 @@ class ClippedOptimizer:
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
         self.updates.copy_(state["updates"])
