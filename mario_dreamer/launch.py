@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mario_dreamer.training.checkpoint import CheckpointError, find_run
 from mario_dreamer.training.learner import NonFiniteLoss
 
-__all__ = ["CONFIGS", "entry_point", "given_overrides", "lock", "set_threads", "stored_config"]
+__all__ = ["CONFIGS", "compose_default", "entry_point", "given_overrides", "lock", "set_threads", "stored_config"]
 
 HERE = Path(__file__).resolve().parents[1] / "configs"
 # Installed, the configurations are a package; in a bare checkout they are a folder.
@@ -111,10 +113,16 @@ def _has(cfg: DictConfig, name: str) -> bool:
     return OmegaConf.is_dict(parent) and leaf in parent
 
 
-def open_checkpoint(cfg: DictConfig) -> tuple[Path, DictConfig]:
-    """Find the checkpoint that `cfg.checkpoint` means, and the configuration it was made with."""
-    path = find_run(str(cfg.checkpoint), cfg.runs_dir)
-    return path, stored_config(path, [])[0]
+def compose_default(overrides: list[str] | None = None) -> DictConfig:
+    """Compose configs/train.yaml outside of a training command.
+
+    Args:
+        overrides: choices and values, as typed on a command line; None: the laptop experiment.
+    """
+    GlobalHydra.instance().clear()
+    start = initialize_config_module if CONFIGS.startswith("pkg://") else initialize_config_dir
+    with start(CONFIGS.removeprefix("pkg://"), version_base="1.3"):
+        return compose("train", overrides or ["experiment=laptop"])
 
 
 def lock(folder: Path) -> TextIO:

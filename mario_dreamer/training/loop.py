@@ -132,7 +132,8 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 _save(parts, agent_steps)
             if over:
                 break
-    report.log(agent_steps)
+    if report.last.get("run/agent_steps") != agent_steps:
+        report.log(agent_steps)
     return "FINISHED" if agent_steps >= run.steps else "KILLED"
 
 

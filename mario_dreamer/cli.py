@@ -1,0 +1,52 @@
+"""mario-dreamer: the command, and its sub-commands.
+
+    mario-dreamer train       learn to play; configs/train.yaml holds every option
+    mario-dreamer evaluate    play episodes with a checkpoint, print how well they went
+    mario-dreamer play        film an episode as mp4 or gif
+    mario-dreamer dream       film what the world model foresees
+    mario-dreamer replay      play a saved action list in the raw emulator and verify it
+    mario-dreamer runs        list the runs of this machine
+
+Each takes `--help`, and options as NAME=VALUE.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = ("train", "evaluate", "play", "dream", "replay", "runs")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the sub-command named first; without one, say which there are.
+
+    Args:
+        arguments: as typed after `mario-dreamer`; None takes the process's own.
+    """
+    typed = sys.argv[1:] if arguments is None else arguments
+    if not typed or typed[0] in ("-h", "--help"):
+        print(__doc__)
+        return
+    command, rest = typed[0], typed[1:]
+    if command not in COMMANDS:
+        print(
+            f"error: there is no command {command!r}; expected one of {', '.join(COMMANDS)}. "
+            "See mario-dreamer --help.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    # Imported only now: `--help` should not wait for torch.
+    name = {"replay": "replay_actions", "runs": "list_runs"}.get(command, command)
+    module = importlib.import_module(f"mario_dreamer.{name}")
+    if any(word in ("-h", "--help") for word in rest):
+        print(module.__doc__)
+        return
+    sys.argv = [f"mario-dreamer {command}", *rest]
+    module.main()
+
+
+if __name__ == "__main__":
+    main()

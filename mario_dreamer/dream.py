@@ -1,0 +1,73 @@
+"""mario-dreamer dream: film what the world model foresees.
+
+    mario-dreamer dream                             truth | prediction | error, dream.mp4
+    mario-dreamer dream out=dream.gif context=10    eyes shut after 10 agent steps
+
+The policy plays real episodes; the world model sees the first `context` steps of a window
+(green border), then foresees the rest along the same actions with its eyes shut (red border).
+
+Options: checkpoint, out, context, steps, rows, start, scale, seed, device, env.*; see
+configs/dream.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig
+
+from mario_dreamer import keys, launch
+from mario_dreamer.replay import to_records
+from mario_dreamer.session import Session, open_session
+from mario_dreamer.tracking.strips import image_strip, open_loop_video
+from mario_dreamer.tracking.video import encode_gif, encode_mp4, save_png
+from mario_dreamer.world_model import to_model_input
+
+__all__ = ["main"]
+
+
+def record_windows(session: Session, start: int, length: int) -> torch.Tensor:
+    """Play, and cut one window of records out of each world's stream.
+
+    Args:
+        session: an agent with N worlds.
+        start: records before the window.
+        length: T.
+
+    Returns:
+        records [N, T].
+    """
+    steps = start + length
+    played = session.env.rollout(steps, session.policy, break_when_any_done=False)
+    windows = [to_records(world)[start : start + length] for world in played]
+    return torch.stack([window.exclude(keys.STREAM) for window in windows])
+
+
+@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="dream")
+@launch.entry_point
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    out = Path(cfg.out)
+    if out.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"out={cfg.out!r}: expected a file ending in .mp4 or .gif.")
+    session = open_session(cfg, num_envs=cfg.rows)
+    with torch.no_grad():
+        records = record_windows(session, cfg.start, cfg.steps).to(session.learner.device)
+        dream = session.policy.world_model.open_loop(records, cfg.context)
+    truth = to_model_input(records[keys.PIXELS])
+    prediction = dream[keys.RECON, keys.PIXELS].clamp(0, 1)
+    encode = encode_gif if out.suffix == ".gif" else encode_mp4
+    fps = 60 / session.action_repeat
+    path = encode(open_loop_video(truth, prediction, cfg.context, cfg.scale), out, fps)
+    every = max(1, cfg.steps // 12)
+    strip = image_strip(truth[0], prediction[0], cfg.context, every=every, scale=cfg.scale)
+    picture = save_png(strip, out.with_suffix(".png"))
+    error = (prediction - truth)[:, cfg.context :].square().mean()
+    print(f"{path}, {picture}: mean squared error with the eyes shut {error:.4f}")
+    session.env.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""mario-dreamer replay FILE: play a saved action list in the raw emulator and verify it.
+
+    mario-dreamer replay evaluation/sampled-noops0-sticky0.0-0.json
+    mario-dreamer replay FILE --video flag.mp4
+
+The NES is deterministic: the same buttons give the same episode, on any machine. This command
+uses the emulator alone, none of the agent: it presses the buttons of the list and says where
+Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mario_dreamer.envs.emulator import (
+    SCREEN,
+    actions_of,
+    button_byte,
+    copy_screen,
+    make_emulator,
+    read_info,
+)
+from mario_dreamer.envs.emulator import INFO
+from mario_dreamer.tracking.video import encode_mp4
+
+__all__ = ["main", "play_buttons", "read_actions"]
+
+
+def read_actions(path: Path) -> dict[str, Any]:
+    """Read an action list as `mario-dreamer evaluate` writes it.
+
+    Args:
+        path: a JSON file with `env`, `actions` and `facts`.
+
+    Raises:
+        ValueError: when it is not such a file.
+    """
+    try:
+        saved = json.loads(path.read_text())
+        buttons = len(actions_of(saved["env"]["action_set"]))
+        right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
+        saved["env"]["stage"], saved["env"]["action_repeat"], saved["facts"]["x_max"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not an action list ({type(error).__name__}: {error}). "
+            "Expected a file written by mario-dreamer evaluate."
+        ) from error
+    if not right:
+        raise ValueError(f"{path}: its actions are not indices into a set of {buttons}.")
+    return saved
+
+
+def play_buttons(
+    stage: str, buttons: list[int], action_repeat: int, film: bool = False
+) -> tuple[dict[str, int], list[np.ndarray]]:
+    """Press buttons in a fresh emulator until they run out or the episode ends.
+
+    Args:
+        stage: "w-s".
+        buttons: controller bytes, one per agent step.
+        action_repeat: frames each is held.
+        film: keep a copy of the screen after each agent step.
+
+    Returns:
+        the facts of the last frame (see `envs.emulator.INFO`, and `frames`, `done`), and the
+        screens, uint8 [240, 256, 3].
+    """
+    emulator = make_emulator(stage)
+    emulator.reset()
+    facts, frames, screens, done = {}, 0, [], False
+    for byte in buttons:
+        for _ in range(action_repeat):
+            _, _, terminated, truncated, info = emulator.step(byte)
+            frames += 1
+            facts, done = dict(zip(INFO, read_info(info), strict=True)), terminated or truncated
+            if done:
+                break
+        if film:
+            screen = np.empty(SCREEN, np.uint8)
+            copy_screen(emulator, screen)
+            screens.append(screen)
+        if done:
+            break
+    emulator.close()
+    return {**facts, "frames": frames, "done": int(done)}, screens
+
+
+def main() -> None:
+    """Run the command; see the top of this file."""
+    parser = argparse.ArgumentParser(prog="mario-dreamer replay", description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--video", type=Path, help="also write a film, .mp4")
+    arguments = parser.parse_args()
+    try:
+        saved = read_actions(arguments.file)
+        env, claimed = saved["env"], saved["facts"]
+        names = actions_of(env["action_set"])
+        buttons = [button_byte(names[action]) for action in saved["actions"]]
+        found, screens = play_buttons(
+            env["stage"], buttons, env["action_repeat"], arguments.video is not None
+        )
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if arguments.video is not None:
+        frames = torch.from_numpy(np.stack(screens)).permute(0, 3, 1, 2)
+        encode_mp4(frames, arguments.video, 60 / env["action_repeat"], 2)
+    told = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
+    differs = {name: (value, found[name]) for name, value in told.items() if found[name] != value}
+    print(f"stage {env['stage']}: {len(buttons)} actions, {found['frames']} frames, {found}")
+    if differs:
+        print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
+        sys.exit(1)
+    print(f"VERIFIED: {told}")
+
+
+if __name__ == "__main__":
+    main()
