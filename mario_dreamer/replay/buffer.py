@@ -111,6 +111,15 @@ class Replay:
         self._ahead = self._thread.submit(self.buffer.sample, self.batch_size)
         return batch
 
+    def peek(self, batch_size: int) -> TensorDictBase:
+        """Draw windows to look at; what the learner draws next stays the same."""
+        self._settle()
+        random_state, fresh = self._generator.get_state(), self.buffer.sampler.state_dict()
+        batch = self.buffer.sample(batch_size)
+        self._generator.set_state(random_state)
+        self.buffer.sampler.load_state_dict(fresh)
+        return batch
+
     def _settle(self) -> None:
         """Wait for the thread: nothing changes under its hands, so every run is the same."""
         if self._ahead is not None:
