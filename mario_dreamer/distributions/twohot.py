@@ -20,12 +20,12 @@ def symlog(x: Tensor) -> Tensor:
     >>> symlog(torch.tensor([-15.0, 0.0, 1000.0]))
     tensor([-2.7726,  0.0000,  6.9088])
     """
-    return x.sign() * x.abs().log1p()
+    return torch.where(x == 0, x, x.sign() * x.abs().log1p())  # abs has no slope at 0, symlog 1
 
 
 def symexp(x: Tensor) -> Tensor:
     """Undo `symlog`.  symexp(x) = sign(x) * (exp(|x|) - 1), the shape of x."""
-    return x.sign() * x.abs().expm1()
+    return torch.where(x == 0, x, x.sign() * x.abs().expm1())
 
 
 def symlog_bins(bins: int = 255, low: float = -20.0, high: float = 20.0) -> Tensor:
