@@ -79,7 +79,10 @@ class WorldModelLoss(LossModule):
     ) -> None:
         super().__init__()
         self.world_model = world_model
-        self.decoders = nn.ModuleDict(world_model.decoders if decoders is None else decoders)
+        decoders = world_model.decoders if decoders is None else decoders
+        # Two lists, not a ModuleDict: a key may be nested, such as ("next", "observation").
+        self.decoded_keys: list[NestedKey] = list(decoders)
+        self.decoders = nn.ModuleList(decoders.values())
         self.reward = world_model.reward if reward is None else reward
         self.cont = world_model.cont if cont is None else cont
         self.beta_pred, self.beta_dyn, self.beta_rep = beta_pred, beta_dyn, beta_rep
@@ -93,7 +96,7 @@ class WorldModelLoss(LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """What a batch of records must hold."""
-        read = [*self.world_model.in_keys, *self.decoders]
+        read = [*self.world_model.in_keys, *self.decoded_keys]
         read += [self.tensor_keys.reward, self.tensor_keys.is_terminal]
         return list(dict.fromkeys(read))
 
@@ -114,7 +117,7 @@ class WorldModelLoss(LossModule):
         posterior = self.world_model(tensordict.copy())
         recon = sum(
             decoder.get_dist(posterior).log_prob(to_model_input(tensordict[key]))
-            for key, decoder in self.decoders.items()
+            for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
         )  # [B, T]
         reward = self.reward.get_dist(posterior).log_prob(tensordict[self.tensor_keys.reward])
         is_terminal = tensordict[self.tensor_keys.is_terminal]
