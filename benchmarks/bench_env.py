@@ -4,7 +4,8 @@
     python benchmarks/bench_env.py --seconds 20 --json --out benchmarks/results/env_<machine>.csv
 
 `bare` is the ceiling: the same number of emulators on the same threads, stepped with nothing
-around them. `share` is a row's frames/s over the bare frames/s of as many worlds.
+around them. `share` is a row's frames/s over the bare frames/s of as many worlds. On a busy machine
+`cpu_ms` is fairer: milliseconds of CPU time per agent step of one world, worker processes excluded.
 """
 
 from __future__ import annotations
@@ -34,18 +35,22 @@ from mario_dreamer.envs.mario import make_mario_env  # noqa: E402
 REPEAT = 4
 
 
-def rate(step: Callable[[], None], frames: int, seconds: float) -> float:
-    """Call `step`, worth `frames` raw frames, for `seconds`; return frames per second."""
+def rate(step: Callable[[], None], frames: int, seconds: float) -> tuple[float, float]:
+    """Call `step`, worth `frames` raw frames, for `seconds`.
+
+    Returns:
+        Frames per second, and milliseconds of this process's CPU time per agent step.
+    """
     step()  # warm up
-    done, start = 0, time.perf_counter()
+    done, start, cpu = 0, time.perf_counter(), time.process_time()
     while (now := time.perf_counter()) - start < seconds:
         step()
         done += frames
-    return done / (now - start)
+    return done / (now - start), 1e3 * (time.process_time() - cpu) / (done / REPEAT)
 
 
-def bench_bare(num_envs: int, threads: int, seconds: float) -> tuple[float, float]:
-    """Step emulators on threads and nothing else; return (frames/s, set-up seconds)."""
+def bench_bare(num_envs: int, threads: int, seconds: float) -> tuple[float, ...]:
+    """Step emulators on threads and nothing else; return frames/s, CPU ms, set-up seconds."""
     start = time.perf_counter()
     emulators = [make_emulator("1-1") for _ in range(num_envs)]
     for emulator in emulators:
@@ -61,36 +66,39 @@ def bench_bare(num_envs: int, threads: int, seconds: float) -> tuple[float, floa
         speed = rate(lambda: list(pool.map(play, emulators)), num_envs * REPEAT, seconds)
     for emulator in emulators:
         emulator.close()
-    return speed, setup
+    return *speed, setup
 
 
 def bench_env(
     num_envs: int, threads: int | None, seconds: float, backend: str
-) -> tuple[float, float]:
-    """Step a whole environment with random actions; return (frames/s, set-up seconds)."""
+) -> tuple[float, ...]:
+    """Step a whole environment with no-ops; return frames/s, CPU ms, set-up seconds."""
     start = time.perf_counter()
     env: EnvBase = make_mario_env(num_envs=num_envs, backend=backend, threads=threads)
     root = env.reset()
+    noop = torch.zeros_like(env.rand_action(root)["action"])
+    noop[:, 0] = 1  # the same game as the bare emulators play
     setup = time.perf_counter() - start
 
     def step() -> None:
         nonlocal root
-        _, root = env.step_and_maybe_reset(env.rand_action(root))
+        _, root = env.step_and_maybe_reset(root.set("action", noop))
 
     speed = rate(step, num_envs * REPEAT, seconds)
     env.close()
-    return speed, setup
+    return *speed, setup
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """Measure every way; each batched size stands beside a bare run of as many worlds."""
     rows: list[dict[str, object]] = []
 
-    def add(way: str, num_envs: int, threads: int, found: tuple[float, float]) -> None:
-        frames, setup = found
+    def add(way: str, num_envs: int, threads: int, found: tuple[float, ...]) -> None:
+        frames, cpu, setup = found
         bare = [r["frames_per_s"] for r in rows if r["way"] == "bare" and r["envs"] == num_envs]
         row = {"way": way, "envs": num_envs, "threads": threads, "frames_per_s": round(frames, 1)}
-        row |= {"steps_per_s": round(frames / REPEAT, 1), "setup_s": round(setup, 2)}
+        row |= {"steps_per_s": round(frames / REPEAT, 1), "cpu_ms": round(cpu, 2)}
+        row["setup_s"] = round(setup, 2)
         rows.append(row | {"share": round(frames / bare[0], 3) if bare else 1.0})
 
     for num_envs in options.envs:

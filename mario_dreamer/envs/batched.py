@@ -83,14 +83,15 @@ class BatchedMario(BatchedEnv):
         self.action_names, self.image_size, self.crop_top = names, image_size, crop_top
         self.bytes = [button_byte(name) for name in names]
         self.stall_limit = stall_limit
-        self._pool = ThreadPoolExecutor(threads or min(num_envs, count_cpus()), "mario")
+        threads = min(num_envs, threads or count_cpus())
+        self._pool = ThreadPoolExecutor(threads, "mario") if threads > 1 else None
         rules = MarioReward() if reward is None else reward
 
-        def start(world: int) -> Game:
+        def _start(world: int) -> Game:
             chance = Chance(seed + world, random_noops, sticky)
             return Game(stage, rules, action_repeat, max_pool, chance)
 
-        self.games = list(self._pool.map(start, range(num_envs)))
+        self.games: list[Game] = self._each(_start, range(num_envs))
         self.pixels = torch.zeros(num_envs, 3, image_size, image_size, dtype=torch.uint8)
         self.facts = torch.zeros(num_envs, len(INFO), dtype=torch.int64)  # as in INFO
         self.stalled = torch.zeros(num_envs, dtype=torch.int64)  # steps since the last best x
@@ -102,6 +103,8 @@ class BatchedMario(BatchedEnv):
                 game.chance.seed(seed + world)
 
     def _each(self, task: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        if self._pool is None:  # one thread: the hop to another would only cost time
+            return list(map(task, *arguments))
         return list(self._pool.map(task, *arguments))
 
     def _see(self, world: int, screen: np.ndarray) -> list[int]:
@@ -110,22 +113,22 @@ class BatchedMario(BatchedEnv):
         return read_info(self.games[world].info)
 
     def _begin(self, mask: Tensor) -> None:
-        def begin(world: int) -> list[int]:
+        def _open(world: int) -> list[int]:
             return self._see(world, self.games[world].begin())
 
         worlds = mask.nonzero().flatten()
-        facts = self._each(begin, worlds.tolist())
+        facts = self._each(_open, worlds.tolist())
         if facts:
             self.facts[worlds] = torch.tensor(facts)
         self.stalled.masked_fill_(mask, 0)
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def play(world: int, index: int) -> tuple[float, list[int]]:
+        def _play(world: int, index: int) -> tuple[float, list[int]]:
             screen, reward = self.games[world].play(self.bytes[index])
             return reward, self._see(world, screen)
 
         best = self.facts[:, X_MAX]
-        rewards, facts = zip(*self._each(play, range(self.num_envs), action.tolist()), strict=True)
+        rewards, facts = zip(*self._each(_play, range(self.num_envs), action.tolist()), strict=True)
         self.facts = torch.tensor(facts)
         self.stalled = torch.where(self.facts[:, X_MAX] > best, 0, self.stalled + 1)
         terminated = torch.tensor([game.over for game in self.games])
@@ -181,7 +184,8 @@ class BatchedMario(BatchedEnv):
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Stop the threads and free the emulators."""
         if not self.is_closed:
-            self._pool.shutdown()
+            if self._pool is not None:
+                self._pool.shutdown()
             for game in self.games:
                 game.emulator.close()
         super().close(raise_if_closed=raise_if_closed)

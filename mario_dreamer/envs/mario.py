@@ -58,19 +58,11 @@ def make_mario_env(
             "Set env.backend=batched."
         )
     check_at_least_one(num_envs=num_envs)
-    options = {
-        "stage": stage,
-        "action_set": actions_of(action_set),
-        "image_size": image_size,
-        "action_repeat": action_repeat,
-        "max_pool": max_pool,
-        "crop_top": crop_top,
-        "reward": reward,
-        "max_steps": max_steps,
-        "stall_limit": stall_limit,
-        "random_noops": random_noops,
-        "sticky": sticky,
-    }
+    picture = {"image_size": image_size, "max_pool": max_pool, "crop_top": crop_top}
+    ends = {"max_steps": max_steps, "stall_limit": stall_limit}
+    chance = {"random_noops": random_noops, "sticky": sticky}
+    game = {"stage": stage, "action_set": actions_of(action_set), "action_repeat": action_repeat}
+    options = {**game, **picture, **ends, **chance, "reward": reward}
     if backend == "batched":
         return with_bookkeeping(BatchedMario(num_envs, seed=seed, threads=threads, **options))
     parse_stage(stage), import_emulator()  # one clear error here, not one per worker
