@@ -88,15 +88,16 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     pixels = frames.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
     path = Path(path)
     options = {"crf": "18", "preset": "veryfast", "threads": "1"}
-    with _whole_file(path) as draft:
-        with av.open(str(draft), "w", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=rate, options=options)
-            stream.height, stream.width = pixels.shape[1:3]
-            stream.pix_fmt = "yuv420p"
-            for picture in pixels:
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+    with (
+        _whole_file(path) as draft,
+        av.open(str(draft), "w", options={"movflags": "+faststart"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream.height, stream.width = pixels.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
     return path
 
 

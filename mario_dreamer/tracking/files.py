@@ -1,0 +1,218 @@
+"""FileTracker: the run as plain files in its folder, safe against crashes and full disks.
+
+metrics.jsonl   one line per report: {"step": 1200, "time": 1.7e9, "kl": 3.1, ...}
+metrics.csv     one line per number: step,name,value,time
+params.json     the flattened configuration
+run.json        run id, name, status, begin and end, tags
+videos, images, artifacts
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers
+
+__all__ = ["FileTracker", "read_metrics", "with_files"]
+
+
+class _AppendOnly:
+    """A text file that only grows; lines a full disk refuses are kept and written later.
+
+    Args:
+        path: the file. What lies there is kept, except half a last line.
+        header: first line of a new file.
+        capacity: refused lines kept at most, the newest ones.
+    """
+
+    def __init__(self, path: Path, header: str = "", capacity: int = 20_000) -> None:
+        self.path, self._header = path, header
+        self._waiting: deque[str] = deque(maxlen=capacity)
+        self._whole = False  # the file has been looked at and ends in a whole line
+
+    def append(self, text: str) -> None:
+        """Write lines, each ending in a newline.
+
+        Raises:
+            OSError: when the disk refuses; nothing is lost.
+        """
+        self._waiting.extend(text.splitlines(keepends=True))
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, all at once.
+
+        Raises:
+            OSError: when the disk refuses; nothing is lost.
+        """
+        if not self._waiting:
+            return
+        if not self._whole:
+            self._mend()
+        self._whole = False
+        with self.path.open("ab") as file:
+            file.write("".join(self._waiting).encode())
+        self._whole = True
+        self._waiting.clear()
+
+    def _mend(self) -> None:
+        """Begin the file, or cut off half a last line that a crash left."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists() or not self.path.stat().st_size:
+            self.path.write_text(self._header)
+            return
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            back = min(size, 1 << 20)
+            file.seek(size - back)
+            tail = file.read()
+            if not tail.endswith(b"\n"):
+                file.truncate(size - back + tail.rfind(b"\n") + 1)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.replace(path)
+
+
+def _json_number(value: float) -> float | str:
+    """JSON knows neither NaN nor infinity: they are written as text that `float` reads."""
+    return value if math.isfinite(value) else str(value)
+
+
+class FileTracker(Tracker):
+    """Write the run into files of its folder; a resumed run appends.
+
+    Args:
+        folder: the run's folder; it is made.
+        run_name: name for people.
+        run_id: run to go on with; None: that of the folder, or a new one.
+        jsonl: write metrics.jsonl.
+        csv: write metrics.csv.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = ".",
+        run_name: str | None = None,
+        run_id: str | None = None,
+        jsonl: bool = True,
+        csv: bool = True,
+    ) -> None:
+        super().__init__(folder, run_name, run_id)
+        self._jsonl = _AppendOnly(self.folder / "metrics.jsonl") if jsonl else None
+        self._csv = (
+            _AppendOnly(self.folder / "metrics.csv", "step,name,value,time\n") if csv else None
+        )
+        self._facts: dict[str, Any] = {}
+        self._guard("start", self._begin)
+
+    def _begin(self) -> None:
+        """Take over what an earlier start left in run.json."""
+        path = self.folder / "run.json"
+        try:
+            self._facts = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            self._facts = {"run_id": None, "started": time.time(), "tags": {}}
+        self._run_id = self._run_id or self._facts["run_id"] or uuid.uuid4().hex
+        self._facts |= {"run_id": self._run_id, "name": self.run_name, "pid": os.getpid()}
+        self._facts |= {"status": "RUNNING", "ended": None}
+        _write_json(path, self._facts)
+
+    def _params(self, flat: dict[str, str]) -> None:
+        _write_json(self.folder / "params.json", flat)
+
+    def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
+        failures = []
+        row = {"step": step, "time": round(now, 3)}
+        row |= {name: _json_number(value) for name, value in values.items()}
+        lines = [f"{step},{name},{value!r},{now:.3f}\n" for name, value in values.items()]
+        for file, text in ((self._jsonl, json.dumps(row) + "\n"), (self._csv, "".join(lines))):
+            if file is not None:
+                try:
+                    file.append(text)
+                except OSError as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _tags(self, tags: dict[str, str]) -> None:
+        self._facts.setdefault("tags", {}).update(tags)
+        _write_json(self.folder / "run.json", self._facts)
+
+    def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
+        """Copy what lies outside the run's folder into `artifacts`."""
+        if path.resolve().is_relative_to(self.folder.resolve()):
+            return
+        target = self.folder / "artifacts" / folder / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True)
+        else:
+            shutil.copy2(path, target)
+
+    def _close(self, status: str) -> None:
+        self._facts |= {"status": status, "ended": time.time()}
+        for file in (self._jsonl, self._csv):
+            if file is not None:
+                file.flush()
+        _write_json(self.folder / "run.json", self._facts)
+
+
+def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the curves of a run from its metrics.jsonl.
+
+    Where a resumed run went back to an earlier step, its new points replace the old ones.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        metric name -> (step, value) with rising steps.
+
+    Raises:
+        FileNotFoundError: when there is no metrics.jsonl.
+    """
+    curves: dict[str, list[tuple[int, float]]] = {}
+    with (Path(folder) / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # half a line: the run died there, or is writing it now
+                continue
+            step = row.pop("step")
+            row.pop("time", None)
+            for name, value in row.items():
+                curve = curves.setdefault(name, [])
+                while curve and curve[-1][0] >= step:
+                    curve.pop()
+                curve.append((step, float(value)))
+    return curves
+
+
+def with_files(tracker: Tracker) -> Tracker:
+    """Make sure that a run also leaves metrics.jsonl and run.json in its folder.
+
+    Args:
+        tracker: the one chosen by config.
+
+    Returns:
+        the tracker if it writes files itself, a FileTracker in place of none, else both.
+    """
+    if isinstance(tracker, FileTracker):
+        return tracker
+    if isinstance(tracker, NoTracker):
+        return FileTracker(tracker.folder, tracker.run_name, csv=False)
+    files = FileTracker(tracker.folder, tracker.run_name, tracker.run_id, csv=False)
+    return Trackers(tracker, files)

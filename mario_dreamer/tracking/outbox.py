@@ -1,0 +1,205 @@
+"""Outbox: hand entries to a slow or failing writer from a thread of its own; lose none.
+
+put(entry) -> queue -> write(list of entries)        all is well
+                |
+                +----> spool file                    the writer fails: also on disk, so that
+                                                     a later run can still deliver it
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Outbox", "Refused"]
+
+log = logging.getLogger("mario_dreamer.tracking")
+
+Entry = dict[str, Any]
+
+
+class Refused(Exception):
+    """The writer will never take this entry: drop it instead of trying again."""
+
+
+class Outbox:
+    """Deliver entries in order, in groups of one kind, as soon as the writer takes them.
+
+    Args:
+        write: called with 1 .. `group` entries of equal `kind`; raises to be called again
+            later with the same ones, or Refused to have them dropped. It has to bear repetition.
+        spool: file for what cannot be delivered; what lies there is delivered first.
+        name: in messages, to whom it goes.
+        every: seconds between deliveries.
+        capacity: entries kept at most; beyond it the oldest are dropped.
+        group: entries given to one call.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[list[Entry]], None],
+        spool: Path,
+        name: str,
+        every: float = 5.0,
+        capacity: int = 20_000,
+        group: int = 50,
+    ) -> None:
+        self._write, self._spool, self.name = write, spool, name
+        self._every, self._capacity, self._group = every, capacity, group
+        self._queue: deque[Entry] = deque(self._read_spool())
+        self._spooled = len(self._queue)  # so many, from the left, are in the file already
+        self._lines = self._spooled  # written to the file and not removed
+        self._lock = threading.Lock()
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self.tried = threading.Event()  # set after the first attempt to deliver, good or bad
+        self.failing = False
+        self.dropped = 0
+        self._complained: set[str] = set()
+        self._pause_until = 0.0
+        self._pause = 1.0
+        self._thread = threading.Thread(target=self._run, name=f"outbox {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: Entry, now: bool = False) -> None:
+        """Take one entry, with a `kind` and JSON values; `now` asks for delivery at once."""
+        with self._lock:
+            self._queue.append(entry)
+            if len(self._queue) > self._capacity:
+                self._drop_one()
+        if now:
+            self._wake.set()
+
+    def _drop_one(self) -> None:
+        """Drop the oldest metrics; there are many of them. If there are none, the oldest entry."""
+        kinds = (i for i, entry in enumerate(self._queue) if entry["kind"] == "metrics")
+        oldest = next(kinds, 0)
+        del self._queue[oldest]
+        self._spooled -= oldest < self._spooled
+        self.dropped += 1
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Deliver what is left; what cannot be delivered stays in the spool file.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            whether all was delivered.
+        """
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        if not self._queue:
+            return True
+        self._save()
+        log.warning(
+            "%s: %d entries could not be delivered; they wait in %s for the run to be resumed%s",
+            self.name, len(self._queue), self._spool,
+            f" ({self.dropped} older ones were dropped)" if self.dropped else "",
+        )  # fmt: skip
+        return False
+
+    def _run(self) -> None:
+        """Deliver until stopped; after a failure wait 1, 2, 4 ... 60 seconds."""
+        while not self._stop.is_set():
+            if time.monotonic() >= self._pause_until:
+                self._deliver()
+            else:
+                self._save()
+            self._wake.wait(self._every)
+            self._wake.clear()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Write groups until the queue is empty or the writer fails."""
+        if not self._queue:
+            return
+        while self._queue:
+            with self._lock:
+                kind = self._queue[0]["kind"]
+                entries = []
+                for entry in self._queue:
+                    if entry["kind"] != kind or len(entries) == self._group:
+                        break
+                    entries.append(entry)
+            try:
+                self._write(entries)
+            except Refused as error:
+                self._complain(f"refused {kind}", f"{kind} refused and dropped: {error}")
+            except Exception as error:  # noqa: BLE001 - any failure means: later
+                self._failed(error)
+                return
+            with self._lock:
+                # By identity: `put` may have dropped some of these meanwhile.
+                written = {id(entry) for entry in entries}
+                while self._queue and id(self._queue[0]) in written:
+                    self._queue.popleft()
+                    self._spooled = max(0, self._spooled - 1)
+        self._succeeded()
+
+    def _failed(self, error: Exception) -> None:
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
+        self._complain(
+            "failed",
+            f"cannot be written to, training goes on and it is tried again "
+            f"({type(error).__name__}: {first_line})",
+        )
+        self.failing = True
+        self._pause_until = time.monotonic() + self._pause
+        self._pause = min(60.0, 2 * self._pause)
+        self._save()
+        self.tried.set()
+
+    def _succeeded(self) -> None:
+        """All is delivered: the spool file has done its work."""
+        if self.failing:
+            log.warning("%s: can be written to again; nothing is waiting", self.name)
+            self._complained.discard("failed")
+        self.failing, self._pause, self._pause_until = False, 1.0, 0.0
+        self._spooled = self._lines = 0
+        self._spool.unlink(missing_ok=True)
+        self.tried.set()
+
+    def _save(self) -> None:
+        """Append to the spool file what is not there yet; a full disk is no reason to stop."""
+        with self._lock:
+            if self._lines > 2 * self._capacity:  # mostly entries that were dropped since
+                self._spool.unlink(missing_ok=True)
+                self._spooled = self._lines = 0
+            fresh = list(self._queue)[self._spooled :]
+            try:
+                self._spool.parent.mkdir(parents=True, exist_ok=True)
+                with self._spool.open("a", encoding="utf-8") as file:
+                    # An empty line first: the last write may have ended in mid-line.
+                    file.writelines(["\n", *(json.dumps(entry) + "\n" for entry in fresh)])
+            except OSError as error:
+                self._complain("spool", f"{self._spool} cannot be written: {error}")
+                return
+            self._lines += len(fresh)
+            self._spooled = len(self._queue)
+
+    def _read_spool(self) -> list[Entry]:
+        """What an earlier run left behind, the newest `capacity`; half a last line is left out."""
+        if not self._spool.is_file():
+            return []
+        entries = []
+        for line in self._spool.read_text("utf-8", "replace").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return entries[-self._capacity :]
+
+    def _complain(self, topic: str, message: str) -> None:
+        if topic not in self._complained:
+            self._complained.add(topic)
+            log.warning("%s: %s", self.name, message)

@@ -1,0 +1,83 @@
+"""TensorBoardTracker: the run as TensorBoard event files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.tracking.video import decode_video, encode_gif
+
+__all__ = ["TensorBoardTracker"]
+
+
+class TensorBoardTracker(Tracker):
+    """Write event files; `tensorboard --logdir <folder>` shows them.
+
+    Videos become moving GIFs, because TensorBoard plays nothing else.
+
+    Args:
+        folder: the run's folder; the events lie in its `tensorboard`.
+        run_name: name for people.
+        run_id: not used: a run goes on by writing to the same folder.
+        flush_seconds: seconds between two writes.
+
+    Raises:
+        ModuleNotFoundError: without the optional package tensorboard.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = ".",
+        run_name: str | None = None,
+        run_id: str | None = None,
+        flush_seconds: float = 10.0,
+    ) -> None:
+        super().__init__(folder, run_name, run_id)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "tracker=tensorboard needs a package that is not installed: "
+                "pip install tensorboard, or choose tracker=csv."
+            ) from error
+        self._writer = SummaryWriter(
+            str(self.folder / "tensorboard"), flush_secs=max(1, round(flush_seconds))
+        )
+
+    def _params(self, flat: dict[str, str]) -> None:
+        rows = "\n".join(f"| {key} | `{value}` |" for key, value in flat.items())
+        self._writer.add_text("params", f"| key | value |\n|---|---|\n{rows}")
+
+    def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step, now)
+
+    def _tags(self, tags: dict[str, str]) -> None:
+        for key, value in tags.items():
+            self._writer.add_text(f"tags/{key}", value)
+
+    def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
+        """Show pictures and videos; TensorBoard has no place for other files."""
+        if name is None:
+            return
+        if path.suffix == ".mp4":
+            path = encode_gif(decode_video(path), path.with_suffix(".gif"))
+        self._add_picture(name, path, step)
+        if path.suffix == ".gif":
+            path.unlink()  # the event file has it now
+
+    def _add_picture(self, name: str, path: Path, step: int | None) -> None:
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as image:
+            width, height = image.size
+        picture = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes()
+        )
+        summary = Summary(value=[Summary.Value(tag=name, image=picture)])
+        self._writer._get_file_writer().add_summary(summary, step)
+
+    def _close(self, status: str) -> None:
+        self._writer.add_text("status", status)
+        self._writer.close()

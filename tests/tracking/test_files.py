@@ -1,0 +1,119 @@
+"""Plain files outlive crashes, resumes and full disks."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mario_dreamer.tracking.files import FileTracker, read_metrics, with_files
+from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers
+
+
+def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
+    with FileTracker(tmp_path) as first:
+        first.scalars({"kl": 1.0}, 10)
+    with FileTracker(tmp_path) as second:
+        second.scalars({"kl": 2.0}, 20)
+    assert second.run_id == first.run_id
+    assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 2.0)]
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "step,name,value,time"
+    assert [line.rsplit(",", 1)[0] for line in lines if ",kl," in line] == [
+        "10,kl,1.0",
+        "20,kl,2.0",
+    ]
+
+
+def test_a_run_that_went_back_replaces_its_later_points(tmp_path: Path) -> None:
+    tracker = FileTracker(tmp_path)
+    for step, value in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 5.0), (40, 6.0)):
+        tracker.scalars({"kl": value}, step)
+    assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 5.0), (40, 6.0)]
+
+
+def test_half_a_line_of_a_crash_is_cut_off(tmp_path: Path) -> None:
+    with FileTracker(tmp_path) as tracker:
+        tracker.scalars({"kl": 1.0}, 10)
+    for name in ("metrics.jsonl", "metrics.csv"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"step": 20, "kl')
+    with FileTracker(tmp_path) as tracker:
+        tracker.scalars({"kl": 3.0}, 30)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 30]
+    assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (30, 3.0)]
+
+
+def test_what_a_full_disk_refused_is_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = FileTracker(tmp_path, csv=False)
+    path = tmp_path / "metrics.jsonl"
+    path.mkdir()  # nothing can be written there now, for root neither
+    tracker.scalars({"kl": 1.0}, 10)
+    tracker.scalars({"kl": 2.0}, 20)
+    assert len(caplog.records) == 1
+    path.rmdir()
+    tracker.close()
+    assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 2.0)]
+
+
+def test_nan_and_infinity_stay_valid_json(tmp_path: Path) -> None:
+    with FileTracker(tmp_path) as tracker:
+        tracker.scalars({"kl": float("nan"), "model_loss": float("inf")}, 1)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    curves = read_metrics(tmp_path)
+    assert math.isnan(curves["kl"][0][1])
+    assert curves["model_loss"] == [(1, math.inf)]
+
+
+def test_run_json_tells_the_status(tmp_path: Path) -> None:
+    tracker = FileTracker(tmp_path, run_name="first")
+    tracker.tags({"git.commit": "abc"})
+    tracker.params({"a": {"b": 1}})
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert (facts["status"], facts["name"], facts["tags"]) == (
+        "RUNNING",
+        "first",
+        {"git.commit": "abc"},
+    )
+    tracker.close("KILLED")
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "KILLED"
+    assert json.loads((tmp_path / "params.json").read_text()) == {"a.b": "1"}
+
+
+def test_foreign_files_are_copied_and_own_ones_are_not(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    tracker = FileTracker(tmp_path / "run")
+    tracker.artifact(tmp_path / "notes.txt", "texts")
+    tracker.artifact(tmp_path / "run" / "run.json")
+    copies = [path for path in (tmp_path / "run" / "artifacts").rglob("*") if path.is_file()]
+    assert copies == [tmp_path / "run" / "artifacts" / "texts" / "notes.txt"]
+
+
+def test_images_and_videos_lie_in_the_runs_folder(tmp_path: Path) -> None:
+    tracker = FileTracker(tmp_path)
+    tracker.image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 5)
+    tracker.video("dream/open_loop", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 5)
+    assert (tmp_path / "images/dream/strip/step_000000005.png").is_file()
+    assert (tmp_path / "videos/dream/open_loop/step_000000005.mp4").is_file()
+
+
+def test_every_run_leaves_metrics_jsonl_whatever_the_tracker(tmp_path: Path) -> None:
+    none = with_files(NoTracker(tmp_path / "none"))
+    assert isinstance(none, FileTracker)
+    own = with_files(Tracker(tmp_path / "own", run_id="mine"))
+    assert isinstance(own, Trackers)
+    assert own.run_id == "mine"
+    files = FileTracker(tmp_path / "csv")
+    assert with_files(files) is files
+    for tracker in (none, own, files):
+        tracker.scalars({"kl": 1.0}, 1)
+        tracker.close()
+        assert read_metrics(tracker.folder)["kl"] == [(1, 1.0)]
+    assert not (tmp_path / "none" / "metrics.csv").exists()

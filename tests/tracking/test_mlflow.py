@@ -1,0 +1,137 @@
+"""Real MLflow on a database of its own: what was logged is there, whatever happened meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+mlflow = pytest.importorskip("mlflow")
+
+from mario_dreamer.tracking.mlflow import MLflowTracker
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all tests of this file: making it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+def _curve(client: mlflow.MlflowClient, run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+
+def test_a_resumed_run_goes_on_and_tells_what_changed(uri: str, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(uri)
+    first = MLflowTracker(tmp_path, "mario", tracking_uri=uri, start_seconds=60)
+    assert first.run_id is not None
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    first.params({"size": {"deter": 512}, "seed": 0, "long": "x" * 7000})
+    first.scalars({"kl": torch.tensor(2.0)}, step=10, frames=40)
+    first.image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 10)
+    first.video("eval/episode", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 10)
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    first.artifact(tmp_path / "config.yaml", "config")
+    first.close("KILLED")
+    assert client.get_run(first.run_id).info.status == "KILLED"
+
+    second = MLflowTracker(tmp_path, tracking_uri=uri, run_id=first.run_id, start_seconds=60)
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    second.params({"size": {"deter": 512}, "seed": 1})
+    second.scalars({"kl": 1.0}, step=20, frames=80)
+    second.close("FINISHED")
+
+    assert second.run_id == first.run_id
+    run = client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "mario"
+    assert _curve(client, first.run_id, "kl") == [(10, 2.0), (20, 1.0)]
+    assert _curve(client, first.run_id, "run/frames") == [(10, 40.0), (20, 80.0)]
+    assert run.data.metrics["system/process_memory_megabytes"] > 10
+    params, tags = run.data.params, run.data.tags
+    assert (params["size.deter"], params["seed"]) == ("512", "0")
+    assert len(params["long"]) == 6000
+    assert params["long"].endswith("x...")
+    assert tags["param_changed.seed"] == "1"
+    assert "param_changed.size.deter" not in tags
+    assert tags["version.torch"] == torch.__version__.split("+")[0]
+    assert {"version.python", "version.mlflow", "machine.cpu", "command"} <= set(tags)
+    found = {item.path for item in client.list_artifacts(first.run_id, "videos/eval/episode")}
+    assert found == {"videos/eval/episode/step_000000010.mp4"}
+    assert [item.path for item in client.list_artifacts(first.run_id, "config")] == [
+        "config/config.yaml"
+    ]
+    assert any("dream_strip" in item.path for item in client.list_artifacts(first.run_id, "images"))
+
+
+def test_nan_is_logged_and_a_bad_name_is_made_to_fit(uri: str, tmp_path: Path) -> None:
+    tracker = MLflowTracker(tmp_path, tracking_uri=uri, system_metrics=False, start_seconds=60)
+    tracker.scalars({"kl": float("nan"), "a?b": 1.0}, step=1)
+    tracker.close("FAILED")
+    run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["a_b"] == 1.0
+    assert run.data.metrics["kl"] != run.data.metrics["kl"]
+    assert not any(name.startswith("system/") for name in run.data.metrics)
+
+
+def test_a_server_that_is_away_stops_nothing_and_gets_everything_later(
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # nobody listens there once this block is left
+    away = MLflowTracker(tmp_path, tracking_uri=f"http://127.0.0.1:{port}", flush_seconds=0.1)
+    assert away.run_id is None
+    away.params({"seed": 0})
+    began = time.monotonic()
+    for step in range(1, 51):
+        away.scalars({"kl": float(step)}, step)
+    assert time.monotonic() - began < 2, "logging waits for nobody"
+    away.close("FAILED")
+    assert (tmp_path / "mlflow_spool.jsonl").is_file()
+    assert sum("training goes on" in record.message for record in caplog.records) == 1
+
+    back = MLflowTracker(tmp_path, tracking_uri=uri, start_seconds=60)
+    back.scalars({"kl": 51.0}, 51)
+    back.close("FINISHED")
+    client = mlflow.MlflowClient(uri)
+    assert _curve(client, back.run_id, "kl") == [(step, float(step)) for step in range(1, 52)]
+    run = client.get_run(back.run_id)
+    assert (run.info.status, run.data.params["seed"]) == ("FINISHED", "0")
+    assert not (tmp_path / "mlflow_spool.jsonl").exists()
+
+
+def test_a_program_that_ends_without_a_word_is_not_left_running_and_stays_quiet(
+    uri: str, tmp_path: Path
+) -> None:
+    code = (
+        "from mario_dreamer.tracking.mlflow import MLflowTracker\n"
+        f"t = MLflowTracker({str(tmp_path)!r}, tracking_uri={uri!r}, start_seconds=60)\n"
+        "t.scalars({'kl': 1.0}, 1)\n"
+        "raise RuntimeError('the learner fell over')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[0].startswith("Traceback"), done.stderr
+    assert done.stderr.splitlines()[-1] == "RuntimeError: the learner fell over", done.stderr
+    run = mlflow.MlflowClient(uri).get_run((tmp_path / "mlflow_run_id.txt").read_text().strip())
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["kl"] == 1.0
+
+
+def test_without_mlflow_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ModuleNotFoundError, match="tracker=csv"):
+        MLflowTracker(tmp_path)

@@ -1,0 +1,127 @@
+"""The outbox delivers in order, outlives a failing writer, and knows when to give up."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from mario_dreamer.tracking.outbox import Entry, Outbox, Refused
+
+
+class Server:
+    """A writer that can be down, and refuses the number 13."""
+
+    def __init__(self, up: bool = True) -> None:
+        self.up = up
+        self.got: list[Entry] = []
+        self.calls: list[int] = []
+
+    def write(self, entries: list[Entry]) -> None:
+        if not self.up:
+            raise ConnectionError("nobody there")
+        if any(entry["n"] == 13 for entry in entries):
+            raise Refused("unlucky")
+        self.calls.append(len(entries))
+        self.got.extend(entries)
+
+
+def _entry(number: int, kind: str = "metrics") -> Entry:
+    return {"kind": kind, "n": number}
+
+
+def test_entries_arrive_in_order_in_groups_of_one_kind(tmp_path: Path) -> None:
+    server = Server()
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=60, group=2)
+    kinds = ["metrics", "metrics", "metrics", "tags", "metrics"]
+    for number, kind in enumerate(kinds):
+        outbox.put(_entry(number, kind))
+    assert outbox.close(10)
+    assert [entry["n"] for entry in server.got] == [0, 1, 2, 3, 4]
+    assert server.calls == [2, 1, 1, 1]
+    assert not (tmp_path / "spool").exists()
+
+
+def test_what_a_dead_server_missed_is_spooled_and_delivered_by_the_next_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(up=False)
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=0.01)
+    outbox.put(_entry(0), now=True)
+    assert outbox.tried.wait(10)
+    outbox.put(_entry(1))
+    assert not outbox.close(10)
+    lines = [json.loads(line) for line in (tmp_path / "spool").read_text().split("\n") if line]
+    assert lines == [_entry(0), _entry(1)]
+    assert sum("nobody there" in record.message for record in caplog.records) == 1
+
+    server.up = True
+    later = Outbox(server.write, tmp_path / "spool", "test", every=60)
+    later.put(_entry(2))
+    assert later.close(10)
+    assert [entry["n"] for entry in server.got] == [0, 1, 2]
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_server_that_comes_back_gets_everything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(up=False)
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=0.01)
+    outbox.put(_entry(0), now=True)
+    assert outbox.tried.wait(10)
+    outbox.put(_entry(1))
+    server.up = True
+    assert outbox.close(10)
+    assert [entry["n"] for entry in server.got] == [0, 1]
+    assert "can be written to again" in caplog.text
+
+
+def test_a_refused_entry_does_not_block_those_behind_it(tmp_path: Path) -> None:
+    server = Server()
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=60, group=1)
+    for number in (12, 13, 14):
+        outbox.put(_entry(number))
+    assert outbox.close(10)
+    assert [entry["n"] for entry in server.got] == [12, 14]
+
+
+def test_beyond_the_capacity_the_oldest_metrics_go_first(tmp_path: Path) -> None:
+    server = Server(up=False)
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=60, capacity=3)
+    outbox.put(_entry(0, "params"), now=True)
+    assert outbox.tried.wait(10)
+    for number in range(1, 6):
+        outbox.put(_entry(number))
+    assert (len(outbox), outbox.dropped) == (3, 3)
+    server.up = True
+    assert outbox.close(10)
+    assert [entry["n"] for entry in server.got] == [0, 4, 5]
+
+
+def test_an_entry_that_comes_while_others_are_written_is_not_lost(tmp_path: Path) -> None:
+    got: list[int] = []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(entries: list[Entry]) -> None:
+        inside.set()
+        assert go_on.wait(10)
+        got.extend(entry["n"] for entry in entries)
+
+    outbox = Outbox(slow, tmp_path / "spool", "test", every=60, capacity=2)
+    outbox.put(_entry(0), now=True)
+    assert inside.wait(10)
+    outbox.put(_entry(1))
+    outbox.put(_entry(2))  # drops entry 0, which is being written
+    go_on.set()
+    assert outbox.close(10)
+    assert got == [0, 1, 2]
+
+
+def test_half_a_spooled_line_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text(json.dumps(_entry(0)) + '\n{"kind": "met')
+    server = Server()
+    assert Outbox(server.write, tmp_path / "spool", "test", every=60).close(10)
+    assert server.got == [_entry(0)]

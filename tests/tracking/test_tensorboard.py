@@ -1,0 +1,48 @@
+"""TensorBoard's own reader finds what was logged."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mario_dreamer.tracking.tensorboard import TensorBoardTracker
+
+
+def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tracker = TensorBoardTracker(tmp_path)
+    tracker.params({"seed": 0})
+    tracker.scalars({"kl": torch.tensor(2.0)}, step=10)
+    tracker.scalars({"kl": torch.tensor(1.0)}, step=20)
+    tracker.image("dream/strip", torch.zeros(3, 8, 12, dtype=torch.uint8), 10)
+    frames = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    frames[1], frames[2] = 100, 200
+    tracker.video("eval/episode", frames, 10, fps=10)
+    tracker.close()
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("kl")] == [(10, 2.0), (20, 1.0)]
+    assert (events.Images("dream/strip")[0].width, events.Images("dream/strip")[0].height) == (
+        12,
+        8,
+    )
+    with Image.open(io.BytesIO(events.Images("eval/episode")[0].encoded_image_string)) as gif:
+        assert gif.n_frames == 3
+    videos = tmp_path / "videos" / "eval" / "episode"
+    assert [path.name for path in videos.iterdir()] == ["step_000000010.mp4"]
+
+
+def test_without_tensorboard_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
+        TensorBoardTracker(tmp_path)

@@ -1,0 +1,42 @@
+"""Each word of `tracker=...` builds a tracker that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from mario_dreamer.tracking import Tracker
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "tracker"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_config_builds_a_tracker_with_what_the_run_knows(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    config = OmegaConf.load(path)
+    if path.stem == "tensorboard":
+        pytest.importorskip("tensorboard")
+    if path.stem == "mlflow":
+        pytest.importorskip("mlflow")
+    tracker = instantiate(config, folder=tmp_path / "run", run_name="a run", run_id=None)
+    assert isinstance(tracker, Tracker)
+    assert tracker.run_name == "a run"
+    tracker.scalars({"kl": 1.0}, 1)
+    tracker.close()
+    if path.stem == "mlflow":
+        assert (tmp_path / "mlflow.db").is_file(), "the default database lies in the current folder"
+
+
+def test_the_four_trackers_are_there() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {
+        "mlflow",
+        "csv",
+        "tensorboard",
+        "none",
+    }
