@@ -99,7 +99,10 @@ class ConvDecoder(nn.Module):
         Returns:
             Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
         """
-        maps = self.input(deter.flatten(0, -2), stoch.flatten(0, -3).flatten(-2))
+        flat = (
+            x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2))
+        )  # [..., n] -> [N, n]
+        maps = self.input(*flat)
         # Frames lie as replay's do, so that the loss compares like with like.
         frames = self.stages(maps).to(torch.float32, memory_format=torch.contiguous_format)
         frames = frames.sigmoid() if self.sigmoid else frames + 0.5

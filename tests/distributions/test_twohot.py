@@ -173,7 +173,7 @@ def test_the_mode_is_the_likeliest_bin() -> None:
 def test_bins_without_a_middle_are_refused() -> None:
     with pytest.raises(ValueError, match=r"odd number of bins .* got 64\. Use bins=65"):
         symexp_bins(64)
-    with pytest.raises(ValueError, match="low must be -high"):
+    with pytest.raises(ValueError, match=r"low must be -high"):
         symlog_bins(63, -10, 20)
-    with pytest.raises(ValueError, match="kind must be 'symexp' or 'symlog'; got 'linear'"):
+    with pytest.raises(ValueError, match=r"kind must be 'symexp' or 'symlog'; got 'linear'"):
         TwoHot(UNIFORM, "linear")

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mario_dreamer.networks import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
+
+BOTH = [ConvEncoder, StridedConvEncoder]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("shape", "cells"), [((3, 64, 64), 16), ((1, 32, 64), 8), ((3, 16, 16), 1)]
+)
+def test_frames_of_any_sixteenfold_shape_become_one_vector(
+    kind: type[ConvEncoder], shape: tuple[int, int, int], cells: int
+) -> None:
+    encoder = kind(shape, depth=2)
+    embed = encoder(torch.rand(2, 3, *shape))
+    assert embed.shape == (2, 3, encoder.embed_dim)
+    assert encoder.embed_dim == cells * 2 * (4 if kind is ConvEncoder else 8)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_side_that_cannot_be_halved_four_times_is_refused(kind: type[ConvEncoder]) -> None:
+    with pytest.raises(
+        ValueError, match=r"multiple of 16; got 84 x 84\. Set env\.image_size=80 or 96"
+    ):
+        kind((3, 84, 84))
+    with pytest.raises(ValueError, match=r"multiple of 16; got 64 x 90.*=80 or 96"):
+        kind((3, 64, 90))
+    with pytest.raises(ValueError, match=r"multiple of 16; got 8 x 8.*=16 or 32"):
+        kind((3, 8, 8))
+
+
+def test_frames_with_channels_last_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(C, H, W\).*got image_shape=\(64, 64, 3\)"):
+        ConvEncoder((64, 64, 3))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_each_frame_is_seen_by_itself_and_the_input_is_left_alone(kind: type[ConvEncoder]) -> None:
+    encoder, frames = kind((3, 16, 16), depth=4), torch.rand(2, 5, 3, 16, 16)
+    before = frames.clone()
+    together = encoder(frames)
+    torch.testing.assert_close(together[1, 3], encoder(frames[1, 3]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(frames, before)
+
+
+def test_a_middle_gray_frame_is_a_zero_input() -> None:
+    encoder = ConvEncoder((3, 16, 16), depth=2)
+    assert (encoder(torch.full((1, 3, 16, 16), 0.5)) == 0).all()
+    assert (encoder(torch.full((1, 3, 16, 16), 0.6)) != 0).any()
+
+
+def test_the_pool_keeps_the_strongest_before_the_norm() -> None:
+    names = [type(module).__name__ for module in ConvEncoder((3, 16, 16), depth=2).stages[:4]]
+    assert names == ["Conv2d", "MaxPool2d", "ChannelNorm", "SiLU"]
+
+
+def test_sensors_are_squashed_by_symlog_first() -> None:
+    encoder = MLPEncoder(3, layers=2, units=8)
+    assert encoder.embed_dim == 8
+    huge, squashed = torch.tensor([[0.0, 1e6, -1e6]]), torch.tensor([[0.0, 13.815512, -13.815512]])
+    torch.testing.assert_close(encoder(huge), encoder.mlp(squashed))
+
+
+def test_many_senses_stand_side_by_side() -> None:
+    eye, touch = StridedConvEncoder((1, 16, 16), depth=2), MLPEncoder(3, 1, 8)
+    encoder = MultiEncoder({"pixels": eye, "vector": touch})
+    seen = {"pixels": torch.rand(4, 1, 16, 16), "vector": torch.randn(4, 3)}
+    assert encoder.embed_dim == eye.embed_dim + 8
+    expected = torch.cat([eye(seen["pixels"]), touch(seen["vector"])], -1)
+    assert torch.equal(encoder(seen), expected)
+
+
+def test_a_missing_sense_is_named() -> None:
+    encoder = MultiEncoder({"vector": MLPEncoder(3, 1, 8)})
+    with pytest.raises(KeyError, match=r"only \['pixels'\]. Missing: \['vector'\]"):
+        encoder({"pixels": torch.rand(1, 3, 16, 16)})
+    with pytest.raises(ValueError, match=r"at least one observation key"):
+        MultiEncoder({})
