@@ -82,11 +82,19 @@ class ConvDecoder(nn.Module):
         init: str,
         outscale: float | None = None,
     ) -> None:
-        if self.stride == 1:
-            self.stages.append(nn.Upsample(scale_factor=2))
-        transposed = self.stride == 2
+        doubling, transposed = self.stride == 1, self.stride == 2
         self.stages.append(
-            convolution(before, after, kernel, self.stride, transposed, bias, init, outscale)
+            convolution(
+                before,
+                after,
+                kernel,
+                self.stride,
+                transposed,
+                bias,
+                init,
+                outscale,
+                doubling,
+            )
         )
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
+from mario_dreamer.networks.upsampling import DoublingConv
 
 __all__ = [
     "MLP",
@@ -135,6 +136,7 @@ def convolution(
     bias: bool = True,
     init: str = "fan_in",
     outscale: float | None = None,
+    doubling: bool = False,
 ) -> nn.Module:
     """Build a convolution that keeps the side (stride 1), halves it or doubles it (stride 2).
 
@@ -145,6 +147,7 @@ def convolution(
         transposed: double the side instead of halving it.
         bias: False before a norm that shifts.
         init, outscale: see `linear`.
+        doubling: repeat every pixel 2 x 2 first (stride 1), see `DoublingConv`.
 
     Raises:
         ValueError: kernel and stride do not pad evenly.
@@ -155,6 +158,8 @@ def convolution(
             f" {stride + 4}, ... to pad both sides alike; got {kernel}."
         )
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    if doubling:
+        kind = DoublingConv
     padding = (kernel - stride) // 2
     layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
     area = kernel * kernel

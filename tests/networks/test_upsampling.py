@@ -1,0 +1,47 @@
+"""The doubling convolution gives what doubling and convolving give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mario_dreamer.networks.upsampling import DoublingConv
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_it_equals_repeating_pixels_and_convolving_borders_included(
+    kernel: int,
+) -> None:
+    torch.manual_seed(0)
+    layer = DoublingConv(3, 4, kernel).double()
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding="same")
+    torch.testing.assert_close(layer(x), plain)
+    toward = torch.randn_like(plain)
+    wanted = torch.autograd.grad(plain, [x, *layer.parameters()], toward)
+    for got, want in zip(
+        torch.autograd.grad(layer(x), [x, *layer.parameters()], toward),
+        wanted,
+        strict=True,
+    ):
+        torch.testing.assert_close(got, want)
+
+
+def test_under_bfloat16_only_inputs_and_summed_weights_are_rounded() -> None:
+    torch.manual_seed(0)
+    layer, x = DoublingConv(16, 8, 5), torch.randn(2, 16, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer(x)
+    assert half.dtype is torch.bfloat16
+    assert (half.float() - layer(x)).norm() < 0.01 * layer(x).norm()
+
+
+def test_the_output_lies_channels_last() -> None:
+    layer = DoublingConv(4, 8, 5)
+    assert layer(torch.randn(2, 4, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_even_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="odd kernel"):
+        DoublingConv(1, 1, 4)
