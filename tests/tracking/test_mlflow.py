@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -135,3 +136,51 @@ def test_without_mlflow_the_way_out_is_named(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ModuleNotFoundError, match="tracker=csv"):
         MLflowTracker(tmp_path)
+
+
+def test_a_locked_database_is_waited_for(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = MLflowTracker(tmp_path, tracking_uri=uri, flush_seconds=0.05, start_seconds=60)
+    with sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for step in range(1, 6):
+            tracker.scalars({"kl": float(step)}, step)
+        time.sleep(0.5)
+        other.execute("ROLLBACK")
+    tracker.close()
+    curve = _curve(mlflow.MlflowClient(uri), tracker.run_id, "kl")
+    assert curve == [(step, float(step)) for step in range(1, 6)]
+    assert "Traceback" not in caplog.text
+
+
+def test_a_database_that_cannot_be_made_keeps_every_entry(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    tracker = MLflowTracker(tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'taken' / 'mlflow.db'}")
+    tracker.scalars({"kl": 1.0}, 1)
+    tracker.close("FAILED")
+    lines = (tmp_path / "mlflow_spool.jsonl").read_text().split()
+    kinds = [kind for kind in ("tags", "metrics", "status") if f'"{kind}"' in "".join(lines)]
+    assert kinds == ["tags", "metrics", "status"]
+    assert "training goes on" in caplog.text
+
+
+def test_a_folder_as_tracking_uri_is_refused_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(ValueError, match="sqlite:///"):
+        MLflowTracker(tmp_path, tracking_uri=(tmp_path / "mlruns").as_uri())
+
+
+def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:
+    tracker = MLflowTracker(tmp_path, tracking_uri=uri, flush_seconds=60, start_seconds=60)
+    (tmp_path / "short_lived").write_text("x")
+    tracker.artifact(tmp_path / "short_lived")
+    (tmp_path / "short_lived").unlink()
+    tracker.scalars({"kl": 1.0}, 1)
+    tracker.close()
+    run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)
