@@ -67,25 +67,27 @@ class Facts:
 
     Args:
         total_steps: agent steps of the whole run.
-        start_step: agent steps when this process began, above 0 after a resume.
+        start_step: agent steps when this process began; None: those of the first report.
     """
 
-    def __init__(self, total_steps: int, start_step: int = 0) -> None:
-        self.total_steps, self.step = total_steps, start_step
+    def __init__(self, total_steps: int, start_step: int | None = None) -> None:
+        self.total_steps, self.step = total_steps, start_step or 0
         self.last: dict[str, float] = {}
         self.before: dict[str, float] = {}
         self.returns: deque[float] = deque(maxlen=5)
         self.episodes = self.flags = 0
         self.best_x: float | None = None
         # The pace of the last minutes counts: prefill and evaluation have another one.
-        self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), start_step)], maxlen=64)
+        self._pace: deque[tuple[float, int]] = deque(maxlen=64)
         self._began = time.monotonic()
+        if start_step is not None:
+            self._pace.append((self._began, start_step))
 
     def move(self, step: int) -> None:
         """Note how far the run is."""
         self.step = step
         now = time.monotonic()
-        if now - self._pace[-1][0] >= 2.0:
+        if not self._pace or now - self._pace[-1][0] >= 2.0:
             self._pace.append((now, step))
 
     def report(self, values: Mapping[str, Any]) -> None:
@@ -111,7 +113,7 @@ class Facts:
     @property
     def eta(self) -> float:
         """Seconds to go at the present pace; infinite while there is none."""
-        moment, step = self._pace[0]
+        moment, step = self._pace[0] if self._pace else (self._began, self.step)
         gone = self.step - step
         if gone <= 0:
             return math.inf
@@ -162,7 +164,7 @@ class Progress:
 
     Args:
         total_steps: agent steps of the whole run.
-        start_step: agent steps when this process began, above 0 after a resume.
+        start_step: agent steps when this process began; None: those of the first report.
         stream: where to write; None for stdout.
         live: draw a screen; None: if the stream is a terminal and rich is installed.
         title: name of the run.
@@ -171,7 +173,7 @@ class Progress:
     def __init__(
         self,
         total_steps: int,
-        start_step: int = 0,
+        start_step: int | None = None,
         stream: IO[str] | None = None,
         live: bool | None = None,
         title: str = "mario dreamer",

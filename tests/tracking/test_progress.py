@@ -70,6 +70,16 @@ def test_the_time_to_go_counts_from_where_the_run_was_resumed() -> None:
     assert facts.eta == pytest.approx(40.0, rel=0.01)  # 100 steps in 10 s, 400 to go
 
 
+def test_without_a_start_the_time_to_go_counts_from_the_first_report() -> None:
+    facts = Facts(1000)
+    facts.move(500)  # the first thing a resumed run says
+    assert duration(facts.eta) == "?"
+    began, step = facts._pace[0]
+    facts._pace[0] = (began - 10.0, step)
+    facts.move(600)
+    assert facts.eta == pytest.approx(40.0, rel=0.01)
+
+
 def test_the_time_to_go_is_unknown_before_the_first_step() -> None:
     assert duration(Facts(1000).eta) == "?"
     assert duration(59.6) == "0:01:00"
