@@ -45,7 +45,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
             except json.JSONDecodeError:
                 continue
             values = entry.get("values", entry)
-            last.update({name: values[name] for name in SHOWN if name in values})
+            last.update({name: float(values[name]) for name in SHOWN if name in values})
     except OSError:
         pass
     return {"name": folder.name, "status": status, **{SHOWN[k]: v for k, v in last.items()}}

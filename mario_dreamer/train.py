@@ -21,10 +21,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import build, launch
-from mario_dreamer.tracking.files import FileTracker
+from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
-from mario_dreamer.tracking.tracker import Tracker, Trackers
+from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.checkpoint import Checkpoints, find_run, read
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.pictures import EvaluationReport
@@ -44,7 +44,7 @@ def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
     """The configured tracker, and always the plain files in the run's folder."""
     chosen = instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
-    return Trackers(chosen, FileTracker(folder, folder.name))
+    return with_files(chosen)
 
 
 def make_parts(

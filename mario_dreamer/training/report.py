@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDictBase
 
 from mario_dreamer.tracking.metrics import full_names
+from mario_dreamer.tracking.tracker import numbers
 from mario_dreamer.training.evaluation import episode_ends
 
 __all__ = ["Listener", "Report"]
@@ -133,7 +134,7 @@ class Report:
         """Tell the trackers and the display all that is known now; return it."""
         facts = self.facts(agent_steps)
         facts["run/memory_gib"] = psutil.Process().memory_info().rss / GIB
-        facts.update({name: float(value) for name, value in full_names(self._metrics).items()})
+        facts.update(numbers(full_names(self._metrics)))  # one wait for the device
         self.tracker.scalars(facts, agent_steps)
         if self.progress is not None:
             self.progress.update(facts)
