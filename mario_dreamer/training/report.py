@@ -37,6 +37,9 @@ class Listener(Protocol):
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Take in metrics by name at an agent step."""
 
+    def artifact(self, path: Path, folder: str) -> None:
+        """Keep a file."""
+
     def close(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""
 
@@ -153,7 +156,9 @@ class Report:
             self.progress.update(metrics)
 
     def saved(self, path: Path, agent_steps: int) -> None:
-        """Say that a checkpoint has been written."""
+        """Say that a checkpoint has been written; the tracker keeps the newest weights."""
+        for name in ("agent.pt", "config.yaml", "manifest.json"):
+            self.tracker.artifact(path / name, "checkpoints/latest")
         if self.progress is not None:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
 
