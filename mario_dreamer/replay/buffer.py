@@ -120,6 +120,14 @@ class Replay:
         self.buffer.sampler.load_state_dict(fresh)
         return batch
 
+    def newest(self, stream: int, count: int) -> TensorDictBase:
+        """Return the last `count` records of a stream (fewer where there are fewer), in order."""
+        last = self.streams.written[stream]
+        first = max(self.streams.oldest(stream), last - count)
+        position = torch.arange(first, last, device=self.streams.device)
+        rows = self.streams.row_of(torch.full_like(position, stream), position)
+        return TensorDict(self.buffer.storage.get(rows), [len(rows)])
+
     def _settle(self) -> None:
         """Wait for the thread: nothing changes under its hands, so every run is the same."""
         if self._ahead is not None:

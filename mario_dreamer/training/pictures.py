@@ -123,5 +123,7 @@ class EvaluationReport:
         every = max(1, truth.shape[1] // 12)
         strip = image_strip(truth[0], prediction[0], seen, every=every)
         self.tracker.image("dream/strip", strip, agent_steps)
+        played = self.replay.newest(stream=0, count=300)
+        self.tracker.video("play/episode", played[keys.PIXELS].cpu(), agent_steps, fps=15)
         error = (prediction[:, seen:] - truth[:, seen:]).square().mean()
         return {"eval/open_loop_error": float(error)}
