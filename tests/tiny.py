@@ -1,0 +1,139 @@
+"""A whole agent of sizes 2 to 16 in the counting world, built as a run builds its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
+from torchrl.envs import EnvBase
+
+from mario_dreamer import build, launch
+from mario_dreamer.actor_critic import Policy
+from mario_dreamer.replay import Replay
+from mario_dreamer.tracking.tracker import NoTracker
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.loop import Parts
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.snapshot import Snapshot
+
+SIZES = [
+    "env=counting", "env.image_size=16", "env.length=6", "size.deter=16", "size.hidden=8",
+    "size.stoch=3", "size.classes=4", "size.depth=2", "size.units=8", "size.head_layers=1",
+    "size.behaviour_layers=1", "encoder=cnn_strided", "decoder=cnn_strided",
+    "rssm/sequence_model=gru", "batch_size=3", "batch_length=5", "imag_horizon=3", "device=cpu",
+    "precision=fp32", "threads=1", "replay.capacity=400", "replay.latents=true", "tracker=none",
+    "optimizer.warmup=0", "optimizer.lr=0.001", "collector.num_envs=2",
+    "collector.steps_per_env=4",
+]  # fmt: skip
+
+
+@dataclass
+class Silence:
+    """A tracker that remembers what it was told."""
+
+    told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        self.told.append((step, dict(values)))
+
+    def video(self, *args: Any, **options: Any) -> None:
+        pass
+
+    def image(self, *args: Any, **options: Any) -> None:
+        pass
+
+    def close(self, status: str = "FINISHED") -> None:
+        pass
+
+
+@dataclass
+class Tiny:
+    """The parts of a tiny run."""
+
+    cfg: DictConfig
+    env: EnvBase
+    agent: build.Agent
+    learner: Learner
+    policy: Policy
+    replay: Replay
+
+    def collect(self, steps: int, exploration: Any = None) -> TensorDictBase:
+        """Play; transitions [N, steps], as a collector yields them."""
+        collector = build.make_collector(self.cfg, self.env, self.policy, torch.device("cpu"))
+        collected, per_batch = [], self.cfg.collector.steps_per_env
+        for transitions in collector:
+            collected.append(transitions.clone())
+            if len(collected) * per_batch >= steps:
+                break
+        return torch.cat(collected, 1)[:, :steps]
+
+    def fill(self, steps: int = 24) -> Tiny:
+        """Play `steps` steps in each world and remember them."""
+        self.replay.extend(self.collect(steps))
+        return self
+
+    def parts(self, folder: Any, keep: int = 2, evaluate: Any = None) -> tuple[Parts, build.Run]:
+        """What the training loop takes, with a tracker that remembers."""
+        run, ratio = build.make_run(self.cfg)
+        report = Report(Silence(), None, evaluate, 1, self.replay.__len__)
+        collector = build.make_collector(self.cfg, self.env, self.policy, torch.device("cpu"))
+        snapshot = Snapshot(Checkpoints(folder, keep), "a: 1\n", "run-1")
+        parts = Parts(
+            collector, self.env, self.policy, self.replay, self.learner, ratio, report, snapshot
+        )
+        return parts, run
+
+
+def tiny_config(*overrides: str) -> DictConfig:
+    """Compose configs/train.yaml in tiny sizes."""
+    return launch.compose_default([*SIZES, *overrides])
+
+
+def make_tiny(*overrides: str, seed: int = 0) -> Tiny:
+    """Build a tiny agent; what is typed on a command line changes it."""
+    cfg = tiny_config(*overrides)
+    build.seed_everything(seed)
+    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed)
+    agent = build.make_agent(cfg, env)
+    learner = build.make_learner(cfg, agent)
+    policy, env = build.make_policy(agent, learner, env)
+    return Tiny(cfg, env, agent, learner, policy, build.make_replay(cfg, learner.device))
+
+
+def gradients(module: nn.Module) -> list[str]:
+    """Names of the parameters that have a gradient other than zero."""
+    return [
+        name
+        for name, param in module.named_parameters()
+        if param.grad is not None and bool(param.grad.abs().sum() > 0)
+    ]
+
+
+def random_records(
+    batch: int = 3, length: int = 5, size: int = 16, actions: int = 3, latents: tuple | None = None
+) -> TensorDict:
+    """Records [batch, length] of noise, no episode ends inside."""
+    shape = (batch, length)
+    flag = torch.zeros(*shape, 1, dtype=torch.bool)
+    first = flag.clone()
+    first[:, 0] = True
+    records = {
+        "pixels": torch.randint(0, 256, (*shape, 3, size, size), dtype=torch.uint8),
+        "prev_action": torch.eye(actions)[torch.randint(actions, shape)],
+        "reward": torch.randn(*shape, 1),
+        "is_first": first,
+        "is_last": flag.clone(),
+        "is_terminal": flag.clone(),
+    }
+    return TensorDict(records, batch_size=shape)
+
+
+__all__ = [
+    "NoTracker", "SIZES", "Silence", "Tiny", "gradients", "make_tiny", "random_records",
+    "tiny_config",
+]  # fmt: skip
