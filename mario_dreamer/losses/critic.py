@@ -107,7 +107,7 @@ class CriticLoss(LossModule):
         feat = tensordict[self.tensor_keys.feat].detach()
         states = TensorDict({keys.FEAT: feat}, batch_size=tensordict.batch_size)
         params_key = getattr(self.critic, "params_key", None)
-        if params_key in tensordict.keys(include_nested=True):
+        if params_key is not None and params_key in tensordict.keys(include_nested=True):
             params = tensordict[params_key][:, :horizon]
             head = self.critic.build_dist_from_params(
                 TensorDict({params_key: params}, batch_size=tensordict.batch_size)
@@ -134,6 +134,8 @@ class CriticLoss(LossModule):
     def _replay(self, replayed: TensorDictBase, returns: Tensor) -> Tensor:
         """The recorded lambda-returns, learned by critic and world model alike."""
         names = self.tensor_keys
+        read = [names.feat, names.reward, names.is_last, names.is_terminal]
+        require(self, replayed, "batch of records", read)
         if replayed.numel() != returns.shape[0]:
             raise ValueError(
                 f"CriticLoss: {returns.shape[0]} dreams do not start from the "

@@ -1,0 +1,135 @@
+"""Our losses around TorchRL's own modules: what a foreign project would do."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict
+from tensordict.nn import (
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+    TensorDictModuleBase,
+    TensorDictSequential,
+)
+from tiny import gradients
+from torch import Tensor, distributions, nn
+from torchrl.modules import OneHotCategorical as TorchRLOneHot
+from torchrl.modules import ProbabilisticActor
+
+from mario_dreamer.imagination import Imagination
+from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
+from mario_dreamer.networks.rssm import RSSM
+from mario_dreamer.networks.sequence_models import GRU
+from mario_dreamer.returns import Discount, Returns
+
+FEAT, ACTIONS, SIDE = 28, 3, 6
+
+
+class Scalar(distributions.Independent):
+    """A normal distribution over one number, built from its mean: log_prob [...], mean [..., 1]."""
+
+    def __init__(self, loc: Tensor) -> None:
+        super().__init__(distributions.Normal(loc, 1.0), 1)
+
+
+class Chance(distributions.Independent):
+    """A Bernoulli over one number."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(distributions.Bernoulli(logits=logits, validate_args=False), 1)
+
+
+def head(out_key: str, params_key: str, kind: type, size: int) -> ProbabilisticTensorDictSequential:
+    network = TensorDictModule(nn.Linear(FEAT, size), in_keys=["feat"], out_keys=[params_key])
+    said = ProbabilisticTensorDictModule(
+        in_keys={"logits" if kind is not Scalar else "loc": params_key},
+        out_keys=[out_key],
+        distribution_class=kind,
+        default_interaction_type="mean",
+    )
+    return ProbabilisticTensorDictSequential(network, said)
+
+
+class Watcher(TensorDictModuleBase):
+    """A foreign world model of sensors: linear encoder around our RSSM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(SIDE, 8)
+        self.rssm = RSSM(GRU, 8, ACTIONS, 16, (3, 4), 8)
+        self.in_keys = ["sensors", "prev_action", "is_first"]
+        self.out_keys = ["deter", "stoch", "feat", "post_logits", "prior_logits"]
+
+    def forward(self, tensordict: TensorDict) -> TensorDict:
+        deter, stoch, post, prior = self.rssm(
+            self.embed(tensordict["sensors"]), tensordict["prev_action"], tensordict["is_first"]
+        )
+        feat = self.rssm.feat(deter, stoch)
+        values = (deter, stoch, feat, post, prior)
+        return tensordict.update(dict(zip(self.out_keys, values, strict=True)))
+
+
+def foreign_agent() -> dict[str, nn.Module]:
+    decoder = ProbabilisticTensorDictSequential(
+        TensorDictModule(nn.Linear(FEAT, SIDE), in_keys=["feat"], out_keys=["loc"]),
+        ProbabilisticTensorDictModule(
+            in_keys=["loc"], out_keys=["redrawn"], distribution_class=Scalar
+        ),
+    )
+    actor = ProbabilisticActor(
+        TensorDictModule(nn.Linear(FEAT, ACTIONS), in_keys=["feat"], out_keys=["logits"]),
+        in_keys=["logits"], out_keys=["action"], distribution_class=TorchRLOneHot,
+    )  # fmt: skip
+    return {
+        "world_model": Watcher(),
+        "decoder": decoder,
+        "reward": head("reward", "reward_loc", Scalar, 1),
+        "cont": head("cont", "cont_logit", Chance, 1),
+        "critic": head("value", "value_loc", Scalar, 1),
+        "actor": actor,
+    }
+
+
+def records() -> TensorDict:
+    flag = torch.zeros(2, 4, 1, dtype=torch.bool)
+    return TensorDict(
+        sensors=torch.randn(2, 4, SIDE), prev_action=torch.eye(3)[torch.randint(3, (2, 4))],
+        is_first=flag.clone(), is_last=flag.clone(), is_terminal=flag, reward=torch.randn(2, 4, 1),
+        batch_size=[2, 4],
+    )  # fmt: skip
+
+
+def test_a_foreign_agent_learns_with_our_losses() -> None:
+    agent = foreign_agent()
+    discount = Discount(0.99, learned=False)  # torch's Bernoulli takes hard labels
+    model_loss = WorldModelLoss(
+        agent["world_model"], {"sensors": agent["decoder"]}, agent["reward"], agent["cont"],
+        discount=discount,
+    )  # fmt: skip
+    terms, posterior = model_loss(records())
+    dream = Imagination(agent["world_model"].rssm, agent["actor"], 3)(
+        posterior.select("deter", "stoch").detach().reshape(-1)
+    )
+    dream = Returns(agent["reward"], agent["cont"], agent["critic"], discount)(dream)
+    terms.update(ActorLoss(agent["actor"])(dream))
+    terms.update(CriticLoss(agent["critic"], agent["critic"])(dream, posterior))
+    sum(value for name, value in terms.items() if name.startswith("loss_")).backward()
+    assert set(dream["action"].sum(-1).unique().tolist()) == {1}
+    assert dream["advantage"].shape == (8, 3, 1)
+    for name, module in agent.items():
+        assert gradients(module), f"{name} learns nothing"
+    assert all(bool(torch.isfinite(value)) for value in terms.values())
+
+
+def test_a_foreign_actors_actions_are_samples_in_a_dream() -> None:
+    agent = foreign_agent()
+    start = TensorDict(deter=torch.zeros(200, 16), stoch=torch.zeros(200, 3, 4), batch_size=[200])
+    action = Imagination(agent["world_model"].rssm, agent["actor"], 1)(start)["action"]
+    assert int((action.sum((0, 1)) > 0).sum()) > 1, "the same state gave one action 200 times"
+
+
+def test_our_losses_sit_in_a_torchrl_sequence() -> None:
+    agent = foreign_agent()
+    sequence = TensorDictSequential(agent["world_model"], agent["critic"])
+    found = sequence(records())
+    assert found["value"].shape == (2, 4, 1)
