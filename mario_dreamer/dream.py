@@ -17,32 +17,39 @@ from pathlib import Path
 import hydra
 import torch
 from omegaconf import DictConfig
+from tensordict import TensorDictBase
 
 from mario_dreamer import keys, launch
 from mario_dreamer.replay import to_records
 from mario_dreamer.session import Session, open_session
 from mario_dreamer.tracking.strips import image_strip, open_loop_video
 from mario_dreamer.tracking.video import encode_gif, encode_mp4, save_png
+from mario_dreamer.training.pictures import unbroken
 from mario_dreamer.world_model import to_model_input
 
 __all__ = ["main"]
 
 
-def record_windows(session: Session, start: int, length: int) -> torch.Tensor:
-    """Play, and cut one window of records out of each world's stream.
+def record_windows(session: Session, start: int, length: int, rows: int) -> TensorDictBase:
+    """Play, and cut windows of records out of the worlds' streams, unbroken ones first.
 
     Args:
         session: an agent with N worlds.
-        start: records before the window.
+        start: records before the first window.
         length: T.
+        rows: number of windows.
 
     Returns:
-        records [N, T].
+        records [rows, T].
     """
-    steps = start + length
+    steps = start + 4 * length
     played = session.env.rollout(steps, session.policy, break_when_any_done=False)
-    windows = [to_records(world)[start : start + length] for world in played]
-    return torch.stack([window.exclude(keys.STREAM) for window in windows])
+    windows = []
+    for world in played:
+        records = to_records(world).exclude(keys.STREAM)
+        cuts = range(start, len(records) - length + 1, max(1, length // 4))
+        windows += [records[cut : cut + length] for cut in cuts]
+    return unbroken(torch.stack(windows), rows)
 
 
 @hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="dream")
@@ -54,7 +61,8 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"out={cfg.out!r}: expected a file ending in .mp4 or .gif.")
     session = open_session(cfg, num_envs=cfg.rows)
     with torch.no_grad():
-        records = record_windows(session, cfg.start, cfg.steps).to(session.learner.device)
+        records = record_windows(session, cfg.start, cfg.steps, cfg.rows)
+        records = records.to(session.learner.device)
         dream = session.policy.world_model.open_loop(records, cfg.context)
     truth = to_model_input(records[keys.PIXELS])
     prediction = dream[keys.RECON, keys.PIXELS].clamp(0, 1)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
@@ -18,7 +19,7 @@ from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
 from mario_dreamer.training.report import TOLD
 from mario_dreamer.world_model import WorldModel, to_model_input
 
-__all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop"]
+__all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop", "unbroken"]
 
 
 def film(env: EnvBase) -> Tensor:
@@ -46,13 +47,23 @@ def open_loop(
     Returns:
         truth and prediction [rows, T, 3, H, W] in [0, 1], and the number of frames seen.
     """
-    records = replay.peek(rows)
     device = next(world_model.parameters()).device
-    records = records.to(device)
+    records = unbroken(replay.peek(4 * rows), rows).to(device)
     seen = records.shape[1] // 2 if context is None else context
     dream = world_model.open_loop(records, seen)
     truth = to_model_input(records[keys.PIXELS])
     return truth, dream[keys.RECON, keys.PIXELS].clamp(0, 1), seen
+
+
+def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
+    """Choose the windows with the fewest new episodes inside: nobody can foresee those.
+
+    Args:
+        windows: records [M, T].
+        count: how many to choose, at most M.
+    """
+    breaks = windows[keys.IS_FIRST][:, 1:].flatten(1).sum(-1)  # [M]
+    return windows[torch.argsort(breaks, stable=True)[:count]]
 
 
 def eval_metrics(summary: dict[str, float], group: str = "eval/sampled") -> dict[str, float]:
