@@ -4,6 +4,7 @@
     mario-dreamer evaluate    play episodes with a checkpoint, print how well they went
     mario-dreamer play        film an episode as mp4 or gif
     mario-dreamer dream       film what the world model foresees
+    mario-dreamer view        look into the agent's head in a browser, play inside its dream
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
 
@@ -17,7 +18,7 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "evaluate", "play", "dream", "replay", "runs")
+COMMANDS = ("train", "evaluate", "play", "dream", "view", "replay", "runs")
 
 
 def main(arguments: list[str] | None = None) -> None:

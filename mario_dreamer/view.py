@@ -1,0 +1,74 @@
+"""mario-dreamer view: look into the agent's head in a browser, and play inside its dream.
+
+    mario-dreamer view                          the newest checkpoint, at http://127.0.0.1:8700
+    mario-dreamer view runs/NAME                a run's newest checkpoint
+    mario-dreamer view checkpoint=none          an untrained agent
+    mario-dreamer view runs/A compare=runs/B    two agents side by side
+    mario-dreamer view port=9000 host=0.0.0.0   let other machines look, such as a phone
+
+Prints the address of the page; Ctrl-C stops. A port in use is replaced by a free one.
+
+Options: checkpoint, compare, port, host, max_pages, seed, device, env.*; see configs/view.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from mario_dreamer import launch
+
+__all__ = ["main", "with_bare_path"]
+
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def with_bare_path(arguments: list[str]) -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`.
+
+    Examples:
+        >>> with_bare_path(["runs/a", "port=9000"])
+        ["checkpoint='runs/a'", 'port=9000']
+    """
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
+        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+        return [f"checkpoint='{quoted}'", *arguments[1:]]
+    return arguments
+
+
+@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="view")
+@launch.entry_point
+def _main(cfg: DictConfig) -> None:
+    # Imported only now: `--help` and a bad option should not wait for the web server.
+    from mario_dreamer.viewer.agents import Agents
+    from mario_dreamer.viewer.server import make_app
+    from mario_dreamer.viewer.serving import address_of, bind, run
+
+    if cfg.max_pages < 1:
+        raise ValueError(f"max_pages={cfg.max_pages}: expected at least 1.")
+    agents = Agents(cfg)
+    if agents.first.checkpoint is None:
+        print("an untrained agent plays at random; give a checkpoint to see a trained one")
+    listener = bind(str(cfg.host), int(cfg.port))
+    address = address_of(listener, str(cfg.host))
+    if listener.getsockname()[1] != cfg.port and cfg.port:
+        print(f"port {cfg.port} is in use; took a free one")
+    hosts = LOCAL | {str(cfg.host)}
+    if str(cfg.host) not in LOCAL:
+        print(f"host={cfg.host}: everybody who can reach this machine can open the page")
+        hosts = None if str(cfg.host) in ("0.0.0.0", "::") else hosts
+    print(f"{agents.first.name}\nopen {address}   Ctrl-C stops", flush=True)
+    run(make_app(agents, int(cfg.max_pages), hosts), listener)
+    print("\nstopped")
+
+
+def main() -> None:
+    """Run the command; see the top of this file."""
+    sys.argv = [sys.argv[0], *with_bare_path(sys.argv[1:])]
+    _main()
+
+
+if __name__ == "__main__":
+    main()

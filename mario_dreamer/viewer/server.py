@@ -1,0 +1,209 @@
+"""The web server: static files, and one websocket per page with a simulation of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.viewer.agents import Agents
+from mario_dreamer.viewer.player import Player
+from mario_dreamer.viewer.protocol import ProtocolError, parse
+
+__all__ = ["FULL", "make_app"]
+
+STATIC = Path(__file__).parent / "static"
+FULL = 4429  # close code: as many pages as allowed are open
+BROKEN = 4500  # close code: the simulation itself failed
+HEADERS = [
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-cache"),
+]
+REFUSED = (ValueError, KeyError, CheckpointError, ImportError, OSError)
+
+log = logging.getLogger(__name__)
+
+
+def make_app(agents: Agents, max_pages: int = 4, hosts: frozenset[str] | None = None) -> ASGIApp:
+    """Build the application.
+
+    All computing happens in one thread, whatever the number of pages: they share one core and
+    leave the others to a training run.
+
+    Args:
+        agents: what can be looked at.
+        max_pages: simulations at once; one more page gets a clear message.
+        hosts: names the server may be called by, against pages of other sites that point a name
+            of theirs at this machine; None: any.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> Any:
+        app.state.open = 0
+        app.state.worker = ThreadPoolExecutor(1, "viewer")
+        yield
+        app.state.worker.shutdown(cancel_futures=True)
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        await socket.accept()
+        if app.state.open >= max_pages:
+            text = (
+                f"{max_pages} pages are being served already, which is as many as this server "
+                "takes. Close another one, or start the server with max_pages=8."
+            )
+            await socket.send_json({"type": "error", "text": text, "final": True})
+            await socket.close(FULL)
+            return
+        app.state.open += 1
+        try:
+            await Page(socket, app.state.worker).serve(lambda: Player(agents, agents.cfg.seed))
+        finally:
+            app.state.open -= 1
+
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return Guard(app, hosts)
+
+
+class Guard:
+    """Refuse foreign hosts and foreign pages, and send careful headers with every file.
+
+    Args:
+        app: what is guarded.
+        hosts: allowed host names; None: any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with 403."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if not self._welcome(HTTPConnection(scope)):
+            refusal = PlainTextResponse("This page may not talk to this server.\n", 403)
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await refusal(scope, receive, send)
+            return
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+    def _welcome(self, request: HTTPConnection) -> bool:
+        host = request.headers.get("host", "")
+        if self.hosts is not None and urlsplit(f"//{host}").hostname not in self.hosts:
+            return False
+        origin = request.headers.get("origin")
+        return origin is None or urlsplit(origin).netloc == host
+
+
+class Page:
+    """Talk to one page until it goes away.
+
+    Args:
+        socket: accepted.
+        worker: the thread that computes.
+    """
+
+    def __init__(self, socket: WebSocket, worker: ThreadPoolExecutor) -> None:
+        self.socket, self.worker = socket, worker
+        self.commands: asyncio.Queue[str] = asyncio.Queue(64)  # a flood waits in the network
+
+    async def _compute(self, task: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.worker, task, *arguments)
+
+    async def serve(self, make_player: Callable[[], Player]) -> None:
+        """Make a simulation, run it, and stop it when the page is closed."""
+        player: Player | None = None
+        listening = asyncio.create_task(self._listen())
+        playing: asyncio.Task[None] | None = None
+        try:
+            player = await self._compute(make_player)
+            playing = asyncio.create_task(self._play(player))
+            await asyncio.wait({listening, playing}, return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():
+                playing.result()
+        except (WebSocketDisconnect, asyncio.CancelledError):
+            pass
+        except Exception as error:
+            log.exception("a page's simulation failed")
+            await self._fail(f"the simulation stopped: {error}")
+        finally:
+            tasks = [task for task in (listening, playing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if player is not None:
+                with suppress(RuntimeError):  # at shutdown the thread is gone already
+                    await self._compute(player.close)
+
+    async def _fail(self, text: str) -> None:
+        with suppress(Exception):
+            await self.socket.send_json({"type": "error", "text": text, "final": True})
+            await self.socket.close(BROKEN)
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self.socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            await self.commands.put(text if text is not None else "\0binary")
+
+    async def _play(self, player: Player) -> None:
+        """Show frames at the page's pace, and do what it asks in between."""
+        await self.socket.send_json(await self._compute(player.hello))
+        await self._send(await self._compute(player.tick))
+        due = time.monotonic() + 1 / player.rate
+        while True:
+            wait = None if player.idle else max(0.0, due - time.monotonic())
+            try:
+                text = await asyncio.wait_for(self.commands.get(), wait)
+            except TimeoutError:
+                await self._send(await self._compute(player.tick))
+                # A slow client or machine falls behind; it is not made to catch up.
+                due = max(due + 1 / player.rate, time.monotonic())
+            else:
+                await self._obey(player, text)
+                due = max(due, time.monotonic()) if player.idle else due
+
+    async def _obey(self, player: Player, text: str) -> None:
+        try:
+            for answer in await self._compute(player.apply, parse(text)):
+                await self._send(answer)
+        except ProtocolError as error:
+            await self._send({"type": "error", "text": f"The server did not understand: {error}"})
+        except REFUSED as error:
+            said = error.args[0] if isinstance(error, KeyError) and error.args else error
+            await self._send({"type": "error", "text": str(said)})
+
+    async def _send(self, message: dict[str, Any] | bytes) -> None:
+        if isinstance(message, bytes):
+            await self.socket.send_bytes(message)
+        else:
+            await self.socket.send_text(json.dumps(message))
