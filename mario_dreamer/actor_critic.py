@@ -105,22 +105,25 @@ class Policy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
         rssm = self.world_model.rssm
-        frame = tensordict.get(self.in_keys[0])
+        home = tensordict.get(self.in_keys[0]).device
+        device = next(self.parameters()).device
+        # Worlds live on the CPU; a collector moves their frames by itself, evaluation does not.
+        seen = tensordict if home == device else tensordict.select(*self.in_keys).to(device)
         with torch.autocast(
-            frame.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+            device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
         ):
-            deter, stoch, post_logits, prior_logits = rssm.obs_step(
-                tensordict[keys.DETER],
-                tensordict[keys.STOCH],
-                tensordict[keys.PREV_ACTION],
-                self.world_model.encode(tensordict),
-                tensordict["is_init"],
+            deter, stoch, _, _ = rssm.obs_step(
+                seen[keys.DETER],
+                seen[keys.STOCH],
+                seen[keys.PREV_ACTION],
+                self.world_model.encode(seen),
+                seen["is_init"],
             )
             params = self.actor.head(rssm.feat(deter, stoch))
         dist = self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
         greedy = exploration_type() not in (ExplorationType.RANDOM, None)
         action = dist.mode if greedy else dist.sample()
-        tensordict.set(keys.ACTION, action.to(torch.int64))
+        tensordict.set(keys.ACTION, action.to(home, torch.int64))
         for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
-            tensordict.set(key, value.float())
+            tensordict.set(key, value.to(home, torch.float32))
         return tensordict

@@ -37,13 +37,16 @@ class Checkpoints:
 
     Args:
         folder: where checkpoints lie; made when missing.
-        keep: how many of the newest stay.
+        keep: how many of the newest stay, at least 1.
 
     Raises:
-        CheckpointError: when the folder cannot be written to.
+        CheckpointError: when the folder cannot be made.
+        ValueError: when `keep` is below 1.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep_checkpoints must be at least 1, got {keep}.")
         self.folder = Path(folder)
         self.keep = keep
         try:
@@ -53,8 +56,6 @@ class Checkpoints:
                 f"cannot make the checkpoint folder {self.folder}: {error.strerror}. "
                 "Choose another with run_dir=PATH."
             ) from error
-        for left_over in self.folder.glob(".tmp-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
 
     def save(self, step: int, files: dict[str, Any], texts: dict[str, str] | None = None) -> Path:
         """Write a checkpoint; return its folder.
@@ -70,8 +71,10 @@ class Checkpoints:
         """
         final = self.folder / f"step_{step:09d}"
         partial = self.folder / f".tmp-{os.getpid()}-{step}"
+        # Here and not where the folder is opened: those who only read must not sweep away what
+        # a running process is about to rename.
+        self._sweep()
         try:
-            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             for stem, content in files.items():
                 torch.save(content, partial / f"{stem}.pt")
@@ -82,7 +85,7 @@ class Checkpoints:
             for path in partial.iterdir():
                 _force_to_disk(path)
             if final.exists():
-                shutil.rmtree(final)
+                os.replace(final, self.folder / f".tmp-replaced-{step}")
             os.replace(partial, final)
             _force_to_disk(self.folder)
         except (OSError, RuntimeError) as error:
@@ -91,9 +94,17 @@ class Checkpoints:
                 f"cannot save {final}: {error}. Free some space or choose another run_dir; "
                 "the checkpoints saved before are untouched."
             ) from error
-        for old in self.all()[self.keep :]:
+        self._sweep()
+        # What was just written stays, even beside damaged or abandoned ones of later steps.
+        others = [path for path in self.all() if path != final]
+        for old in others[self.keep - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def _sweep(self) -> None:
+        """Remove what a kill left half-written."""
+        for left_over in self.folder.glob(".tmp-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
 
     def all(self) -> list[Path]:
         """Return all checkpoints by their final names, newest first, checked or not."""
@@ -125,15 +136,20 @@ def _force_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def verify(path: Path) -> str | None:
+def verify(path: Path, only: str | None = None) -> str | None:
     """Say what is wrong with a checkpoint folder, or None when every byte is as it was written.
 
     Args:
         path: a checkpoint folder.
+        only: look at this file alone; None for all of them.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text())["files"]
+        if only is not None and only not in manifest:
+            return f"{only} does not stand in {MANIFEST}"
         for name, facts in manifest.items():
+            if only not in (None, name):
+                continue
             if Path(name).name != name:
                 return f"the manifest names a file outside the folder: {name!r}"
             if not (path / name).is_file():
@@ -166,7 +182,7 @@ def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any
             f"{file} is not there; a checkpoint is a folder step_* holding it. "
             "Give the path of a run folder or of a checkpoint."
         )
-    damage = verify(Path(path))
+    damage = verify(Path(path), only=file.name)
     if damage is not None:
         raise CheckpointError(f"the checkpoint {path} is damaged: {damage}. Use another one.")
     try:

@@ -127,9 +127,17 @@ class Learner:
             NonFiniteLoss: when a term is NaN or infinite, before any weight has changed
                 (on a GPU this is asked by `check` when metrics are fetched, not every update).
         """
+        norm = self.returns.norm if self.device.type == "cpu" else None
+        range_before = [] if norm is None else [buffer.clone() for buffer in norm.buffers()]
         metrics = self._forward_backward(records.to(self.device, non_blocking=True))
         if self.device.type == "cpu":
-            self.check(metrics)
+            try:
+                self.check(metrics)
+            except NonFiniteLoss:  # leave nothing of it behind
+                self.optimizer.zero_grad()
+                for buffer, before in zip(norm.buffers() if norm else [], range_before):
+                    buffer.copy_(before)
+                raise
         metrics.update(self.optimizer.step())
         self.optimizer.zero_grad()
         self.slow_critic.follow(self.critic)

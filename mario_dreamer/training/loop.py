@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
@@ -94,6 +93,10 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     eval_every = Every(run.eval_every, agent_steps)
     save_every = Every(run.save_every, agent_steps)
     began = time.monotonic()
+    if agent_steps >= run.steps:
+        log.warning("all %d steps are played already; give more with steps=...", run.steps)
+        return "FINISHED"
+    metrics: TensorDictBase | None = None
     learning = learner.updates > 0
     parts.policy.uniform = run.prefill_random and not learning
 
@@ -113,9 +116,11 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
             else:
                 updates = parts.ratio.due(agent_steps) if learning else 0
             try:
-                for _ in range(updates):
-                    report.learned(learn(replay, learner), agent_steps)
+                for made in range(1, updates + 1):
+                    metrics = learn(replay, learner)
+                    report.learned(metrics, agent_steps)
                     if interrupt.requested:
+                        parts.ratio.owed += updates - made  # a resume makes up for them
                         break
             except NonFiniteLoss:
                 _save(parts, agent_steps)
@@ -123,12 +128,14 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
 
             # Report.
             if log_every.due(agent_steps):
+                _still_finite(learner, metrics)
                 report.log(agent_steps)
             if eval_every.due(agent_steps) and learning:
                 report.evaluate(agent_steps)
             out_of_time = run.minutes and time.monotonic() - began > run.minutes * 60
             over = agent_steps >= run.steps or interrupt.requested or out_of_time
             if save_every.due(agent_steps) or over:
+                _still_finite(learner, metrics)
                 _save(parts, agent_steps)
             if over:
                 break
@@ -137,7 +144,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     return "FINISHED" if agent_steps >= run.steps else "KILLED"
 
 
-def learn(replay: Replay, learner: Learner) -> dict[str, Any]:
+def learn(replay: Replay, learner: Learner) -> TensorDictBase:
     """Make one update from one batch of records; hand newer latents back to replay.
 
     Args:
@@ -155,6 +162,12 @@ def learn(replay: Replay, learner: Learner) -> dict[str, Any]:
             records[keys.INDEX], posterior[keys.DETER], posterior[keys.STOCH], records[keys.STEP_ID]
         )
     return metrics
+
+
+def _still_finite(learner: Learner, metrics: TensorDictBase | None) -> None:
+    """Ask the device, which `Learner.update` does not do on a GPU: no NaN is told or saved."""
+    if metrics is not None:
+        learner.check(metrics)
 
 
 def _save(parts: Parts, agent_steps: int) -> None:

@@ -24,10 +24,15 @@ class UpdateRatio:
         batch_length: T.
 
     Raises:
-        ValueError: when train_ratio is not above 0.
+        ValueError: when train_ratio is not above 0, or a size is below 1.
     """
 
     def __init__(self, train_ratio: float, batch_size: int, batch_length: int) -> None:
+        if batch_size < 1 or batch_length < 1:
+            raise ValueError(
+                f"batch_size and batch_length must be at least 1, got {batch_size} and "
+                f"{batch_length}."
+            )
         if not train_ratio > 0:
             raise ValueError(
                 f"train_ratio must be above 0, got {train_ratio}. It counts replayed records per "

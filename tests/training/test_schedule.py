@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from mario_dreamer.training.schedule import Every, UpdateRatio
+
+
+def play(ratio: UpdateRatio, first: int, last: int, stride: int = 1) -> int:
+    return sum(ratio.due(step) for step in range(first, last + 1, stride))
+
+
+def test_the_seeds_ratio_is_one_update_per_agent_step() -> None:
+    assert UpdateRatio(1024, 16, 64).updates_per_step == 1.0
+
+
+def test_atari100k_makes_an_update_every_fourth_step() -> None:
+    ratio = UpdateRatio(256, 16, 64)
+    assert [ratio.due(step) for step in range(1, 10)] == [0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_a_hundred_thousand_steps_of_the_seed_make_97500_updates() -> None:
+    assert play(UpdateRatio(1024, 16, 64), 2500, 100_000) == 97_500
+
+
+@pytest.mark.parametrize("prefill", [1, 2500, 10**6])
+def test_the_prefill_owes_no_burst(prefill: int) -> None:
+    ratio = UpdateRatio(1024, 16, 64)
+    assert ratio.due(prefill) == 0
+    assert ratio.due(prefill + 4) == 4
+
+
+@pytest.mark.parametrize("train_ratio", [32, 100, 333, 7])
+def test_fractions_are_carried_over_and_none_is_lost(train_ratio: int) -> None:
+    ratio = UpdateRatio(train_ratio, 16, 32)
+    total = play(ratio, 0, 512 * 50, stride=32)
+    assert total == train_ratio * 50
+
+
+def test_a_resume_goes_on_in_mid_fraction_without_a_burst() -> None:
+    whole = UpdateRatio(100, 16, 64)
+    expected = [whole.due(step) for step in range(0, 400, 8)]
+    first = UpdateRatio(100, 16, 64)
+    found = [first.due(step) for step in range(0, 200, 8)]
+    second = UpdateRatio(100, 16, 64)
+    second.load_state_dict(first.state_dict())
+    found += [second.due(step) for step in range(200, 400, 8)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "sizes", [(0, 16, 64), (-1, 16, 64), (float("nan"), 16, 64), (256, 0, 64), (256, 16, 0)]
+)
+def test_a_ratio_or_a_batch_of_nothing_is_refused(sizes: tuple) -> None:
+    with pytest.raises(ValueError, match="must be a"):
+        UpdateRatio(*sizes)
+
+
+def test_what_happens_every_ten_steps_happens_once_per_ten() -> None:
+    every = Every(10)
+    assert [step for step in range(1, 35) if every.due(step)] == [10, 20, 30]
+
+
+def test_several_intervals_passed_at_once_count_as_one() -> None:
+    every = Every(10)
+    assert [every.due(step) for step in (4, 38, 39, 40)] == [False, True, False, True]
+
+
+def test_after_a_resume_the_next_interval_counts() -> None:
+    every = Every(10, start=25)
+    assert [step for step in range(26, 45) if every.due(step)] == [30, 40]
+
+
+def test_an_interval_of_zero_means_never() -> None:
+    every = Every(0)
+    assert not any(every.due(step) for step in range(1000))
