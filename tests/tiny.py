@@ -47,6 +47,9 @@ class Silence:
     def image(self, *args: Any, **options: Any) -> None:
         pass
 
+    def artifact(self, *args: Any, **options: Any) -> None:
+        pass
+
     def close(self, status: str = "FINISHED") -> None:
         pass
 

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Tiny, make_tiny
+
+from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.loop import Parts, Run, train
+
+# Two worlds, four steps each: eight agent steps a batch; 15 replayed records an update.
+LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
+
+
+def start(folder: Path, *options: str, **changes: object) -> tuple[Tiny, Parts, Run]:
+    tiny = make_tiny(*LOOP, *options)
+    parts, run = tiny.parts(folder, **changes)
+    return tiny, parts, run
+
+
+def logged(parts: Parts, name: str) -> list[float]:
+    return [values[name] for _, values in parts.report.tracker.told if name in values]
+
+
+def test_a_run_acts_remembers_learns_reports_and_saves(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path)
+    assert train(parts, run) == "FINISHED"
+    # The first batch has 8 + 2 records of the 15 that one batch needs; the second has enough.
+    assert tiny.learner.updates == (48 - 16) // 2
+    # length 6: after 24 steps each world has had 4 episodes, 7 records each
+    assert len(tiny.replay) == 2 * 4 * 7
+    assert logged(parts, "run/agent_steps") == [16, 32, 48]
+    assert logged(parts, "run/updates") == [0, 8, 16]
+    assert logged(parts, "train_return") == [10.0 * 21] * 8
+    assert [path.name for path in Checkpoints(tmp_path).all()] == [
+        "step_000000048", "step_000000032",
+    ]  # fmt: skip
+
+
+def test_learning_waits_for_the_prefill_and_owes_no_burst(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path, "prefill=32", "prefill_random=true", "pretrain=3")
+    uniform = []
+    tiny.policy.register_forward_pre_hook(lambda policy, _: uniform.append(policy.uniform))
+    train(parts, run)
+    assert tiny.learner.updates == 3 + (48 - 32) // 2
+    assert uniform == [True] * 16 + [False] * 8, "four steps a batch; learning after four batches"
+
+
+def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
+    _, parts, run = start(tmp_path)
+    train(parts, run)
+    saved = Checkpoints(tmp_path).latest()
+
+    tiny, parts, run = start(tmp_path, "steps=80", "prefill=0", "pretrain=50")
+    agent_steps = parts.snapshot.restore(parts, saved)
+    assert agent_steps == 48 and tiny.learner.updates == 16
+    assert train(parts, run, agent_steps) == "FINISHED"
+    assert tiny.learner.updates == 16 + (80 - 48) // 2, "no burst, no second pretraining"
+    assert logged(parts, "run/agent_steps") == [64, 80]
+    assert logged(parts, "run/updates") == [24, 32]
+    assert logged(parts, "run/episodes")[-1] > 8
+    assert read(Checkpoints(tmp_path).latest(), "learning")["agent_steps"] == 80
+
+
+def test_after_a_resume_the_cut_episode_is_closed_and_not_terminal(tmp_path: Path) -> None:
+    _, parts, run = start(tmp_path, "env.length=30", "steps=16")
+    train(parts, run)
+    _, parts, run = start(tmp_path, "env.length=30", "steps=32")
+    parts.snapshot.restore(parts, Checkpoints(tmp_path).latest())
+    train(parts, run, 16)
+    batch = parts.replay.sample(200)
+    seam = batch["is_first"][:, 1:, 0]
+    assert bool(seam.any())
+    assert bool(batch["is_last"][:, :-1, 0][seam].all())
+    assert not bool(batch["is_terminal"].any())
+
+
+def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path)
+    total = []
+
+    def stop(*_: object) -> None:
+        total.append(1)
+        if len(total) == 6:  # in the middle of the second turn of four updates
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    tiny.learner.imagination.register_forward_hook(stop)
+    assert train(parts, run) == "KILLED"
+    assert tiny.learner.updates == 6
+    saved = Checkpoints(tmp_path).latest()
+    assert saved is not None and saved.name == "step_000000032"
+    tiny, parts, run = start(tmp_path)
+    assert train(parts, run, parts.snapshot.restore(parts, saved)) == "FINISHED"
+    assert tiny.learner.updates == 16
+
+
+def test_a_run_that_is_over_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny, parts, run = start(tmp_path)
+    assert train(parts, run, agent_steps=48) == "FINISHED"
+    assert tiny.learner.updates == 0 and len(tiny.replay) == 0
+    assert "steps=" in caplog.text
+
+
+def test_the_time_limit_ends_a_run_saved(tmp_path: Path) -> None:
+    _, parts, run = start(tmp_path, "minutes=0.000001")
+    assert train(parts, run) == "KILLED"
+    assert Checkpoints(tmp_path).latest() == tmp_path / "step_000000008"
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_good_weights_saved(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path)
+
+    def poison(module: torch.nn.Module, inputs: tuple) -> None:
+        if tiny.learner.updates == 5:
+            inputs[0]["reward"][0, 0] = float("nan")
+
+    tiny.learner.world_model_loss.register_forward_pre_hook(poison)
+    with pytest.raises(NonFiniteLoss, match="update 6: loss_reward"):
+        train(parts, run)
+    agent = read(Checkpoints(tmp_path).latest(), "agent")
+    assert all(bool(torch.isfinite(value).all()) for value in agent.values())
+
+
+def test_a_disk_that_refuses_does_not_stop_the_learning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny, parts, run = start(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").rmdir()
+    (tmp_path / "checkpoints").write_text("a file where the folder was")
+    assert train(parts, run) == "FINISHED"
+    assert tiny.learner.updates == 16
+    assert "cannot save" in caplog.text
+
+
+def test_newer_latents_are_written_back_where_windows_start(tmp_path: Path) -> None:
+    from mario_dreamer.training.loop import learn
+
+    tiny = make_tiny().fill()
+    storage = tiny.replay.buffer.storage
+    rows = tiny.replay.streams.filled_rows()
+    before = storage.column("prev_deter")[rows].clone()
+    with torch.no_grad():
+        for param in tiny.agent.world_model.rssm.parameters():
+            param.add_(torch.randn_like(param))
+    learn(tiny.replay, tiny.learner)
+    after = storage.column("prev_deter")[rows]
+    changed = (before != after).any(-1)
+    assert 0 < int(changed.sum()) <= 3 * 4
+    assert not bool((changed & storage.column("is_first")[rows, 0]).any())
+
+
+def test_evaluation_happens_when_it_is_due_and_something_is_learned(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def evaluate(agent_steps: int) -> dict[str, float]:
+        asked.append(agent_steps)
+        return {"eval_return": 1.0}
+
+    _, parts, run = start(tmp_path, "eval_every=16", "prefill=24", evaluate=evaluate)
+    train(parts, run)
+    assert asked == [32, 48]
+    assert logged(parts, "eval_return") == [1.0, 1.0]

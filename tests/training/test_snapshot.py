@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import Tiny, make_tiny
+
+from mario_dreamer.training.checkpoint import CheckpointError, read
+from mario_dreamer.training.loop import learn
+from mario_dreamer.training.snapshot import load_agent, random_states, restore_random_states
+
+
+def updates(tiny: Tiny, number: int) -> list[float]:
+    return [float(learn(tiny.replay, tiny.learner)["total"]) for _ in range(number)]
+
+
+def weights(tiny: Tiny) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in tiny.learner.modules.state_dict().items()}
+
+
+CHOICES = {
+    "nature": ["rssm/sequence_model=block_gru", "replay=online", "optimizer.warmup=10"],
+    "seed": ["loss=seed_v1", "rssm=rssm_v1", "optimizer=adam", "replay.latents=false"],
+    "one batch ahead": ["replay.prefetch=true"],
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_resume_learns_bit_for_bit_what_an_unbroken_run_learns(
+    choice: str, tmp_path: Path
+) -> None:
+    options = CHOICES[choice]
+    tiny = make_tiny(*options).fill()
+    updates(tiny, 3)
+    parts, _ = tiny.parts(tmp_path)
+    path = parts.snapshot.save(parts, 48)
+    expected = updates(tiny, 4)
+
+    other = make_tiny(*options, seed=77)
+    random.random(), np.random.rand(), torch.rand(3)
+    again, _ = other.parts(tmp_path)
+    assert again.snapshot.restore(again, path) == 48
+    assert updates(other, 4) == expected
+    one, two = weights(tiny), weights(other)
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert other.learner.updates == 7
+    assert torch.equal(tiny.replay.sample()["index"], other.replay.sample()["index"])
+
+
+def test_a_checkpoint_holds_all_that_a_run_goes_on_from(tmp_path: Path) -> None:
+    tiny = make_tiny().fill()
+    parts, _ = tiny.parts(tmp_path)
+    parts.ratio.due(100)
+    parts.report.episodes = 5
+    path = parts.snapshot.save(parts, 48)
+    learning = read(path, "learning")
+    assert learning["agent_steps"] == 48 and learning["run_id"] == "run-1"
+    assert learning["ratio"] == {"last_step": 100, "owed": 0.0}
+    assert learning["report"]["episodes"] == 5
+    assert (path / "config.yaml").read_text() == "a: 1\n"
+    assert {file.name for file in path.iterdir()} == {
+        "agent.pt", "learning.pt", "replay.pt", "config.yaml", "manifest.json",
+    }  # fmt: skip
+
+
+def test_a_checkpoint_of_another_size_is_refused_with_the_cure(tmp_path: Path) -> None:
+    tiny = make_tiny().fill()
+    parts, _ = tiny.parts(tmp_path)
+    path = parts.snapshot.save(parts, 1)
+    other = make_tiny("size.deter=24")
+    again, _ = other.parts(tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit this agent.*config.yaml"):
+        again.snapshot.restore(again, path)
+    with pytest.raises(CheckpointError, match="does not fit this agent"):
+        load_agent(other.learner.modules, path)
+
+
+def test_a_checkpoint_of_another_batch_length_is_refused(tmp_path: Path) -> None:
+    parts, _ = make_tiny().fill().parts(tmp_path)
+    path = parts.snapshot.save(parts, 1)
+    again, _ = make_tiny("batch_length=4").parts(tmp_path)
+    with pytest.raises(CheckpointError, match="batch_length"):
+        again.snapshot.restore(again, path)
+
+
+def test_an_agent_alone_can_be_loaded_for_playing(tmp_path: Path) -> None:
+    tiny = make_tiny("critic.outscale=1.0").fill()
+    updates(tiny, 2)
+    parts, _ = tiny.parts(tmp_path)
+    path = parts.snapshot.save(parts, 1)
+    other = make_tiny(seed=5)
+    load_agent(other.learner.modules, path)
+    one, two = weights(tiny), weights(other)
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    states = random_states()
+    before = random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1)
+    restore_random_states(states)
+    after = random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1)
+    assert before == after
+
+
+def test_random_states_are_plain_data(tmp_path: Path) -> None:
+    torch.save(random_states(), tmp_path / "random.pt")
+    restore_random_states(torch.load(tmp_path / "random.pt", weights_only=True))
