@@ -22,12 +22,11 @@ class Player:
     Attributes:
         paused, hidden: no frames unless asked for by a command.
         rate: agent steps per second.
-        wait_at_end: an ended episode waits for a restart, as comparing needs.
     """
 
     def __init__(self, agents: Agents, seed: int = 0) -> None:
         self.agents, self.seed = agents, seed
-        self.paused = self.hidden = self.wait_at_end = False
+        self.paused = self.hidden = False
         self.agent = agents.first
         self.rate = min(self.agent.rate, 60.0)
         self.simulation = Simulation(self.agent.mind, self.agent.cfg, seed)
@@ -35,9 +34,7 @@ class Player:
     @property
     def idle(self) -> bool:
         """Whether nothing has to be computed until the page says something."""
-        watching = self.simulation.mode == "watch"
-        ended = watching and self.wait_at_end and self.simulation.world.over
-        return self.paused or self.hidden or ended
+        return self.paused or self.hidden
 
     def hello(self) -> dict[str, Any]:
         """Describe the agent, its world and what can be chosen."""
@@ -86,8 +83,6 @@ class Player:
             simulation.eyes_shut = command["shut"]
         elif kind == "horizon":
             simulation.set_horizon(command["value"])
-        elif kind == "wait_at_end":
-            self.wait_at_end = command["on"]
         elif kind == "keys":
             simulation.held = command["held"]
         elif kind == "restart":

@@ -11,9 +11,10 @@ from typing import Any
 from mario_dreamer.viewer.controller import BUTTONS
 from mario_dreamer.viewer.simulation import Frame
 
-__all__ = ["LIMIT", "ProtocolError", "pack", "parse", "plain"]
+__all__ = ["AHEAD", "LIMIT", "ProtocolError", "pack", "parse", "plain"]
 
 LIMIT = 4096  # characters of a command; ours are all far below
+AHEAD = 2  # frames on their way at once: more would pile up before a slow page
 MAX_RATE, MAX_HORIZON, MAX_SEED = 120.0, 60, 2**31 - 1
 
 
@@ -62,13 +63,13 @@ def _buttons(value: Any) -> frozenset[str]:
 COMMANDS: dict[str, dict[str, tuple[Callable[[Any], Any], bool]]] = {
     "pause": {"on": (_boolean, False)},
     "hidden": {"on": (_boolean, False)},
+    "ack": {},  # a frame has arrived; the server waits for it after AHEAD of them
     "step": {},
     "rate": {"value": (_rate, False)},
     "restart": {"seed": (_whole(0, MAX_SEED), True), "stage": (_text, True)},
     "greedy": {"on": (_boolean, False)},
     "eyes": {"shut": (_boolean, False)},
     "horizon": {"value": (_whole(1, MAX_HORIZON), False)},
-    "wait_at_end": {"on": (_boolean, False)},
     "agent": {
         "id": (_text, False), "seed": (_whole(0, MAX_SEED), True), "stage": (_text, True),
     },

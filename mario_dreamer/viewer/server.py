@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
-from mario_dreamer.viewer.protocol import ProtocolError, parse
+from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse
 
 __all__ = ["FULL", "make_app"]
 
@@ -133,6 +133,7 @@ class Page:
     def __init__(self, socket: WebSocket, worker: ThreadPoolExecutor) -> None:
         self.socket, self.worker = socket, worker
         self.commands: asyncio.Queue[str] = asyncio.Queue(64)  # a flood waits in the network
+        self.unseen = 0  # frames sent, not acknowledged
 
     async def _compute(self, task: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.worker, task, *arguments)
@@ -181,7 +182,8 @@ class Page:
         await self._send(await self._compute(player.tick))
         due = time.monotonic() + 1 / player.rate
         while True:
-            wait = None if player.idle else max(0.0, due - time.monotonic())
+            stopped = player.idle or self.unseen >= AHEAD
+            wait = None if stopped else max(0.0, due - time.monotonic())
             try:
                 text = await asyncio.wait_for(self.commands.get(), wait)
             except TimeoutError:
@@ -194,7 +196,11 @@ class Page:
 
     async def _obey(self, player: Player, text: str) -> None:
         try:
-            for answer in await self._compute(player.apply, parse(text)):
+            command = parse(text)
+            if command["type"] == "ack":
+                self.unseen = max(0, self.unseen - 1)
+                return
+            for answer in await self._compute(player.apply, command):
                 await self._send(answer)
         except ProtocolError as error:
             await self._send({"type": "error", "text": f"The server did not understand: {error}"})
@@ -204,6 +210,7 @@ class Page:
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
         if isinstance(message, bytes):
+            self.unseen += 1
             await self.socket.send_bytes(message)
         else:
             await self.socket.send_text(json.dumps(message))

@@ -1,0 +1,161 @@
+// Running curves and the latent grid, drawn on canvases in the page's own colours.
+
+const KEPT = 240; // moments in a curve
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function short(number) {
+  if (number === null || number === undefined) return "–";
+  const size = Math.abs(number);
+  if (size >= 1000) return number.toFixed(0);
+  if (size >= 10) return number.toFixed(1);
+  return number.toFixed(size >= 0.1 || number === 0 ? 2 : 3);
+}
+
+/** Fit a canvas to its place on the screen; returns its context, scaled to CSS pixels. */
+function fitted(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (!width || !height) return null;
+  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+  }
+  const context = canvas.getContext("2d");
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width, height };
+}
+
+export const CHARTS = {
+  reward: {
+    title: "reward",
+    lines: [["predicted", "predicted_reward", "--guess"], ["real", "reward", "--truth"]],
+  },
+  value: { title: "value", lines: [["", "value", "--guess"]] },
+  cont: { title: "chance to live on", lines: [["", "cont", "--guess"]], low: 0, high: 1 },
+  surprise: { title: "surprise, nats", lines: [["", "surprise", "--truth"]], low: 0 },
+  error: {
+    title: "picture error",
+    lines: [["mind", "mind_error", "--guess"], ["dreamed", "dream_error", "--truth"]], low: 0,
+  },
+};
+
+/** Curves over the last moments; red ground where the eyes were shut. */
+export class Chart {
+  constructor(card, { title, lines, low, high }) {
+    Object.assign(this, { lines, low, high });
+    const header = document.createElement("header");
+    const heading = document.createElement("h3");
+    heading.textContent = title;
+    header.append(heading);
+    this.shown = lines.map(([name, , tone]) => {
+      const now = document.createElement("span");
+      now.className = "now";
+      const mark = document.createElement("i");
+      mark.style.background = `var(${tone})`;
+      const text = document.createElement("span");
+      now.append(mark, name ? `${name} ` : "", text);
+      header.append(now);
+      return text;
+    });
+    this.canvas = document.createElement("canvas");
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", `${title} over the last ${KEPT} steps`);
+    card.replaceChildren(header, this.canvas);
+  }
+
+  draw(history) {
+    const last = history.at(-1);
+    this.lines.forEach(([, key], i) => { this.shown[i].textContent = short(last?.[key]); });
+    const sheet = fitted(this.canvas);
+    if (!sheet) return;
+    const { context, width, height } = sheet;
+    const values = this.lines.flatMap(([, key]) => history.map((moment) => moment[key]))
+      .filter((value) => Number.isFinite(value));
+    let low = Math.min(this.low ?? 0, ...values), high = Math.max(this.high ?? 0, ...values);
+    if (high - low < 1e-6) high = low + 1;
+    const margin = this.high === undefined ? (high - low) * 0.06 : 0;
+    high += margin;
+    low -= low < 0 ? margin : 0;
+    const x = (i) => width * (1 - (history.length - 1 - i) / (KEPT - 1));
+    const y = (value) => 3 + (height - 6) * (high - value) / (high - low);
+
+    context.fillStyle = colour("--shut");
+    context.globalAlpha = 0.16;
+    const wide = width / (KEPT - 1);
+    for (let i = 0; i < history.length; i++) { // one rectangle for each stretch: no seams
+      if (history[i].eyes !== "shut") continue;
+      const from = i;
+      while (history[i + 1]?.eyes === "shut") i++;
+      context.fillRect(x(from) - wide, 0, x(i) - x(from) + wide, height);
+    }
+    context.globalAlpha = 1;
+    context.lineWidth = 1;
+    context.strokeStyle = colour("--line");
+    context.beginPath();
+    for (const value of [0, high - margin]) {
+      context.moveTo(0, y(value));
+      context.lineTo(width, y(value));
+    }
+    history.forEach((moment, i) => {
+      if (moment.opens) { context.moveTo(x(i), 0); context.lineTo(x(i), height); }
+    });
+    context.stroke();
+
+    for (const [, key, tone] of this.lines) {
+      context.strokeStyle = colour(tone);
+      context.lineWidth = 1.6;
+      context.beginPath();
+      let down = false;
+      history.forEach((moment, i) => {
+        const value = moment[key];
+        if (!Number.isFinite(value) || moment.opens) down = false;
+        if (!Number.isFinite(value)) return;
+        if (down) context.lineTo(x(i), y(value)); else context.moveTo(x(i), y(value));
+        down = true;
+      });
+      context.stroke();
+    }
+    context.fillStyle = colour("--soft");
+    context.font = "11px system-ui, sans-serif";
+    context.textBaseline = "top";
+    context.fillText(short(high - margin), 2, 4);
+    context.textBaseline = "bottom";
+    if (low < 0) context.fillText(short(low), 2, height - 2);
+  }
+}
+
+/** Remember a moment; forget what no curve shows any more. */
+export function remember(history, moment) {
+  history.push(moment);
+  if (history.length > KEPT) history.splice(0, history.length - KEPT);
+}
+
+/** The latent state: a row per categorical, the brighter the likelier; the drawn class framed. */
+export function drawLatent(canvas, picture, drawn) {
+  const sheet = fitted(canvas);
+  if (!sheet || !picture) return;
+  const { context, width, height } = sheet;
+  const rows = picture.height, columns = picture.width;
+  const w = width / columns, h = height / rows;
+  const heat = colour("--heat"), mark = colour("--truth");
+  context.fillStyle = colour("--line");
+  context.globalAlpha = 0.35;
+  context.fillRect(0, 0, width, height);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const share = picture.bytes[row * columns + column] / 255;
+      if (share < 0.02) continue;
+      context.globalAlpha = Math.sqrt(share);
+      context.fillStyle = heat;
+      context.fillRect(column * w + 0.5, row * h + 0.5, w - 1, h - 1);
+    }
+    context.globalAlpha = 1;
+    context.fillStyle = mark;
+    const side = Math.max(2, Math.min(w, h) * 0.45);
+    context.fillRect((drawn[row] + 0.5) * w - side / 2, (row + 0.5) * h - side / 2, side, side);
+  }
+}
