@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import TensorDictBase
+from tiny import make_tiny
+
+from mario_dreamer.training.evaluation import (
+    Episode,
+    episode_ends,
+    evaluate,
+    play_episodes,
+    summarise,
+    wilson_interval,
+)
+from mario_dreamer.training.pictures import film
+
+
+def test_the_facts_of_an_episode_are_those_of_its_last_step() -> None:
+    tiny = make_tiny("env.length=[3,5]", "env.ending=truncated")
+    ends = episode_ends(tiny.collect(8))
+    # world 0 ends at steps 3 and 6, world 1 at step 5: in the order of time
+    assert [facts["length"] for facts in ends] == [3, 5, 3]
+    assert [facts["return"] for facts in ends] == [60.0, 150.0, 60.0]
+    assert all(facts["terminated"] == 0.0 for facts in ends)
+
+
+def test_short_episodes_are_not_preferred() -> None:
+    tiny = make_tiny("env.length=[2,7]")
+    episodes = play_episodes(tiny.policy, tiny.env, 4)
+    assert [episode.facts["length"] for episode in episodes] == [2, 2, 7, 7]
+    assert [len(episode.actions) for episode in episodes] == [2, 2, 7, 7]
+
+
+def test_an_uneven_number_is_cut_from_a_fixed_grid() -> None:
+    tiny = make_tiny("env.length=[2,7]")
+    lengths = [e.facts["length"] for e in play_episodes(tiny.policy, tiny.env, 3)]
+    assert lengths == [2, 2, 7]
+
+
+def test_the_film_shows_what_was_acted_on() -> None:
+    tiny = make_tiny("env.length=[2,3]")
+    episodes = play_episodes(tiny.policy, tiny.env, 2, film=film)
+    shades = [episode.frames[:, 0, 5, 5].tolist() for episode in episodes]
+    assert shades == [[0, 1], [0, 1, 2]]
+    assert episodes[0].frames.dtype == torch.uint8
+    marks = episodes[1].frames[:, 0, 0, 0].tolist()  # 1 + the action before, 0 at the start
+    assert marks == [0, *(1 + action for action in episodes[1].actions[:-1])]
+
+
+def test_what_takes_too_long_is_given_up() -> None:
+    tiny = make_tiny("env.length=[2,50]")
+    episodes = play_episodes(tiny.policy, tiny.env, 2, max_steps=10)
+    assert [episode.facts["length"] for episode in episodes] == [2]
+
+
+def test_no_episodes_cannot_be_played() -> None:
+    tiny = make_tiny()
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        play_episodes(tiny.policy, tiny.env, 0)
+
+
+def test_greedy_and_sampled_play_differ() -> None:
+    tiny = make_tiny("env.length=40")
+    greedy = play_episodes(tiny.policy, tiny.env, 2, greedy=True)
+    sampled = play_episodes(tiny.policy, tiny.env, 2)
+    assert len(set(sampled[0].actions)) == 3
+    assert len(set(greedy[0].actions)) <= len(set(sampled[0].actions))
+
+
+class Lever(torch.nn.Module):
+    """A policy that always takes action 2."""
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = torch.zeros(*tensordict.batch_size, 3, dtype=torch.int64)
+        action[..., 2] = 1
+        return tensordict.set("action", action)
+
+
+def test_any_policy_that_writes_an_action_can_be_evaluated() -> None:
+    from mario_dreamer.envs.toy import make_toy_env
+
+    env = make_toy_env(num_envs=2, image_size=16, cells=4, max_steps=9)
+    found = evaluate(Lever(), env, 4)
+    assert found["return"] == 1.0 and found["terminated"] == 1.0 and found["episodes"] == 4.0
+    assert found["return_std"] == 0.0 and 2 <= found["length"] <= 3
+
+
+def test_a_summary_knows_flags_and_their_interval() -> None:
+    def episode(score: float, flag: float, x: float) -> Episode:
+        return Episode({"return": score, "length": 3.0, "flag": flag, "x_max": x})
+
+    found = summarise([episode(1.0, 1.0, 3161.0), episode(3.0, 0.0, 500.0)])
+    assert found["return"] == 2.0 and found["return_std"] == 1.0
+    assert found["flag_rate"] == 0.5 and found["x_max_best"] == 3161.0
+    assert found["flag_low"] == pytest.approx(0.0945, abs=1e-3)
+    assert found["flag_high"] == pytest.approx(0.9055, abs=1e-3)
+    assert summarise([]) == {}
+
+
+def test_the_wilson_interval_is_the_published_one() -> None:
+    low, high = wilson_interval(9, 10)
+    assert (low, high) == (pytest.approx(0.5958, abs=1e-3), pytest.approx(0.9821, abs=1e-3))
+    assert wilson_interval(0, 10)[0] == 0.0 and wilson_interval(10, 10)[1] == 1.0
+    assert wilson_interval(0, 0) == (0.0, 1.0)
