@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from mario_dreamer.envs.emulator import (
+    INFO,
     SCREEN,
     actions_of,
     button_byte,
@@ -27,7 +28,6 @@ from mario_dreamer.envs.emulator import (
     make_emulator,
     read_info,
 )
-from mario_dreamer.envs.emulator import INFO
 from mario_dreamer.tracking.video import encode_mp4
 
 __all__ = ["main", "play_buttons", "read_actions"]

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
-
-if TYPE_CHECKING:
-    from mario_dreamer.training.loop import Parts
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.schedule import UpdateRatio
 
 __all__ = ["Snapshot", "load_agent", "random_states", "restore_random_states"]
+
+
+class Saveable(Protocol):
+    """The parts of a run that a checkpoint holds: `loop.Parts`, or anything with these four."""
+
+    learner: Learner
+    replay: Replay
+    ratio: UpdateRatio
+    report: Report
 
 
 class Snapshot:
@@ -31,7 +41,7 @@ class Snapshot:
         self.config = config
         self.run_id = run_id
 
-    def save(self, parts: Parts, agent_steps: int) -> Path:
+    def save(self, parts: Saveable, agent_steps: int) -> Path:
         """Write a checkpoint; return its folder.
 
         Raises:
@@ -54,7 +64,7 @@ class Snapshot:
         }
         return self.checkpoints.save(agent_steps, files, {"config.yaml": self.config})
 
-    def restore(self, parts: Parts, path: Path) -> int:
+    def restore(self, parts: Saveable, path: Path) -> int:
         """Put a checkpoint's state into freshly built parts; return the agent steps played.
 
         The games themselves begin anew: an episode cut by the interruption is closed in replay
