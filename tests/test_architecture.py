@@ -1,0 +1,248 @@
+"""The house rules: imports one way, small files, everything named, configured and documented."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mario_dreamer import launch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE, CONFIGS = ROOT / "mario_dreamer", ROOT / "configs"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A module imports from its own row or from a row above it.
+ENTRY_POINTS = {
+    "launch", "session", "train", "evaluate", "play", "dream", "view", "viewer", "cli",
+    "list_runs", "replay_actions",
+}  # fmt: skip
+LAYERS = [
+    {"keys"},
+    {"distributions", "optim", "envs", "tracking"},
+    {"networks"},
+    {"distribution_module", "world_model", "actor_critic"},
+    {"imagination", "returns"},
+    {"losses"},
+    {"replay"},
+    {"training"},
+    {"build"},
+    ENTRY_POINTS,
+]
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer(module: str) -> int | None:
+    part = module.split(".")[1] if "." in module else None
+    found = [row for row, parts in enumerate(LAYERS) if part in parts]
+    return found[0] if found else None
+
+
+def imports(path: Path, everywhere: bool = False) -> set[str]:
+    """Modules imported at the top of a file, or anywhere in it; not those for type checkers."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree)) if everywhere else list(tree.body)
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            hidden = set(map(id, ast.walk(node)))
+            nodes = [other for other in nodes if id(other) not in hidden]
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_every_module_has_its_place_in_a_layer() -> None:
+    homeless = [name(path) for path in FILES if "." in name(path) and layer(name(path)) is None]
+    assert homeless == []
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for path in FILES:
+        own = layer(name(path))
+        for module in imports(path, everywhere=True):
+            other = layer(module) if module.startswith("mario_dreamer.") else None
+            if own is not None and other is not None and other > own:
+                wrong.append(f"{name(path)} imports {module}")
+    assert wrong == []
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    modules = {name(path): path for path in FILES}
+    edges = {
+        module: {other for other in imports(path) if other in modules and other != module}
+        for module, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join([*above, module])
+        if module not in done:
+            for other in edges[module]:
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        (("hydra", "omegaconf"), {"build", *ENTRY_POINTS}),
+        (("mlflow",), {"tracking"}),
+        (("cv2", "torchvision", "stable_baselines3"), set()),
+    ],
+)
+def test_libraries_stay_where_they_belong(libraries: tuple[str, ...], allowed: set[str]) -> None:
+    guests = [
+        f"{name(path)}: {module}"
+        for path in FILES
+        for module in imports(path, everywhere=True)
+        if module.split(".")[0] in libraries and name(path).split(".")[1] not in allowed
+    ]
+    assert guests == []
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [*FILES, *(ROOT / "tests").rglob("*.py")]
+        if (lines := len(path.read_text().splitlines())) > 300
+    }
+    assert long == {}
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+def test_no_function_is_longer_than_80_lines() -> None:
+    long = {
+        f"{name(path)}.{node.name}": node.end_lineno - node.lineno + 1
+        for path in FILES
+        for node in functions(path)
+        if node.end_lineno - node.lineno + 1 > 80
+    }
+    assert long == {}
+
+
+def public(body: list[ast.stmt], prefix: str) -> list[tuple[str, bool]]:
+    """Public classes, functions and methods, each with whether it has a docstring."""
+    found = []
+    for node in body:
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if node.name.startswith("_"):
+            continue
+        found.append((f"{prefix}.{node.name}", ast.get_docstring(node) is not None))
+        if isinstance(node, ast.ClassDef):
+            found += public(node.body, f"{prefix}.{node.name}")
+    return found
+
+
+def test_every_module_and_almost_every_public_name_says_what_it_is() -> None:
+    found = [(name(path), ast.get_docstring(ast.parse(path.read_text())) is not None)
+             for path in FILES if path.read_text().strip()]  # fmt: skip
+    for path in FILES:
+        found += public(ast.parse(path.read_text()).body, name(path))
+    silent = [what for what, documented in found if not documented]
+    assert len(silent) <= 0.03 * len(found), silent
+
+
+def test_every_public_argument_has_a_type() -> None:
+    untyped = []
+    for path in FILES:
+        for node in functions(path):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+            if bare and not node.name.startswith("_"):
+                untyped.append(f"{name(path)}.{node.name}({', '.join(bare)})")
+    assert untyped == []
+
+
+CHOICES = sorted(
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent != CONFIGS
+)
+
+
+def override(choice: str) -> list[str]:
+    group, _, file = choice.rpartition("/")
+    slots = {"head": ["head@reward", "head@cont", "head@critic"]}.get(group, [group])
+    return [f"{slot}={file}" for slot in slots]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_resolves(choice: str) -> None:
+    for typed in override(choice):
+        cfg = launch.compose_default([typed])
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def test_every_number_of_train_yaml_is_read_by_somebody() -> None:
+    cfg = OmegaConf.load(CONFIGS / "train.yaml")
+    code = "\n".join(path.read_text() for path in FILES)
+    texts = "\n".join(path.read_text() for path in CONFIGS.rglob("*.yaml"))
+    dead = [
+        key
+        for key in cfg
+        if key not in ("defaults", "hydra", "critic")
+        and not re.search(rf'cfg\.{key}\b|cfg\.get\("{key}"', code)
+        and f"${{{key}}}" not in texts
+    ]
+    assert dead == []
+
+
+def test_every_setting_of_a_size_a_collector_and_a_replay_is_read() -> None:
+    code = "\n".join(path.read_text() for path in FILES)
+    texts = "\n".join(path.read_text() for path in CONFIGS.rglob("*.yaml"))
+    for group in ("size", "collector"):
+        for path in (CONFIGS / group).glob("*.yaml"):
+            for key in OmegaConf.load(path):
+                read = f"cfg.{group}.{key}" in code or f"${{{group}.{key}}}" in texts
+                assert read, f"{path.name}: nobody reads {group}.{key}"
+
+
+def test_the_package_imports_without_an_emulator() -> None:
+    code = (
+        "import sys, pkgutil, importlib\n"
+        "for missing in ('gym_super_mario_bros', 'nes_py'): sys.modules[missing] = None\n"
+        "import mario_dreamer\n"
+        "for module in pkgutil.walk_packages(mario_dreamer.__path__, 'mario_dreamer.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "[getattr(mario_dreamer, name) for name in mario_dreamer.__all__]\n"
+        "print('imported')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.stdout.strip() == "imported", done.stderr[-2000:]
+
+
+def test_a_world_without_its_emulator_says_what_to_install() -> None:
+    code = (
+        "import sys\n"
+        "for missing in ('gym_super_mario_bros', 'nes_py'): sys.modules[missing] = None\n"
+        "from mario_dreamer import make_mario_env\n"
+        "try:\n    make_mario_env(num_envs=1)\nexcept ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert "pip install" in done.stdout, done.stderr[-2000:]

@@ -1,0 +1,100 @@
+"""Every choice of every slot is built as a run builds it, and learns one update."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import make_tiny, tiny_config
+
+from mario_dreamer import build
+
+CHOICES = {
+    "nature": ["encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru"],
+    "paper v1": ["rssm=rssm_v1", "loss=seed_v1", "optimizer=adam"],
+    "heads by mean": ["head@reward=mse", "head@critic=mse"],
+    "heads in symlog space": ["head@reward=twohot_symlog", "head@critic=twohot_symlog"],
+    "one adam": ["optimizer=adam_agc"],
+    "memory in files": ["replay=memmap", "replay.capacity=300"],
+    "uniform replay": ["replay=uniform", "replay.latents=false"],
+    "a single world": ["collector=single", "collector.num_envs=1"],
+    "a vector": ["env=cartpole", "~env.image_size", "~env.length"],
+    "toy": ["env=toy", "~env.length"],
+    "delayed": ["env=delayed", "env.delay=3", "~env.length"],
+    "memory": ["env=memory", "env.delay=3", "~env.length"],
+    "no normalisation": ["loss.returns.normalize=false"],
+}
+# One place for the sizes of the tiny agent; worlds without a length do not know that option.
+UNSET = {"~env.length": "env.length=6", "~env.image_size": "env.image_size=16"}
+
+
+def tiny_of(choice: list[str]) -> object:
+    import tiny
+
+    removed = {UNSET[word] for word in choice if word in UNSET}
+    sizes = [word for word in tiny.SIZES if word not in removed]
+    typed = [word for word in choice if word not in UNSET]
+    kept, tiny.SIZES = tiny.SIZES, sizes
+    try:
+        return make_tiny(*typed)
+    finally:
+        tiny.SIZES = kept
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_is_built_plays_and_learns(choice: str) -> None:
+    tiny = tiny_of(CHOICES[choice]).fill()
+    metrics = tiny.learner.update(tiny.replay.sample())
+    assert math.isfinite(float(metrics["total"]))
+
+
+def test_another_class_may_not_come_from_a_stored_configuration() -> None:
+    cfg = tiny_config()
+    build.check_targets(cfg)
+    OmegaConf.update(cfg, "rssm.sequence_model._target_", "os.system", force_add=True)
+    with pytest.raises(ValueError, match=r"rssm.sequence_model._target_='os.system'"):
+        build.check_targets(cfg)
+
+
+def test_a_class_that_only_begins_like_ours_is_refused_too() -> None:
+    cfg = tiny_config()
+    OmegaConf.update(cfg, "rssm._target_", "mario_dreamer_evil.x", force_add=True)
+    with pytest.raises(ValueError, match="mario_dreamer_evil"):
+        build.check_targets(cfg)
+
+
+def test_the_discount_and_lambda_of_a_run_are_everywhere_the_same() -> None:
+    learner = make_tiny("discount=0.9", "discount_lambda=0.5").learner
+    for part in (learner.returns, learner.world_model_loss, learner.critic_loss):
+        assert part.discount.gamma == 0.9
+    assert learner.returns.lmbda == learner.critic_loss.lmbda == 0.5
+    assert learner.imagination.horizon == 3
+
+
+def test_the_seeds_experiment_has_the_seeds_numbers() -> None:
+    from mario_dreamer import launch
+
+    cfg = launch.compose_default(["experiment=seed_v1"])
+    assert cfg.optimizer.lr == {"world_model": 1e-4, "actor": 3e-5, "critic": 3e-5}
+    assert cfg.train_ratio / (cfg.batch_size * cfg.batch_length) == 1.0
+    assert (cfg.steps, cfg.prefill, cfg.pretrain) == (100_000, 2_500, 100)
+    assert (cfg.imag_horizon, cfg.discount, cfg.discount_lambda) == (15, 0.997, 0.95)
+    assert (cfg.size.deter, cfg.size.stoch, cfg.size.classes) == (512, 32, 32)
+    assert (cfg.loss.world_model.beta_dyn, cfg.loss.world_model.beta_rep) == (0.5, 0.1)
+
+
+def test_a_world_that_shows_nothing_known_is_refused() -> None:
+    from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
+
+    env = TransformedEnv(GymEnv("CartPole-v1"), RenameTransform(["observation"], ["sensors"]))
+    with pytest.raises(ValueError, match="neither 'pixels' nor 'vector'.*sensors"):
+        build.make_agent(tiny_config(), env)
+
+
+def test_no_gradient_flows_while_a_collector_plays() -> None:
+    tiny = make_tiny()
+    played = tiny.collect(8)
+    assert not any(value.requires_grad for value in played.values(True, True))
+    assert torch.is_grad_enabled()
