@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mario_dreamer.training.checkpoint import CheckpointError, find_run
+from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
 
 __all__ = ["CONFIGS", "compose_default", "entry_point", "given_overrides", "lock", "set_threads", "stored_config"]
