@@ -28,14 +28,13 @@ from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Run
 from mario_dreamer.training.schedule import UpdateRatio
+from mario_dreamer.trust import check_targets
 from mario_dreamer.world_model import WorldModel
 
 __all__ = [
     "Agent", "check_targets", "make_agent", "make_collector", "make_env", "make_eval_env", "make_learner",
     "make_policy", "make_replay", "make_run", "seed_everything",
 ]  # fmt: skip
-
-TRUSTED = ("mario_dreamer.", "torch.optim.", "torch.nn.", "torchrl.")
 
 
 @dataclass
@@ -51,28 +50,6 @@ class Agent:
     world_model: WorldModel
     actor: DistributionModule
     critic: DistributionModule
-
-
-def check_targets(cfg: Any, where: str = "") -> None:
-    """Refuse a stored configuration that would build classes from outside the trusted packages.
-
-    Args:
-        cfg: a configuration, or a part of one.
-        where: its path, for the message.
-
-    Raises:
-        ValueError: naming the place and the class.
-    """
-    if isinstance(cfg, DictConfig | dict):
-        target = cfg.get("_target_") if "_target_" in cfg else None
-        if target is not None and not str(target).startswith(TRUSTED):
-            raise ValueError(
-                f"the stored configuration wants to build {where}._target_={target!r}, which is "
-                f"outside {', '.join(TRUSTED)}. If you trust where it comes from, add "
-                "trust_config=true."
-            )
-        for key in cfg:
-            check_targets(cfg[key], f"{where}.{key}".lstrip("."))
 
 
 def seed_everything(seed: int) -> None:

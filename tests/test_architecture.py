@@ -31,6 +31,7 @@ LAYERS = [
     {"losses"},
     {"replay"},
     {"training"},
+    {"trust"},
     {"build"},
     ENTRY_POINTS,
 ]
@@ -102,7 +103,7 @@ def test_no_import_goes_in_a_circle() -> None:
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [
-        (("hydra", "omegaconf"), {"build", *ENTRY_POINTS}),
+        (("hydra", "omegaconf"), {"trust", "build", *ENTRY_POINTS}),
         (("mlflow",), {"tracking"}),
         (("cv2", "torchvision", "stable_baselines3"), set()),
     ],
@@ -219,7 +220,7 @@ def test_every_setting_of_a_size_a_collector_and_a_replay_is_read() -> None:
                 assert read, f"{path.name}: nobody reads {group}.{key}"
 
 
-def test_the_package_imports_without_an_emulator() -> None:
+def test_the_package_imports_without_an_emulator_and_says_how_to_get_one() -> None:
     code = (
         "import sys, pkgutil, importlib\n"
         "for missing in ('gym_super_mario_bros', 'nes_py'): sys.modules[missing] = None\n"
@@ -227,22 +228,10 @@ def test_the_package_imports_without_an_emulator() -> None:
         "for module in pkgutil.walk_packages(mario_dreamer.__path__, 'mario_dreamer.'):\n"
         "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
         "[getattr(mario_dreamer, name) for name in mario_dreamer.__all__]\n"
-        "print('imported')\n"
+        "try:\n    mario_dreamer.make_mario_env(num_envs=1)\n"
+        "except ImportError as error:\n    print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
-    assert done.stdout.strip() == "imported", done.stderr[-2000:]
-
-
-def test_a_world_without_its_emulator_says_what_to_install() -> None:
-    code = (
-        "import sys\n"
-        "for missing in ('gym_super_mario_bros', 'nes_py'): sys.modules[missing] = None\n"
-        "from mario_dreamer import make_mario_env\n"
-        "try:\n    make_mario_env(num_envs=1)\nexcept ImportError as error:\n    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
-    )
-    assert "pip install" in done.stdout, done.stderr[-2000:]
+    assert "pip install" in done.stdout, done.stdout + done.stderr[-2000:]

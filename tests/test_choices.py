@@ -65,6 +65,35 @@ def test_a_class_that_only_begins_like_ours_is_refused_too() -> None:
         build.check_targets(cfg)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "mario_dreamer.launch.os.system",  # by way of a module that one of ours imports
+        "mario_dreamer.training.checkpoint.shutil.rmtree",
+        "mario_dreamer.tracking.provenance._git",
+        "torch.nn.modules.module.warnings.warn",
+        "mario_dreamer.no.such.thing",
+    ],
+)
+def test_a_function_reached_through_our_own_modules_is_refused(target: str) -> None:
+    cfg = OmegaConf.create({"env": {"_target_": target}})
+    with pytest.raises(ValueError, match="env._target_"):
+        build.check_targets(cfg)
+
+
+def test_what_hides_in_a_list_is_refused() -> None:
+    cfg = OmegaConf.create({"env": {"action_set": ["noop", [{"_target_": "os.system"}]]}})
+    with pytest.raises(ValueError, match=r"env.action_set\[1\]\[0\]._target_='os.system'"):
+        build.check_targets(cfg)
+
+
+@pytest.mark.parametrize("experiment", ["debug", "laptop", "mario_1_1", "seed_v1"])
+def test_our_own_experiments_are_trusted(experiment: str) -> None:
+    from mario_dreamer import launch
+
+    build.check_targets(launch.compose_default([f"experiment={experiment}"]))
+
+
 def test_the_discount_and_lambda_of_a_run_are_everywhere_the_same() -> None:
     learner = make_tiny("discount=0.9", "discount_lambda=0.5").learner
     for part in (learner.returns, learner.world_model_loss, learner.critic_loss):
