@@ -24,7 +24,11 @@ from mario_dreamer.imagination import Imagination
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.optim import ClippedOptimizer
 from mario_dreamer.replay import Replay
-from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
+from mario_dreamer.training.acceleration import (
+    autocast_dtype,
+    keep_freed_memory,
+    resolve_device,
+)
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Run
 from mario_dreamer.training.schedule import UpdateRatio
@@ -112,6 +116,8 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
 def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
     """Build losses, optimiser and slow critic around an agent, on the configured device."""
     device = resolve_device(cfg.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     for module in (agent.world_model, agent.actor, agent.critic):
         module.to(device)
     world_model, actor, critic = agent.world_model, agent.actor, agent.critic

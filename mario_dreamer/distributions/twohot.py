@@ -100,6 +100,7 @@ class TwoHot:
             bins = make_bins(kind, bins, low, high).to(logits.device)
         assert logits.shape[-1] == len(bins), f"{logits.shape=} for {len(bins)} bins"
         self.logits, self.kind, self.bins = logits.float(), kind, bins
+        self._normalizer: Tensor | None = None  # the same for every target
 
     @property
     def probs(self) -> Tensor:
@@ -129,7 +130,9 @@ class TwoHot:
         below = self.logits.gather(-1, lower)
         above = self.logits.gather(-1, lower + 1)
         chosen = torch.lerp(below, above, weight).squeeze(-1)  # two bins, no dense target
-        return chosen - self.logits.logsumexp(-1)
+        if self._normalizer is None:
+            self._normalizer = self.logits.logsumexp(-1)
+        return chosen - self._normalizer
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,9 +114,12 @@ class WorldModelLoss(LossModule):
             prior_entropy (nats), all 0-dim; and the posterior states [B, T], graph attached.
         """
         require(self, tensordict, "batch of records")
-        posterior = self.world_model(tensordict.copy())
+        records = tensordict.copy()
+        for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
+            records.set(key, to_model_input(records.get(key)))
+        posterior = self.world_model(records)
         recon = sum(
-            decoder.get_dist(posterior).log_prob(to_model_input(tensordict[key]))
+            decoder.get_dist(posterior).log_prob(records.get(key))
             for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
         )  # [B, T]
         reward = self.reward.get_dist(posterior).log_prob(tensordict[self.tensor_keys.reward])

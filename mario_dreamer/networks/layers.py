@@ -123,8 +123,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_dim] -> [..., out_dim]."""
-        x = self.hidden(x)
-        return x if self.out is None else self.out(x)
+        # Rows that lie together: a slice in time would be multiplied sequence by sequence, with a
+        # copy of the weights for each.
+        rows = self.hidden(x.reshape(-1, x.shape[-1]))
+        rows = rows if self.out is None else self.out(rows)
+        return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
 
 def convolution(

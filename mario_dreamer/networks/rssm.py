@@ -210,8 +210,14 @@ class RSSM(nn.Module):
         return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()
 
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """What every head reads: h_t [..., D] and z_t [..., S, K] to [..., D + S * K]."""
-        return torch.cat([deter, stoch.flatten(-2).to(deter.dtype)], -1)
+        """What every head reads: h_t [..., D] and z_t [..., S, K] to [..., D + S * K].
+
+        Under autocast it is rounded here, once, and not by every head that reads it.
+        """
+        dtype, device = deter.dtype, deter.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
     def _step(
         self,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import platform
 from collections.abc import Callable
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import CudaGraphModule
 
-__all__ = ["accelerate", "autocast", "autocast_dtype", "resolve_device"]
+__all__ = ["accelerate", "autocast", "autocast_dtype", "keep_freed_memory", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -70,6 +72,22 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.Abst
     if dtype is None:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, for the next update of the same shapes.
+
+    By default glibc hands every large tensor back to the kernel, which then has to clear new
+    pages for the next one: a fifth of an update on CPU. The peak of use stays what it was.
+
+    Returns:
+        whether the C library at hand could be told (glibc on Linux can).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX in malloc.h
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, ctypes.c_int(2**31 - 1)))
 
 
 def accelerate(
