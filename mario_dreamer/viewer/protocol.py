@@ -102,7 +102,7 @@ def parse(text: str) -> dict[str, Any]:
     kind = message.get("type") if isinstance(message, dict) else None
     if not isinstance(kind, str) or kind not in COMMANDS:
         raise ProtocolError(
-            f"there is no command {str(kind)[:40]!r}; expected a \"type\" out of "
+            f'there is no command {str(kind)[:40]!r}; expected a "type" out of '
             f"{', '.join(COMMANDS)}."
         )
     fields = COMMANDS[kind]

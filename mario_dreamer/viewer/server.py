@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -140,28 +140,27 @@ class Page:
 
     async def serve(self, make_player: Callable[[], Player]) -> None:
         """Make a simulation, run it, and stop it when the page is closed."""
+        listening = _watched(self._listen())
+        tasks = [listening]
         player: Player | None = None
-        listening = asyncio.create_task(self._listen())
-        playing: asyncio.Task[None] | None = None
         try:
             player = await self._compute(make_player)
-            playing = asyncio.create_task(self._play(player))
-            await asyncio.wait({listening, playing}, return_when=asyncio.FIRST_COMPLETED)
-            if playing.done():
+            playing = _watched(self._play(player))
+            tasks.append(playing)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not listening.done():
                 playing.result()
-        except (WebSocketDisconnect, asyncio.CancelledError):
+        except WebSocketDisconnect:
             pass
         except Exception as error:
             log.exception("a page's simulation failed")
             await self._fail(f"the simulation stopped: {error}")
         finally:
-            tasks = [task for task in (listening, playing) if task is not None]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             if player is not None:
                 with suppress(RuntimeError):  # at shutdown the thread is gone already
-                    await self._compute(player.close)
+                    self.worker.submit(player.close)
 
     async def _fail(self, text: str) -> None:
         with suppress(Exception):
@@ -214,3 +213,10 @@ class Page:
             await self.socket.send_bytes(message)
         else:
             await self.socket.send_text(json.dumps(message))
+
+
+def _watched(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start a task whose error nobody may come to ask for, because the page went away."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -66,7 +66,12 @@ class Simulation:
     """
 
     def __init__(
-        self, mind: Mind, cfg: DictConfig, seed: int = 0, stage: str | None = None, horizon: int = 15
+        self,
+        mind: Mind,
+        cfg: DictConfig,
+        seed: int = 0,
+        stage: str | None = None,
+        horizon: int = 15,
     ) -> None:
         self.mind, self.cfg, self.horizon = mind, cfg, horizon
         self.mode, self.greedy, self.eyes_shut = "watch", False, False
@@ -112,9 +117,11 @@ class Simulation:
             action = self._next
             seen = self._observation = self.world.step(action)
             if self.eyes_shut:
-                self._state, self.shut_for = self.mind.imagine(self._state, action), self.shut_for + 1
+                self._state = self.mind.imagine(self._state, action)
+                self.shut_for += 1
             else:
-                self._state, self.shut_for = self.mind.see(seen, self._state, action), 0
+                self._state = self.mind.see(seen, self._state, action)
+                self.shut_for = 0
             dream, age = self._flight.advance(action, self._state)
         thought, picture = self.mind.think(self._state, dream)
         self._next = self.mind.choose(thought.action_probs, self.greedy)
@@ -183,9 +190,7 @@ class Simulation:
         thought, _ = self.mind.think(self._state)
         return self._show(thought, action, None, self.dreamed)
 
-    def _show(
-        self, thought: Thought, action: int | None, dream: Tensor | None, age: int
-    ) -> Frame:
+    def _show(self, thought: Thought, action: int | None, dream: Tensor | None, age: int) -> Frame:
         seen = self._observation[keys.PIXELS][0]
         pictures = {
             "real": self.world.screen(self._observation),

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import step_mdp
 
@@ -101,9 +101,8 @@ class World:
 
     def facts(self, observation: TensorDictBase) -> dict[str, float]:
         """Return what the world tells about this moment, such as Mario's x."""
-        return {
-            name: float(observation[name]) for name in FACTS if name in observation.keys()
-        }  # fmt: skip
+        told = set(observation.keys())
+        return {name: float(observation[name]) for name in FACTS if name in told}
 
     def close(self) -> None:
         """Stop the emulator; safe to call twice."""

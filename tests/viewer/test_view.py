@@ -1,0 +1,108 @@
+"""The command: a real server on a real port, and what it says about bad options."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from mario_dreamer.view import with_bare_path
+from mario_dreamer.viewer.serving import address_of, bind
+
+
+@contextmanager
+def viewing(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen, str, str]]:
+    """Run the command; give the process, its address and what it has said."""
+    call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words, f"runs_dir={runs}"]
+    process = subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=runs
+    )
+    said = ""
+    try:
+        while "open http" not in said:
+            line = process.stdout.readline()
+            assert line, f"the server ended: {said}"
+            said += line
+        yield process, re.search(r"open (http\S+)", said).group(1), said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_command_serves_on_a_free_port_survives_a_huge_message_and_stops(
+    runs: Path,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with viewing(runs, str(runs / "tiny"), f"port={port}") as (process, url, said):
+            assert f"port {port} is in use; took a free one" in said and "tiny, 7 steps" in said
+            assert "Mario Dreamer" in urllib.request.urlopen(url, timeout=20).read().decode()
+            live = url.replace("http", "ws") + "live"
+            with connect(live) as page:
+                assert json.loads(page.recv(timeout=20))["type"] == "hello"
+                with pytest.raises(ConnectionClosed):
+                    page.send("x" * 2**22)
+                    while True:
+                        page.recv(timeout=20)
+            with connect(live) as page:  # it lives on
+                assert json.loads(page.recv(timeout=20))["type"] == "hello"
+                process.send_signal(signal.SIGINT)
+                out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "stopped" in out and "Traceback" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "no whole checkpoint found for 'nowhere'"),
+        (["tiny", "max_pages=0"], "max_pages=0: expected at least 1"),
+    ],
+)
+def test_a_bad_option_gets_one_clear_line(runs: Path, words: list[str], said: str) -> None:
+    call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words]
+    result = subprocess.run(
+        call, cwd=runs, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1 and said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_is_the_commands_own() -> None:
+    call = [sys.executable, "-m", "mario_dreamer.cli", "view", "--help"]
+    said = subprocess.run(call, check=False, capture_output=True, text=True, timeout=60).stdout
+    assert "mario-dreamer view runs/NAME" in said and "Ctrl-C stops" in said
+
+
+def test_a_bare_path_stands_for_the_checkpoint() -> None:
+    assert with_bare_path(["a b/it's"]) == [r"checkpoint='a b/it\'s'"]
+    assert with_bare_path(["port=1"]) == ["port=1"]
+    assert with_bare_path(["--cfg", "job"]) == ["--cfg", "job"]
+    assert with_bare_path([]) == []
+
+
+def test_a_port_or_host_that_cannot_be_gets_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="port=70000: expected a number from 0 to 65535"):
+        bind("127.0.0.1", 70000)
+    with pytest.raises(ValueError, match="cannot listen on host=203.0.113.7"):
+        bind("203.0.113.7", 0)
+
+
+def test_the_address_can_be_opened_in_a_browser() -> None:
+    with bind("0.0.0.0", 0) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, "0.0.0.0") == f"http://localhost:{port}/"
+        assert address_of(listener, "::1") == f"http://[::1]:{port}/"
