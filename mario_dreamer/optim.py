@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -194,6 +194,11 @@ class ClippedOptimizer:
         self.optimizer.step()
         self.updates.add_(1)
         return norms
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Go through everything it trains, group by group."""
+        for group in self.optimizer.param_groups:
+            yield from group["params"]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

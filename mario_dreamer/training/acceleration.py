@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import CudaGraphModule
 
-__all__ = ["accelerate", "autocast", "autocast_dtype", "keep_freed_memory", "resolve_device"]
+__all__ = ["accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -90,28 +90,47 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, ctypes.c_int(2**31 - 1)))
 
 
-def accelerate(
-    function: Callable[[TensorDictBase], TensorDictBase], mode: str, device: torch.device
-) -> Callable[[TensorDictBase], TensorDictBase]:
-    """Compile an update, or capture it in a CUDA graph, or leave it alone.
+Update = Callable[[TensorDictBase], TensorDictBase]
+
+
+def accelerate(function: Update, mode: str, device: torch.device) -> Update:
+    """Compile losses and gradients, or leave them alone.
 
     Args:
         function: TensorDict -> TensorDict, no host sync inside, shapes that stay.
-        mode: "off", "on" (torch.compile) or "cudagraph" (capture and replay, GPU only).
+        mode: "on" for torch.compile; "off" and "cudagraph" leave the function as it is.
         device: where it runs.
 
     Raises:
         ValueError: for another word, or for cudagraph without a GPU.
     """
-    mode = {"False": "off", "True": "on"}.get(str(mode), str(mode))
-    if mode not in ("off", "on", "cudagraph"):
-        raise ValueError(f"compile={mode!r}: expected off, on or cudagraph.")
-    if mode == "off":
+    word = _checked(mode, device)
+    return torch.compile(function) if word == "on" else function
+
+
+def capture(function: Update, mode: str, device: torch.device) -> Update:
+    """Capture a whole update in a CUDA graph and replay it from then on, or leave it alone.
+
+    Args:
+        function: TensorDict -> TensorDict; after five ordinary calls it is captured.
+        mode: "cudagraph"; "off" and "on" leave the function as it is.
+        device: where it runs.
+
+    Raises:
+        ValueError: for another word, or for cudagraph without a GPU.
+    """
+    if _checked(mode, device) != "cudagraph":
         return function
-    if mode == "on":
-        return torch.compile(function)
-    if device.type != "cuda":
+    return CudaGraphModule(function, warmup=5, in_keys=[], out_keys=[])
+
+
+def _checked(mode: str, device: torch.device) -> str:
+    """`off`, `on` or `cudagraph`; YAML reads the first two as booleans."""
+    word = {"False": "off", "True": "on"}.get(str(mode), str(mode))
+    if word not in ("off", "on", "cudagraph"):
+        raise ValueError(f"compile={mode!r}: expected off, on or cudagraph.")
+    if word == "cudagraph" and device.type != "cuda":
         raise ValueError(
             f"compile=cudagraph needs a CUDA GPU; this run is on {device}. Set compile=off."
         )
-    return CudaGraphModule(function, warmup=5, in_keys=[], out_keys=[])
+    return word

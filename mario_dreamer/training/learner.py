@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from mario_dreamer.imagination import Imagination
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.optim import ClippedOptimizer
 from mario_dreamer.returns import Returns
-from mario_dreamer.training.acceleration import accelerate, autocast
+from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.world_model import WorldModel
 
 __all__ = ["Learner", "NonFiniteLoss"]
@@ -67,7 +68,10 @@ class Learner:
         self.device, self.dtype = device, dtype
         self.imagination_starts = imagination_starts
         self.updates = 0
+        # GPU: a term that was not finite since the last `check`; the updates it spoiled were void.
+        self._spoiled = torch.zeros((), device=device)
         self._forward_backward = accelerate(self.forward_backward, compile, device)
+        self._step = capture(self.step, compile, device)
 
     def forward_backward(self, records: TensorDictBase) -> TensorDict:
         """Compute all losses of one batch, and their gradients.
@@ -117,6 +121,27 @@ class Learner:
             "weight_mean": dream[keys.WEIGHT].mean(),
         }
 
+    def step(self, records: TensorDictBase) -> TensorDict:
+        """Everything an update does on the device: losses, gradients, optimiser, slow critic.
+
+        On a GPU all of it is one CUDA graph where asked for, so nothing here waits for a number.
+
+        Args:
+            records: [B, T], on the learner's device.
+
+        Returns:
+            as `forward_backward`, and the optimiser's metrics.
+        """
+        metrics = self._forward_backward(records)
+        if self.device.type == "cpu":
+            self.check(metrics)
+        else:
+            self._void_if_spoiled(metrics)
+        metrics.update(self.optimizer.step())
+        self.optimizer.zero_grad()
+        self.slow_critic.follow(self.critic)
+        return metrics
+
     def update(self, records: TensorDictBase) -> TensorDict:
         """Take one step; return the metrics, still on the device, and the posterior states.
 
@@ -124,32 +149,41 @@ class Learner:
             records: [B, T] from replay, on any device.
 
         Raises:
-            NonFiniteLoss: when a term is NaN or infinite, before any weight has changed
-                (on a GPU this is asked by `check` when metrics are fetched, not every update).
+            NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
+                A GPU makes such an update void instead, and `check` tells when metrics are fetched.
         """
         norm = self.returns.norm if self.device.type == "cpu" else None
         range_before = [] if norm is None else [buffer.clone() for buffer in norm.buffers()]
-        metrics = self._forward_backward(records.to(self.device, non_blocking=True))
-        if self.device.type == "cpu":
-            try:
-                self.check(metrics)
-            except NonFiniteLoss:  # leave nothing of it behind
-                self.optimizer.zero_grad()
-                for buffer, before in zip(norm.buffers() if norm else [], range_before):
-                    buffer.copy_(before)
-                raise
-        metrics.update(self.optimizer.step())
-        self.optimizer.zero_grad()
-        self.slow_critic.follow(self.critic)
+        try:
+            metrics = self._step(records.to(self.device, non_blocking=True))
+        except NonFiniteLoss:  # leave nothing of it behind
+            self.optimizer.zero_grad()
+            for buffer, before in zip(norm.buffers() if norm else [], range_before, strict=True):
+                buffer.copy_(before)
+            raise
         self.updates += 1
         return metrics
 
+    @torch.no_grad()
+    def _void_if_spoiled(self, metrics: TensorDictBase) -> None:
+        """Set all gradients to zero where the loss is not finite, and remember that it was so."""
+        good = torch.isfinite(metrics["total"])
+        for param in self.optimizer.parameters():
+            if param.grad is not None:
+                param.grad.copy_(torch.where(good, param.grad, 0.0))
+        self._spoiled.add_((~good).float())
+
     def check(self, metrics: TensorDictBase) -> None:
-        """Raise NonFiniteLoss, naming the terms, when the total is not a finite number."""
-        if bool(torch.isfinite(metrics["total"])):
+        """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number.
+
+        Args:
+            metrics: of the last update.
+        """
+        if bool(torch.isfinite(metrics["total"])) and not bool(self._spoiled):
             return
+        self._spoiled.zero_()
         terms = {name: float(metrics[name]) for name in metrics.keys() if name.startswith("loss_")}
-        bad = [name for name, value in terms.items() if not torch.isfinite(torch.tensor(value))]
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
         raise NonFiniteLoss(
             f"update {self.updates + 1}: {', '.join(bad) or 'the total loss'} is not finite "
             f"({terms}). Lower the learning rate, or set precision=fp32 to rule out bf16."
