@@ -23,7 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
 
-__all__ = ["CONFIGS", "compose_default", "entry_point", "given_overrides", "lock", "set_threads", "stored_config"]
+__all__ = [
+    "CONFIGS", "check_numbers", "compose_default", "entry_point", "given_overrides", "lock",
+    "set_threads", "stored_config",
+]  # fmt: skip
 
 HERE = Path(__file__).resolve().parents[1] / "configs"
 # Installed, the configurations are a package; in a bare checkout they are a folder.
@@ -147,6 +150,30 @@ def lock(folder: Path) -> TextIO:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+# The least that the whole numbers of configs/train.yaml may be.
+LEAST = {
+    "seed": 0, "steps": 1, "prefill": 0, "pretrain": 0, "batch_size": 1, "batch_length": 2,
+    "imag_horizon": 1, "log_every": 0, "eval_every": 0, "eval_episodes": 0, "save_every": 0,
+    "keep_checkpoints": 1, "collector.num_envs": 1, "collector.steps_per_env": 1,
+    "collector.eval_envs": 1,
+}  # fmt: skip
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse words where whole numbers belong, and numbers too small to mean anything.
+
+    Args:
+        cfg: a run's configuration.
+
+    Raises:
+        ValueError: naming the option, what was given and the least it may be.
+    """
+    for name, least in LEAST.items():
+        value = OmegaConf.select(cfg, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}.")
 
 
 def set_threads(threads: int | None) -> None:

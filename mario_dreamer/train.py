@@ -105,7 +105,13 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         if not trust:
             build.check_targets(cfg)
         run_id = read(checkpoint, "learning")["run_id"]
+    launch.check_numbers(cfg)
     folder = _run_folder(cfg, checkpoint)
+    if checkpoint is None and any(folder.glob("checkpoints/step_*")):
+        raise ValueError(
+            f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
+            "another name=..."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     launch.set_threads(cfg.threads)
     build.seed_everything(cfg.seed)

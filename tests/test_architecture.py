@@ -170,7 +170,8 @@ def test_every_public_argument_has_a_type() -> None:
     for path in FILES:
         for node in functions(path):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+            bare = [a.arg for a in arguments if a.annotation is None]
+            bare = [argument for argument in bare if argument not in ("self", "cls")]
             if bare and not node.name.startswith("_"):
                 untyped.append(f"{name(path)}.{node.name}({', '.join(bare)})")
     assert untyped == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,6 @@ from torchrl.envs import EnvBase
 from mario_dreamer import build, launch
 from mario_dreamer.actor_critic import Policy
 from mario_dreamer.replay import Replay
-from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Parts
@@ -92,14 +92,15 @@ class Tiny:
         return parts, run
 
 
-def tiny_config(*overrides: str) -> DictConfig:
-    """Compose configs/train.yaml in tiny sizes."""
-    return launch.compose_default([*SIZES, *overrides])
+def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
+    """Compose configs/train.yaml in tiny sizes; `without` names those that a world lacks."""
+    sizes = [word for word in SIZES if word.split("=")[0] not in without]
+    return launch.compose_default([*sizes, *overrides])
 
 
-def make_tiny(*overrides: str, seed: int = 0) -> Tiny:
+def make_tiny(*overrides: str, seed: int = 0, without: Sequence[str] = ()) -> Tiny:
     """Build a tiny agent; what is typed on a command line changes it."""
-    cfg = tiny_config(*overrides)
+    cfg = tiny_config(*overrides, without=without)
     build.seed_everything(seed)
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed)
     agent = build.make_agent(cfg, env)
@@ -118,7 +119,7 @@ def gradients(module: nn.Module) -> list[str]:
 
 
 def random_records(
-    batch: int = 3, length: int = 5, size: int = 16, actions: int = 3, latents: tuple | None = None
+    batch: int = 3, length: int = 5, size: int = 16, actions: int = 3
 ) -> TensorDict:
     """Records [batch, length] of noise, no episode ends inside."""
     shape = (batch, length)
@@ -136,7 +137,4 @@ def random_records(
     return TensorDict(records, batch_size=shape)
 
 
-__all__ = [
-    "NoTracker", "SIZES", "Silence", "Tiny", "gradients", "make_tiny", "random_records",
-    "tiny_config",
-]  # fmt: skip
+__all__ = ["Silence", "Tiny", "gradients", "make_tiny", "random_records", "tiny_config"]

@@ -23,7 +23,9 @@ def mark(records: TensorDictBase) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("latents", [True, False])
-@pytest.mark.parametrize(("ending", "length"), [("terminated", 6), ("truncated", 6), ("truncated", 2)])
+@pytest.mark.parametrize(
+    ("ending", "length"), [("terminated", 6), ("truncated", 6), ("truncated", 2)]
+)
 def test_the_learner_gets_each_frame_with_its_own_action_reward_and_flags(
     ending: str, length: int, latents: bool
 ) -> None:
