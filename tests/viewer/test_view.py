@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from mario_dreamer import cli
 from mario_dreamer.view import with_bare_path
 from mario_dreamer.viewer.serving import address_of, bind
 
@@ -65,25 +66,18 @@ def test_the_command_serves_on_a_free_port_survives_a_huge_message_and_stops(
     assert "stopped" in out and "Traceback" not in out
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["nowhere"], "no whole checkpoint found for 'nowhere'"),
-        (["tiny", "max_pages=0"], "max_pages=0: expected at least 1"),
-    ],
-)
-def test_a_bad_option_gets_one_clear_line(runs: Path, words: list[str], said: str) -> None:
-    call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words]
+def test_a_missing_checkpoint_gets_one_clear_line(runs: Path) -> None:
+    call = [sys.executable, "-m", "mario_dreamer.cli", "view", "nowhere"]
     result = subprocess.run(
-        call, cwd=runs, check=False, capture_output=True, text=True, timeout=120
+        call, check=False, cwd=runs, capture_output=True, text=True, timeout=120
     )
-    assert result.returncode == 1 and said in result.stderr
+    assert result.returncode == 1 and "no whole checkpoint found for 'nowhere'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_help_is_the_commands_own() -> None:
-    call = [sys.executable, "-m", "mario_dreamer.cli", "view", "--help"]
-    said = subprocess.run(call, check=False, capture_output=True, text=True, timeout=60).stdout
+def test_help_is_the_commands_own(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["view", "--help"])
+    said = capsys.readouterr().out
     assert "mario-dreamer view runs/NAME" in said and "Ctrl-C stops" in said
 
 

@@ -1,0 +1,257 @@
+"""The page in a real headless Chromium; run with -m slow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+selenium = pytest.importorskip("selenium", reason="needs pip install 'mario_dreamer[test-browser]'")
+if not CHROMIUM or not DRIVER:
+    pytest.skip("needs Debian's chromium and chromium-driver", allow_module_level=True)
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+
+class Server:
+    """The command in a process of its own."""
+
+    def __init__(self, runs: Path, *words: str) -> None:
+        call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words, f"runs_dir={runs}"]
+        self.process = subprocess.Popen(
+            call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=runs
+        )
+        said = ""
+        while "open http" not in said:
+            line = self.process.stdout.readline()
+            assert line, f"the server ended: {said}"
+            said += line
+        self.url = re.search(r"open (http\S+)", said).group(1)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(runs: Path) -> Iterator[Server]:
+    server = Server(runs, str(runs / "tiny"), "port=0", "max_pages=3")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    browser.set_window_size(1200, 900)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(chromium: webdriver.Chrome, server: Server) -> webdriver.Chrome:
+    """The page, showing frames, with an empty console."""
+    chromium.get_log("browser")
+    chromium.get(server.url)
+    until(lambda: frames(chromium) > 2)
+    return chromium
+
+
+def until(true: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.05)
+
+
+def frames(browser: webdriver.Chrome) -> int:
+    return int(browser.find_element(By.CSS_SELECTOR, ".lane").get_attribute("data-frames") or 0)
+
+
+def picture(browser: webdriver.Chrome, name: str) -> str:
+    return browser.execute_script(
+        f"return document.querySelector('.{name} canvas').toDataURL()"
+    )  # fmt: skip
+
+
+def border(browser: webdriver.Chrome) -> list[int]:
+    frame = browser.find_element(By.CSS_SELECTOR, ".mind .frame")
+    return [int(n) for n in re.findall(r"\d+", frame.value_of_css_property("border-left-color"))]
+
+
+def text(browser: webdriver.Chrome, selector: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, selector).text
+
+
+def taken(browser: webdriver.Chrome) -> str:
+    rows = browser.find_elements(By.CSS_SELECTOR, ".actions li.taken > :first-child")
+    return rows[0].text if rows else ""
+
+
+def press(browser: webdriver.Chrome, key: str) -> None:
+    ActionChains(browser).send_keys(key).perform()
+
+
+def test_the_page_loads_without_errors_and_its_frames_change(page: webdriver.Chrome) -> None:
+    seen = {picture(page, "real")}
+    until(lambda: seen.add(picture(page, "real")) or len(seen) >= 3)
+    assert text(page, "#status") == "live" and text(page, ".mind b") == "what it reconstructs"
+    assert [row.text for row in page.find_elements(By.CSS_SELECTOR, ".actions li > :first-child")] \
+        == ["noop", "left", "right"]  # fmt: skip
+    assert page.get_log("browser") == []
+    page.execute_script("document.querySelector('#rate').focus()")
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_space_shuts_its_eyes_and_the_border_turns_red(page: webdriver.Chrome) -> None:
+    red, green, _ = border(page)[:3]
+    assert green > 2 * red
+    press(page, " ")
+    until(lambda: "eyes shut for" in text(page, ".mind figcaption span"))
+    until(lambda: border(page)[0] > 2 * border(page)[1])
+    press(page, " ")
+    until(lambda: text(page, ".mind figcaption span") == "eyes open")
+
+
+def test_pause_stops_time_and_step_moves_it_by_one(page: webdriver.Chrome) -> None:
+    press(page, "p")
+    until(lambda: page.find_element(By.ID, "pause").get_attribute("aria-pressed") == "true")
+    time.sleep(0.7)
+    before = frames(page)
+    time.sleep(0.7)
+    assert frames(page) == before
+    press(page, "n")
+    until(lambda: frames(page) == before + 1)
+
+
+def test_arrow_keys_move_the_dream_and_waking_shows_the_real_game(page: webdriver.Chrome) -> None:
+    page.find_element(By.ID, "tab-dream").click()
+    until(lambda: text(page, ".mind b") == "the dream")
+    before = picture(page, "mind")
+    time.sleep(0.5)
+    assert picture(page, "mind") == before  # it waits for the first key
+    cover = page.find_element(By.CSS_SELECTOR, ".cover")
+    assert cover.is_displayed()
+    ActionChains(page).key_down(Keys.ARROW_RIGHT).perform()
+    until(lambda: taken(page) == "right")
+    until(lambda: picture(page, "mind") != before)
+    ActionChains(page).key_up(Keys.ARROW_RIGHT).perform()
+    until(lambda: taken(page) == "noop")
+    press(page, "w")
+    until(lambda: not cover.is_displayed())
+    press(page, Keys.BACKSPACE)
+    until(lambda: text(page, ".mind figcaption span") == "0 steps from the last real frame")
+    assert picture(page, "mind") == before  # the same real moment again
+    button = page.find_element(By.CSS_SELECTOR, "[data-button=left]")
+    ActionChains(page).click_and_hold(button).perform()
+    until(lambda: taken(page) == "left")
+    ActionChains(page).release().perform()
+    press(page, Keys.ESCAPE)
+    until(lambda: text(page, ".mind b") == "what it reconstructs")
+    assert page.get_log("browser") == []
+
+
+def test_comparing_shows_two_agents_in_step(page: webdriver.Chrome) -> None:
+    page.find_element(By.ID, "tab-compare").click()
+    until(lambda: len(page.find_elements(By.CSS_SELECTOR, ".lane")) == 2)
+
+    def times() -> list[str]:
+        page.find_element(By.ID, "pause").click()
+        time.sleep(0.8)
+        shown = page.find_elements(By.XPATH, "//dt[text()='step']/following-sibling::dd")
+        said = [element.text for element in shown]
+        page.find_element(By.ID, "pause").click()
+        return said
+
+    time.sleep(2)
+    said = times()
+    assert len(said) == 2 and said[0] == said[1]
+    page.find_element(By.ID, "tab-watch").click()
+    until(lambda: len(page.find_elements(By.CSS_SELECTOR, ".lane")) == 1)
+    before = frames(page)
+    until(lambda: frames(page) > before + 2)
+
+
+def test_two_tabs_work_and_a_third_page_too_many_is_told(
+    page: webdriver.Chrome, server: Server
+) -> None:
+    first = page.current_window_handle
+    for _ in range(2):
+        page.switch_to.new_window("tab")
+        page.get(server.url)
+        until(lambda: frames(page) > 2)
+    page.switch_to.new_window("tab")
+    page.get(server.url)
+    until(lambda: "3 pages are being served already" in text(page, "#notice"))
+    others = [handle for handle in page.window_handles if handle != first]
+    page.switch_to.window(others[0])
+    before = frames(page)
+    until(lambda: frames(page) > before + 2)
+    page.close()
+    page.switch_to.window(others[2])  # now there is room
+    page.find_element(By.ID, "notice-action").click()
+    until(lambda: frames(page) > 2)
+    page.close()
+    page.switch_to.window(others[1])
+    page.close()
+    page.switch_to.window(first)
+    until(lambda: frames(page) > 2)
+
+
+def test_a_dead_server_is_shown_and_a_new_one_is_found(page: webdriver.Chrome, runs: Path) -> None:
+    mortal = Server(runs, str(runs / "tiny"), "port=0")
+    page.get(mortal.url)
+    until(lambda: frames(page) > 2)
+    mortal.stop()
+    until(lambda: "connection lost" in text(page, "#status"))
+    assert "lost" in page.find_element(By.ID, "stage").get_attribute("class")
+    before = frames(page)
+    port = mortal.url.rsplit(":", 1)[1].strip("/")
+    again = Server(runs, str(runs / "tiny"), f"port={port}")
+    try:
+        assert again.url == mortal.url
+        until(lambda: text(page, "#status") == "live" and frames(page) > before + 2, 40)
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["watch", "dream", "compare"])
+def test_a_phone_shows_everything_without_scrolling_sideways(
+    page: webdriver.Chrome, scheme: str, view: str
+) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    try:
+        page.find_element(By.ID, f"tab-{view}").click()
+        time.sleep(0.5)
+        widths = page.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert widths[0] <= 390 and widths[1] <= 390
+        ground = page.execute_script("return getComputedStyle(document.documentElement).background")
+        red = int(re.search(r"\d+", ground).group())
+        assert red > 200 if scheme == "light" else red < 60
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
