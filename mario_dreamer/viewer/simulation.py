@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Simulation:
             self._begin()
         else:
             action = self._next
+            self._before = (self._state, action)
             seen = self._observation = self.world.step(action)
             if self.eyes_shut:
                 self._state = self.mind.imagine(self._state, action)
@@ -145,6 +147,9 @@ class Simulation:
         if self._state is None or self.world.over:
             self.tick()
         assert self._state is not None and self._observation is not None
+        if self.shut_for:  # one look first: a dream starts from a real frame
+            with self._own_chance():
+                self._state = self.mind.see(self._observation, *self._before)
         self.branch = Branch(
             self._state, self.world.seed, list(self.world.actions), self._observation
         )
@@ -185,7 +190,9 @@ class Simulation:
         action = nearest_action(self.held, self.world.names)
         self._state = self.mind.imagine(self._state, action)
         self.dreamed += 1
-        if not self.world.over:  # what would really have happened, for the waking
+        if self.world.over:
+            self.world.reward = math.nan  # nothing happens there any more
+        else:  # what would really have happened, for the waking
             self._observation = self.world.step(action)
         thought, _ = self.mind.think(self._state)
         return self._show(thought, action, None, self.dreamed)

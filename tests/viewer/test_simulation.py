@@ -113,12 +113,24 @@ def test_a_dream_begins_at_the_real_moment_and_obeys_the_keys(simulation: Simula
     assert all(facts["eyes"] == "shut" for facts in shown)
 
 
+def test_a_dream_begins_with_a_look_even_when_the_eyes_were_shut(
+    simulation: Simulation,
+) -> None:
+    simulation.tick()
+    simulation.eyes_shut = True
+    ticks(simulation, 2)
+    assert simulation._state.surprise is None
+    simulation.enter_dream()
+    assert simulation.branch.state.surprise is not None
+
+
 def test_a_dream_goes_on_when_the_real_world_has_ended(simulation: Simulation) -> None:
     simulation.tick()
     simulation.enter_dream()
     simulation.held = frozenset({"right"})
     shown = ticks(simulation, 20)
     assert shown[-1]["over"] and shown[-1]["shut_for"] == 20
+    assert shown[-1]["reward"] != shown[-1]["reward"]  # NaN: no real reward any more
 
 
 def test_dreaming_again_comes_back_to_the_same_real_frame(simulation: Simulation) -> None:

@@ -119,12 +119,16 @@ export class Chart {
       });
       context.stroke();
     }
-    context.fillStyle = colour("--soft");
     context.font = "11px system-ui, sans-serif";
-    context.textBaseline = "top";
-    context.fillText(short(high - margin), 2, 4);
-    context.textBaseline = "bottom";
-    if (low < 0) context.fillText(short(low), 2, height - 2);
+    context.textBaseline = "middle";
+    const label = (text, at) => {
+      context.fillStyle = colour("--card");
+      context.fillRect(0, at - 7, context.measureText(text).width + 5, 14);
+      context.fillStyle = colour("--soft");
+      context.fillText(text, 1, at);
+    };
+    label(short(high - margin), 8);
+    if (low < 0) label(short(low), height - 8);
   }
 }
 
