@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,7 +97,12 @@ class Tiny:
 def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
     """Compose configs/train.yaml in tiny sizes; `without` names those that a world lacks."""
     sizes = [word for word in SIZES if word.split("=")[0] not in without]
-    return launch.compose_default([*sizes, *overrides])
+    return copy.deepcopy(_composed((*sizes, *overrides)))
+
+
+@functools.cache
+def _composed(typed: tuple[str, ...]) -> DictConfig:
+    return launch.compose_default(list(typed))
 
 
 def make_tiny(*overrides: str, seed: int = 0, without: Sequence[str] = ()) -> Tiny:

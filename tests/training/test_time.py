@@ -31,12 +31,12 @@ def test_the_learner_gets_each_frame_with_its_own_action_reward_and_flags(
 ) -> None:
     tiny = make_tiny(
         f"env.ending={ending}", f"env.length={length}", f"replay.latents={latents}",
-        "replay.capacity=60",  # smaller than what is played: the ring has turned
+        "batch_size=9", "replay.capacity=60",  # smaller than what is played: the ring has turned
     ).fill(40)  # fmt: skip
     seen: list[TensorDictBase] = []
     loss = tiny.learner.world_model_loss
     loss.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    for _ in range(30):
+    for _ in range(10):
         learn(tiny.replay, tiny.learner)
     records = torch.cat(seen)
     time, painted = shade(records), mark(records)
