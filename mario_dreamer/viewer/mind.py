@@ -12,7 +12,7 @@ from mario_dreamer import keys
 from mario_dreamer.actor_critic import Policy
 from mario_dreamer.distributions.onehot import OneHotCategorical
 
-__all__ = ["DreamsInFlight", "Mind", "State", "Thought"]
+__all__ = ["DreamsInFlight", "Mind", "State", "Thought", "picture_error"]
 
 
 @dataclass
@@ -58,6 +58,11 @@ class Thought:
 def as_bytes(picture: Tensor) -> Tensor:
     """Turn a picture in [0, 1] into bytes on the CPU; NaN, of a broken agent, becomes black."""
     return (picture.detach().float().cpu().nan_to_num(0.0).clamp(0, 1) * 255).round().byte()
+
+
+def picture_error(picture: Tensor, truth: Tensor) -> float:
+    """Return the mean squared error of two uint8 pictures, as of floats in [0, 1]."""
+    return float((picture.float() - truth.float()).div_(255).square_().mean())
 
 
 class Mind:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mario_dreamer import keys
 from mario_dreamer.viewer.controller import nearest_action
-from mario_dreamer.viewer.mind import DreamsInFlight, Mind, State, Thought
+from mario_dreamer.viewer.mind import DreamsInFlight, Mind, State, Thought, picture_error
 from mario_dreamer.viewer.world import World
 
 __all__ = ["Branch", "Frame", "Simulation"]
@@ -222,8 +222,8 @@ class Simulation:
             "eyes": "shut" if shut else "open",
             "shut_for": self.dreamed if self.mode == "dream" else self.shut_for,
             "dream_age": age,
-            "mind_error": _error(thought.picture, seen),
-            "dream_error": None if dream is None else _error(dream, seen),
+            "mind_error": picture_error(thought.picture, seen),
+            "dream_error": None if dream is None else picture_error(dream, seen),
             "drawn": thought.drawn,
             "over": self.world.over,
             "terminated": self.world.terminated,
@@ -246,8 +246,3 @@ class Simulation:
     def close(self) -> None:
         """Stop the emulator."""
         self.world.close()
-
-
-def _error(picture: Tensor, truth: Tensor) -> float:
-    """Mean squared error of two uint8 pictures, as of floats in [0, 1]."""
-    return float((picture.float() - truth.float()).div_(255).square_().mean())

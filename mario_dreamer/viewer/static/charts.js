@@ -39,7 +39,7 @@ export const CHARTS = {
   surprise: { title: "surprise, nats", lines: [["", "surprise", "--truth"]], low: 0 },
   error: {
     title: "picture error",
-    lines: [["mind", "mind_error", "--guess"], ["dreamed", "dream_error", "--truth"]], low: 0,
+    lines: [["mind", "mind_error", "--guess"], ["dream", "dream_error", "--truth"]], low: 0,
   },
 };
 
