@@ -72,9 +72,7 @@ def torchrl_update(batch: int, length: int, horizon: int) -> Callable[[], None]:
     prior = RSSMPriorV3(
         action_shape=(ACTIONS,), action_dim=ACTIONS, hidden_dim=WIDE, rnn_hidden_dim=WIDE, **sizes
     )
-    posterior = RSSMPosteriorV3(
-        hidden_dim=WIDE, rnn_hidden_dim=WIDE, obs_embed_dim=1024, **sizes
-    )
+    posterior = RSSMPosteriorV3(hidden_dim=WIDE, rnn_hidden_dim=WIDE, obs_embed_dim=1024, **sizes)
     reward, cont, value = head(BINS), head(1, 1.0), head(BINS)
     two_hot, states = SymExpTwoHot(BINS), ["belief", "state"]
     world_model = Seq(
