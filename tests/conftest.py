@@ -1,9 +1,16 @@
-"""One seed for every test; `tiny.py` beside this file builds the tiny agent."""
+"""One seed and one thread for every test; `tiny.py` beside this file builds the tiny agent."""
 
 from __future__ import annotations
 
-import pytest
-import torch
+import os
+
+# Two workers share two cores; more threads than cores make everything slower, children included.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -118,3 +118,12 @@ def test_mario_himself_is_a_gymnasium_world() -> None:
     env = make_gym_env("gym_super_mario_bros:SuperMarioBros-1-1-v0", num_envs=1, action_repeat=4)
     assert env.action_spec.shape == (1, 256)
     assert env.rollout(3)["next", "pixels"].float().std() > 10
+
+
+def test_a_picture_world_of_gymnasium_itself_plays_through_our_keys() -> None:
+    pytest.importorskip("pygame", reason='pip install "gymnasium[classic-control]"')
+    env = make_gym_env("CartPole-v1", num_envs=2, seed=0, pixels=True, image_size=32)
+    played = env.rollout(4, break_when_any_done=False)
+    assert played["pixels"].shape == (2, 4, 3, 32, 32) and played["pixels"].dtype == torch.uint8
+    assert played["pixels"].float().std() > 1  # a cart on white ground, not an empty picture
+    assert not torch.equal(played["pixels"][:, 0], played["pixels"][:, 3])
