@@ -48,7 +48,7 @@ def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
 
 
 def make_parts(
-    cfg: DictConfig, folder: Path, tracker: Tracker, config: str
+    cfg: DictConfig, folder: Path, tracker: Tracker, config: str, agent_steps: int = 0
 ) -> tuple[Parts, build.Run]:
     """Build everything a run is made of.
 
@@ -57,8 +57,10 @@ def make_parts(
         folder: the run's folder.
         tracker: who is told.
         config: the resolved configuration as YAML, for the checkpoints.
+        agent_steps: steps played before a resume.
     """
-    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed)
+    # The worlds begin anew on a resume: with the old seed their chances would repeat.
+    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)
     policy, env = build.make_policy(agent, learner, env)
@@ -68,9 +70,8 @@ def make_parts(
         policy, lambda: build.make_eval_env(cfg, policy), replay, agent.world_model, tracker,
         cfg.eval_episodes,
     )  # fmt: skip
-    report = Report(
-        tracker, Progress(run.steps), evaluation, run.action_repeat, replay.__len__
-    )
+    progress = Progress(run.steps, agent_steps)
+    report = Report(tracker, progress, evaluation, run.action_repeat, replay.__len__)
     parts = Parts(
         collector=build.make_collector(cfg, env, policy, learner.device),
         env=env,
@@ -104,7 +105,8 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
         if not trust:
             build.check_targets(cfg)
-        run_id = read(checkpoint, "learning")["run_id"]
+        learning = read(checkpoint, "learning")
+        run_id, agent_steps = learning["run_id"], learning["agent_steps"]
     launch.check_numbers(cfg)
     folder = _run_folder(cfg, checkpoint)
     if checkpoint is None and any(folder.glob("checkpoints/step_*")):
@@ -121,11 +123,11 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         tracker.tags(provenance())
         (folder / "config.yaml").write_text(config)
         tracker.artifact(folder / "config.yaml", "config")
-        parts, run = make_parts(cfg, folder, tracker, config)
+        parts, run = make_parts(cfg, folder, tracker, config, agent_steps)
         parts.snapshot.run_id = tracker.run_id
         try:
             if checkpoint is not None:
-                agent_steps = parts.snapshot.restore(parts, checkpoint)
+                parts.snapshot.restore(parts, checkpoint)
             print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
             status = train(parts, run, agent_steps)
             facts = parts.report.last
