@@ -91,3 +91,27 @@ class OneHotCategorical:
 
 def _one_hot(like: Tensor, index: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter_(-1, index, 1.0)
+
+
+def balanced_kl(
+    post: OneHotCategorical, prior: OneHotCategorical, free_nats: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Measure how far the guess p is from what was seen, q, once for each of the two teachers.
+
+    Paper: arXiv:2301.04104, "World model learning".
+
+        dyn = max(free_nats, KL[ sg(q) || p ])     teaches the guess
+        rep = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
+
+    The max is taken on the KL summed over the S categoricals, before any mean.
+
+    Args:
+        post, prior: q and p, over [..., S, K].
+        free_nats: a KL below this many nats has no gradient.
+
+    Returns:
+        dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
+    """
+    dyn = post.detach().kl(prior).sum(-1)  # [..., S] -> [...]
+    rep = post.kl(prior.detach()).sum(-1)
+    return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.losses.checks import require
 from mario_dreamer.returns import Discount
 from mario_dreamer.world_model import to_model_input
@@ -140,16 +140,15 @@ class WorldModelLoss(LossModule):
         """Both KL terms, and what they say when nothing is clipped."""
         post = OneHotCategorical(posterior[self.tensor_keys.post_logits], self.unimix)
         prior = OneHotCategorical(posterior[self.tensor_keys.prior_logits], self.unimix)
-        dyn = post.detach().kl(prior).sum(-1)  # [B, T, S] -> [B, T]
-        rep = post.kl(prior.detach()).sum(-1)
+        dyn, rep, kl = balanced_kl(post, prior, self.free_nats)  # [B, T] each
         with torch.no_grad():
             metrics = {
-                "kl": dyn.detach().mean(),
+                "kl": kl.mean(),
                 "post_entropy": post.entropy().sum(-1).mean(),
                 "prior_entropy": prior.entropy().sum(-1).mean(),
             }
         return {
-            "loss_dyn": self.beta_dyn * dyn.clamp_min(self.free_nats).mean(),
-            "loss_rep": self.beta_rep * rep.clamp_min(self.free_nats).mean(),
+            "loss_dyn": self.beta_dyn * dyn.mean(),
+            "loss_rep": self.beta_rep * rep.mean(),
             **metrics,
         }

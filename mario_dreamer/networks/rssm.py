@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.networks.layers import MLP
 
 
@@ -188,14 +188,7 @@ class RSSM(nn.Module):
     def kl_loss(
         self, post_logits: Tensor, prior_logits: Tensor, free_nats: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """How far the guess p is from what was seen, q.
-
-        Paper: arXiv:2301.04104, "World model learning".
-
-            dyn = max(free_nats, KL[ sg(q) || p ])     teaches the guess
-            rep = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
-
-        The max is taken on the KL summed over the S categoricals, before any mean.
+        """How far the guess p is from what was seen, q: see `balanced_kl`.
 
         Args:
             post_logits, prior_logits: of q and of p, [..., S, K].
@@ -205,9 +198,7 @@ class RSSM(nn.Module):
             dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
         """
         post, prior = self._categorical(post_logits), self._categorical(prior_logits)
-        dyn = post.detach().kl(prior).sum(-1)  # [..., S] -> [...]
-        rep = post.kl(prior.detach()).sum(-1)
-        return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()
+        return balanced_kl(post, prior, free_nats)
 
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """What every head reads: h_t [..., D] and z_t [..., S, K] to [..., D + S * K].
