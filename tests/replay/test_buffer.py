@@ -113,7 +113,9 @@ def test_a_posterior_is_read_back_as_the_next_records_context(counter):
                 written[int(batch["index"][b, t + 1])] = deter[b, t]
     assert written and is_first[:, 1:].any()
     for row in range(80):
-        assert torch.equal(after[row].float(), written.get(row, before[row].float()))
+        expected = written.get(row, before[row].float())
+        # Rows never written hold whatever memory held, NaN too.
+        torch.testing.assert_close(after[row].float(), expected, rtol=0, atol=0, equal_nan=True)
     again = replay.buffer.storage.get(batch["index"])
     assert again["prev_stoch"][:, 1:][~is_first[:, 1:]].eq(4).all()
 
