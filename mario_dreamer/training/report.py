@@ -182,3 +182,6 @@ class Report:
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])
+        if self.progress is not None and self.episodes:
+            self.progress.facts.episodes, self.progress.facts.flags = self.episodes, self.flags
+            self.progress.facts.best_x = self.best_x or None
