@@ -23,7 +23,7 @@ from mario_dreamer import keys, launch
 from mario_dreamer.replay import to_records
 from mario_dreamer.session import Session, open_session
 from mario_dreamer.tracking.strips import image_strip, open_loop_video
-from mario_dreamer.tracking.video import encode_gif, encode_mp4, save_png
+from mario_dreamer.tracking.video import film_encoder, save_png
 from mario_dreamer.training.pictures import unbroken
 from mario_dreamer.world_model import to_model_input
 
@@ -57,8 +57,7 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
-    if out.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"out={cfg.out!r}: expected a file ending in .mp4 or .gif.")
+    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
     session = open_session(cfg, num_envs=cfg.rows)
     with torch.no_grad():
         records = record_windows(session, cfg.start, cfg.steps, cfg.rows)
@@ -66,7 +65,6 @@ def main(cfg: DictConfig) -> None:
         dream = session.policy.world_model.open_loop(records, cfg.context)
     truth = to_model_input(records[keys.PIXELS])
     prediction = dream[keys.RECON, keys.PIXELS].clamp(0, 1)
-    encode = encode_gif if out.suffix == ".gif" else encode_mp4
     fps = 60 / session.action_repeat
     path = encode(open_loop_video(truth, prediction, cfg.context, cfg.scale), out, fps)
     every = max(1, cfg.steps // 12)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from mario_dreamer import launch
 from mario_dreamer.session import open_session
-from mario_dreamer.tracking.video import encode_gif, encode_mp4
+from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.pictures import film
 
@@ -34,15 +34,13 @@ def _path(out: Path, number: int, count: int) -> Path:
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
-    if out.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"out={cfg.out!r}: expected a file ending in .mp4 or .gif.")
+    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
     session = open_session(cfg, num_envs=1)
     episodes = play_episodes(
         session.policy, session.env, cfg.episodes, cfg.greedy, film, cfg.max_steps
     )
     if not episodes:
         raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
-    encode = encode_gif if out.suffix == ".gif" else encode_mp4
     for number, episode in enumerate(episodes):
         path = encode(
             episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale

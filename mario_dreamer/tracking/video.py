@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ __all__ = [
     "decode_video",
     "encode_gif",
     "encode_mp4",
+    "film_encoder",
     "image_strip",
     "open_loop_frames",
     "open_loop_video",
@@ -165,3 +166,21 @@ def save_png(image: Tensor, path: str | Path) -> Path:
     with _whole_file(path) as draft:
         picture.save(draft)
     return path
+
+
+def film_encoder(out: Path) -> Callable[..., Path]:
+    """Choose the encoder that a file's ending asks for.
+
+    Args:
+        out: the film to write, .mp4 or .gif.
+
+    Returns:
+        `encode_mp4` or `encode_gif`.
+
+    Raises:
+        ValueError: for another ending.
+    """
+    encoders = {".mp4": encode_mp4, ".gif": encode_gif}
+    if out.suffix not in encoders:
+        raise ValueError(f"out={str(out)!r}: expected a file ending in .mp4 or .gif.")
+    return encoders[out.suffix]
