@@ -50,21 +50,30 @@ class OneHotCategorical:
         probs = self.probs.detach()
         return _one_hot(probs, probs.argmax(-1, keepdim=True))
 
-    def sample(self) -> Tensor:
-        """Draw a class as a one-hot, [..., K] float32, without a gradient."""
+    def sample(self, point: Tensor | None = None) -> Tensor:
+        """Draw a class as a one-hot, [..., K] float32, without a gradient.
+
+        Args:
+            point: uniform numbers in [0, 1) to draw with, [..., 1]; None makes them here.
+        """
         # One uniform number per choice, and the class whose share of [0, 1) it falls into: three
         # times as fast as Gumbel-max on CPU, no host sync, and safe in a CUDA graph.
         cumulated = self.probs.detach().cumsum(-1)  # [..., K]
-        point = torch.rand_like(cumulated[..., :1]) * cumulated[..., -1:]  # [..., 1]
+        if point is None:
+            point = torch.rand_like(cumulated[..., :1])
+        point = point * cumulated[..., -1:]  # [..., 1]
         passed = (cumulated <= point).sum(-1, keepdim=True)
         return _one_hot(cumulated, passed.clamp_max(cumulated.shape[-1] - 1))
 
-    def rsample(self) -> Tensor:
+    def rsample(self, point: Tensor | None = None) -> Tensor:
         """Draw a one-hot, [..., K], whose gradient passes straight through to the probabilities.
 
         z = onehot + p - sg(p)
+
+        Args:
+            point: see `sample`.
         """
-        onehot = self.sample()
+        onehot = self.sample(point)
         if not self.probs.requires_grad:
             return onehot
         return onehot + (self.probs - self.probs.detach())  # the bracket is exactly 0

@@ -98,6 +98,7 @@ class RSSM(nn.Module):
         is_first: Tensor,
         deter: Tensor | None = None,
         stoch: Tensor | None = None,
+        point: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Watch a sequence of frames.
 
@@ -107,6 +108,7 @@ class RSSM(nn.Module):
             is_first: x_t opens an episode, [B, T, 1] bool. The past is erased there.
             deter: h_0, [B, D]; None begins afresh.
             stoch: z_0, [B, S, K]; None begins afresh.
+            point: uniform numbers that z_t is drawn with, [B, T, S, 1]; None makes them.
 
         Returns:
             h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
@@ -118,10 +120,13 @@ class RSSM(nn.Module):
         # posterior before the loop, the prior after it.
         from_deter, from_embed = self._split_posterior(embed)
         deters, stochs, posts = [], [], []
-        for action, first, seen in zip(
-            prev_action.unbind(1), is_first.unbind(1), from_embed.unbind(1), strict=True
+        points = [None] * embed.shape[1] if point is None else point.unbind(1)
+        for action, first, seen, by in zip(
+            prev_action.unbind(1), is_first.unbind(1), from_embed.unbind(1), points, strict=True
         ):
-            deter, stoch, post = self._step(deter, stoch, action, first, fresh, from_deter, seen)
+            deter, stoch, post = self._step(
+                deter, stoch, action, first, fresh, from_deter, seen, by
+            )
             deters.append(deter)
             stochs.append(stoch)
             posts.append(post)
@@ -133,7 +138,13 @@ class RSSM(nn.Module):
     forward = observe
 
     def obs_step(
-        self, deter: Tensor, stoch: Tensor, prev_action: Tensor, embed: Tensor, is_first: Tensor
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        prev_action: Tensor,
+        embed: Tensor,
+        is_first: Tensor,
+        point: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take in one frame.
 
@@ -143,12 +154,14 @@ class RSSM(nn.Module):
             prev_action: a_{t-1}, [B, A] one-hot.
             embed: e_t, [B, E].
             is_first: x_t opens an episode, [B, 1] bool. The past is erased there.
+            point: uniform numbers that z_t is drawn with, [B, S, 1]; None makes them.
 
         Returns:
             h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.
         """
         step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
-        deter, stoch, post, prior = self.observe(*step, deter, stoch)
+        point = None if point is None else point.unsqueeze(1)
+        deter, stoch, post, prior = self.observe(*step, deter, stoch, point)
         return deter[:, 0], stoch[:, 0], post[:, 0], prior[:, 0]
 
     def img_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, ...]:
@@ -219,6 +232,7 @@ class RSSM(nn.Module):
         fresh: tuple[Tensor, Tensor],
         from_deter: Tensor,
         from_embed: Tensor,
+        point: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         first = first.bool()  # [B, 1]
         deter = torch.where(first, fresh[0], deter)
@@ -230,7 +244,7 @@ class RSSM(nn.Module):
         for layer in (*hidden[0][1:], *hidden[1:]):
             x = layer(x)
         post_logits = self._as_logits(self.posterior.out(x))
-        return deter, self._categorical(post_logits).rsample(), post_logits
+        return deter, self._categorical(post_logits).rsample(point), post_logits
 
     def _split_posterior(self, embed: Tensor) -> tuple[Tensor, Tensor]:
         """W [h, e] = W_h h + W_e e: give W_h [hidden, D], and W_e e (+ bias) [B, T, hidden]."""

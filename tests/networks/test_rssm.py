@@ -182,3 +182,16 @@ def test_bad_choices_are_refused() -> None:
         RSSM(GRU, EMBED, ACTION, DETER, STOCH, HIDDEN, initial="random")
     with pytest.raises(ValueError, match=r"posterior_layers must be 1 or more; got 0"):
         RSSM(GRU, EMBED, ACTION, DETER, STOCH, HIDDEN, posterior_layers=0)
+
+
+def test_given_numbers_decide_what_is_drawn(rssm: RSSM) -> None:
+    deter, stoch = any_state(1)
+    action, first = torch.eye(ACTION)[:1], torch.ones(1, 1, dtype=torch.bool)
+    embed = torch.randn(1, EMBED)
+    low, high = (
+        rssm.obs_step(deter, stoch, action, embed, first, torch.full((1, STOCH[0], 1), number))[
+            1
+        ].argmax(-1)
+        for number in (0.0, 0.999999)
+    )
+    assert low.tolist() == [[0] * STOCH[0]] and high.tolist() == [[STOCH[1] - 1] * STOCH[0]]
