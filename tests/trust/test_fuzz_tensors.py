@@ -1,0 +1,58 @@
+"""Wrong shapes, dtypes, devices and missing keys at the border of every module and loss."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from borders import Border, broken, make_borders
+from fuzzing import examples, judge
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@functools.cache
+def all_borders() -> dict[str, Border]:
+    return make_borders()
+
+
+BORDERS = [
+    "ActorLoss", "CriticLoss of a dream", "CriticLoss of records", "Decoder",
+    "DistributionModule actor", "DistributionModule cont", "DistributionModule critic",
+    "DistributionModule reward", "Encoder", "Imagination", "Learner.update", "MultiEncoder",
+    "Policy", "RSSM.feat", "RSSM.imagine_with_action", "RSSM.img_step", "RSSM.kl_loss",
+    "RSSM.obs_step", "RSSM.observe", "Replay.extend", "Replay.update_latents", "Returns",
+    "WorldModel", "WorldModel.open_loop", "WorldModelLoss", "env.step", "head actor", "head cont",
+    "head critic", "head reward", "log_prob of actor", "log_prob of cont", "log_prob of critic",
+    "log_prob of frames", "log_prob of reward", "sequence model", "to_records",
+]  # fmt: skip
+
+
+def test_no_border_is_left_out() -> None:
+    assert sorted(all_borders()) == sorted(BORDERS)
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_what_is_good_is_taken(name: str) -> None:
+    border = all_borders()[name]
+    border.call({key: value.clone() for key, value in border.inputs.items()})
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", BORDERS)
+@examples(12)
+@given(data=st.data())
+def test_a_spoilt_tensor_gets_one_clear_message(name: str, data: st.DataObject) -> None:
+    border = all_borders()[name]
+    inputs = {key: value.clone() for key, value in border.inputs.items()}
+    spoilt = data.draw(st.lists(st.sampled_from(list(inputs)), min_size=1, max_size=2, unique=True))
+    told, refuse = [], False
+    for key in spoilt:
+        ways = broken(border.inputs[key], border.takes[key], border.loose.get(key, 0))
+        way, inputs[key], wrong = data.draw(st.sampled_from(ways))
+        told.append(f"{key} {way}")
+        refuse |= wrong and not (way == "missing" and key in border.optional)
+    # Two spoilt ones may fit each other again: then it is enough that nothing breaks.
+    alone = len(spoilt) == 1
+    judge(name, " and ".join(told), lambda: border.call(inputs), refuse and alone,
+          group=None if alone else "two at once")  # fmt: skip
