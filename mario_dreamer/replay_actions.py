@@ -5,7 +5,8 @@
 
 The NES is deterministic: the same buttons give the same episode, on any machine. This command
 uses the emulator alone, none of the agent: it presses the buttons of the list and says where
-Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not.
+Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not. Episodes
+with random no-ops or sticky actions carry the tape of buttons really pressed, and are checked too.
 """
 
 from __future__ import annotations
@@ -19,18 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mario_dreamer.envs.emulator import (
-    INFO,
-    SCREEN,
-    actions_of,
-    button_byte,
-    copy_screen,
-    make_emulator,
-    read_info,
-)
+from mario_dreamer.envs.emulator import actions_of, button_byte
+from mario_dreamer.envs.tapes import play_buttons, unpack_tape
 from mario_dreamer.tracking.video import encode_mp4
 
-__all__ = ["main", "play_buttons", "read_actions"]
+__all__ = ["buttons_of", "main", "read_actions"]
 
 
 def read_actions(path: Path) -> dict[str, Any]:
@@ -47,6 +41,7 @@ def read_actions(path: Path) -> dict[str, Any]:
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
         saved["env"]["stage"], saved["env"]["action_repeat"], saved["facts"]["x_max"]
+        unpack_tape(saved.get("tape", []))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not an action list ({type(error).__name__}: {error}). "
@@ -57,39 +52,16 @@ def read_actions(path: Path) -> dict[str, Any]:
     return saved
 
 
-def play_buttons(
-    stage: str, buttons: list[int], action_repeat: int, film: bool = False
-) -> tuple[dict[str, int], list[np.ndarray]]:
-    """Press buttons in a fresh emulator until they run out or the episode ends.
+def buttons_of(saved: dict[str, Any]) -> tuple[list[int], int]:
+    """Return the controller bytes to press, and how many raw frames each is held.
 
     Args:
-        stage: "w-s".
-        buttons: controller bytes, one per agent step.
-        action_repeat: frames each is held.
-        film: keep a copy of the screen after each agent step.
-
-    Returns:
-        the facts of the last frame (see `envs.emulator.INFO`, and `frames`, `done`), and the
-        screens, uint8 [240, 256, 3].
+        saved: what `read_actions` returned.
     """
-    emulator = make_emulator(stage)
-    emulator.reset()
-    facts, frames, screens, done = {}, 0, [], False
-    for byte in buttons:
-        for _ in range(action_repeat):
-            _, _, terminated, truncated, info = emulator.step(byte)
-            frames += 1
-            facts, done = dict(zip(INFO, read_info(info), strict=True)), terminated or truncated
-            if done:
-                break
-        if film:
-            screen = np.empty(SCREEN, np.uint8)
-            copy_screen(emulator, screen)
-            screens.append(screen)
-        if done:
-            break
-    emulator.close()
-    return {**facts, "frames": frames, "done": int(done)}, screens
+    if "tape" in saved:
+        return unpack_tape(saved["tape"]), 1
+    names = actions_of(saved["env"]["action_set"])
+    return [button_byte(names[a]) for a in saved["actions"]], saved["env"]["action_repeat"]
 
 
 def main() -> None:
@@ -101,20 +73,21 @@ def main() -> None:
     try:
         saved = read_actions(arguments.file)
         env, claimed = saved["env"], saved["facts"]
-        names = actions_of(env["action_set"])
-        buttons = [button_byte(names[action]) for action in saved["actions"]]
-        found, screens = play_buttons(
-            env["stage"], buttons, env["action_repeat"], arguments.video is not None
-        )
+        buttons, held = buttons_of(saved)
+        played = play_buttons(env["stage"], buttons, held, arguments.video is not None)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    found = played.facts
     if arguments.video is not None:
+        screens = played.screens[:: env["action_repeat"] // held]
         frames = torch.from_numpy(np.stack(screens)).permute(0, 3, 1, 2)
         encode_mp4(frames, arguments.video, 60 / env["action_repeat"], 2)
     told = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
     differs = {name: (value, found[name]) for name, value in told.items() if found[name] != value}
-    print(f"stage {env['stage']}: {len(buttons)} actions, {found['frames']} frames, {found}")
+    print(
+        f"stage {env['stage']}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
+    )
     if differs:
         print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
         sys.exit(1)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
+from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_mdp
 
 from mario_dreamer import keys
 
@@ -30,11 +30,36 @@ class Episode:
             end (x_max, flag, ...).
         actions: index of each action, in order.
         frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
+        tape: the buttons really pressed, a byte per raw frame, no-ops and sticky actions
+            included; empty where the worlds keep none.
+        steps: transitions [T], with the keys asked for; None unless asked for.
     """
 
     facts: dict[str, float]
     actions: list[int] = field(default_factory=list)
     frames: Tensor = field(default_factory=lambda: torch.empty(0))
+    tape: bytes = b""
+    steps: TensorDictBase | None = None
+
+
+class _Notes:
+    """What is written down of one episode while it is played."""
+
+    def __init__(self) -> None:
+        self.actions: list[int] = []
+        self.frames: list[Tensor] = []
+        self.steps: list[TensorDictBase] = []
+
+    def close(self, played: TensorDictBase, env: EnvBase, world: int) -> Episode:
+        """The episode is over; `played` [N] is its last step, the world not yet reset."""
+        facts = episode_ends(played[world : world + 1].unsqueeze(1))[0]
+        tape = b""
+        if hasattr(env, "games"):
+            game = env.games[world]
+            tape, facts["y_pos"] = bytes(game.tape), float(game.info.get("y_pos", 0))
+        frames = torch.stack(self.frames) if self.frames else torch.empty(0)
+        steps = torch.stack(self.steps) if self.steps else None
+        return Episode(facts, self.actions, frames, tape, steps)
 
 
 def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
@@ -61,6 +86,7 @@ def play_episodes(
     greedy: bool = False,
     film: Callable[[EnvBase], Tensor] | None = None,
     max_steps: int | None = None,
+    keep: Sequence[NestedKey] = (),
 ) -> list[Episode]:
     """Play whole episodes, none preferred for being short.
 
@@ -73,7 +99,9 @@ def play_episodes(
         episodes: number of episodes, at least 1.
         greedy: take the likeliest action; otherwise sample.
         film: called before each step; returns the picture of every world, [N, 3, H, W] uint8.
-        max_steps: give up on what is not finished after so many agent steps per world.
+        max_steps: give up on what is not finished after so many agent steps per world; such
+            episodes are missing in the result. (To count them, let the world truncate them.)
+        keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
 
     Returns:
         the episodes, world by world.
@@ -86,28 +114,30 @@ def play_episodes(
     worlds = env.batch_size[0]
     quota = math.ceil(episodes / worlds)
     done: list[list[Episode]] = [[] for _ in range(worlds)]
-    open_actions: list[list[int]] = [[] for _ in range(worlds)]
-    open_frames: list[list[Tensor]] = [[] for _ in range(worlds)]
+    notes = [_Notes() for _ in range(worlds)]
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
         state = env.reset()
         while any(len(finished) < quota for finished in done):
             pictures = film(env) if film is not None else None
-            played, state = env.step_and_maybe_reset(policy(state))
+            # Stepped and reset in two calls: in between, an ended game still shows its end.
+            played = env.step(policy(state))
+            kept = played.select(*keep, strict=False).clone() if keep else None
             action = played[keys.ACTION].argmax(-1).tolist()
             ends = played["next", "done"].flatten().tolist()
             for world in range(worlds):
                 if len(done[world]) == quota:
                     continue
-                open_actions[world].append(action[world])
+                notes[world].actions.append(action[world])
                 if pictures is not None:
-                    open_frames[world].append(pictures[world].clone())
+                    notes[world].frames.append(pictures[world].clone())
+                if kept is not None:
+                    notes[world].steps.append(kept[world])
                 if ends[world]:
-                    facts = episode_ends(played[world : world + 1].unsqueeze(1))[0]
-                    frames = torch.stack(open_frames[world]) if film is not None else torch.empty(0)
-                    done[world].append(Episode(facts, open_actions[world], frames))
-                    open_actions[world], open_frames[world] = [], []
+                    done[world].append(notes[world].close(played, env, world))
+                    notes[world] = _Notes()
+            state = env.maybe_reset(step_mdp(played))
             steps += 1
             if max_steps is not None and steps >= max_steps:
                 break
@@ -140,7 +170,7 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
     if not episodes:
         return {}
     summary: dict[str, float] = {"episodes": float(len(episodes))}
-    for fact in episodes[0].facts:
+    for fact in episodes[0].facts.keys() - {"y_pos"}:
         values = [episode.facts[fact] for episode in episodes]
         summary[fact] = sum(values) / len(values)
     returns = torch.tensor([episode.facts["return"] for episode in episodes])
