@@ -42,6 +42,7 @@ class ConvDecoder(nn.Module):
     """
 
     stride = 1
+    patch = 2  # what the last stage enlarges its map by
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class ConvDecoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        grid = image_grid(type(self).__name__, image_shape, len(mults))
+        grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
         channels = [depth * mult for mult in reversed(mults)]
         self.input = make_decoder_input(
@@ -68,27 +69,30 @@ class ConvDecoder(nn.Module):
         self.stages = nn.Sequential()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)
-            self._double(before, after, kernel, not channel_norm.has_shift, init)
+            bias = not channel_norm.has_shift
+            self._double(before, after, kernel, self.stride, bias, init)
             self.stages.append(ChannelNorm(channel_norm))
             self.stages.append(nn.SiLU())
-        self._double(channels[-1], image_shape[0], kernel, True, init, outscale=1.0)
+        patch = (kernel, self.stride) if self.patch == 2 else (self.patch, self.patch)
+        self._double(channels[-1], image_shape[0], *patch, True, init, outscale=1.0)
 
     def _double(
         self,
         before: int,
         after: int,
         kernel: int,
+        stride: int,
         bias: bool,
         init: str,
         outscale: float | None = None,
     ) -> None:
-        doubling, transposed = self.stride == 1, self.stride == 2
+        doubling, transposed = stride == 1, stride > 1
         self.stages.append(
             convolution(
                 before,
                 after,
                 kernel,
-                self.stride,
+                stride,
                 transposed,
                 bias,
                 init,
@@ -132,6 +136,8 @@ class StridedConvDecoder(ConvDecoder):
     Args:
         deter_dim, stoch_shape, image_shape: see `ConvDecoder`.
         depth, mults, kernel, input, units, blocks, sigmoid, norm, init: likewise; kernel is even.
+        patch: above 2, the last stage draws squares of patch x patch pixels that do not overlap,
+            see `StridedConvEncoder`; a power of two.
     """
 
     stride = 2
@@ -150,7 +156,9 @@ class StridedConvDecoder(ConvDecoder):
         sigmoid: bool = False,
         norm: str = "layer",
         init: str = "fan_avg",
+        patch: int = 2,
     ) -> None:
+        self.patch = patch
         super().__init__(
             deter_dim,
             stoch_shape,

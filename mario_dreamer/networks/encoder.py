@@ -13,17 +13,23 @@ from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
 
 
-def image_grid(name: str, image_shape: Sequence[int], halvings: int) -> tuple[int, int]:
-    """Height and width of a frame after halving it some times.
+def image_grid(
+    name: str, image_shape: Sequence[int], stages: int, patch: int = 2
+) -> tuple[int, int]:
+    """Height and width of a frame after some stages, each of which halves it.
 
     Args:
         name: who asks, for the error.
         image_shape: (C, H, W).
-        halvings: how often each side is halved.
+        stages: how many.
+        patch: what the first stage divides the sides by instead; a power of two.
 
     Raises:
         ValueError: not (1 or 3, H, W), or a side does not divide evenly.
     """
+    if patch < 2 or patch & (patch - 1):
+        raise ValueError(f"{name}: patch must be a power of two, 2 or more; got {patch}.")
+    halvings = stages - 1 + int(math.log2(patch))
     if len(image_shape) != 3 or image_shape[0] not in (1, 3):
         raise ValueError(
             f"{name} reads frames of shape (C, H, W) with C = 1 (gray) or 3 (colour);"
@@ -65,6 +71,7 @@ class ConvEncoder(nn.Module):
     """
 
     stride = 1
+    patch = 2  # what the first stage shrinks the frame by
 
     def __init__(
         self,
@@ -76,16 +83,17 @@ class ConvEncoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        grid = image_grid(type(self).__name__, image_shape, len(mults))
+        grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape = tuple(image_shape)
         channels = [image_shape[0]] + [depth * mult for mult in mults]
         self.stages = nn.Sequential()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)
             bias = not channel_norm.has_shift
-            self.stages.append(
-                convolution(before, after, kernel, self.stride, bias=bias, init=init)
-            )
+            side, stride = kernel, self.stride
+            if not self.stages and self.patch > 2:
+                side, stride = 2 * self.patch, self.patch
+            self.stages.append(convolution(before, after, side, stride, bias=bias, init=init))
             if self.stride == 1:
                 self.stages.append(nn.MaxPool2d(2))
             self.stages.append(ChannelNorm(channel_norm))
@@ -108,6 +116,9 @@ class StridedConvEncoder(ConvEncoder):
 
     Args:
         image_shape, depth, mults, kernel, norm, init: see `ConvEncoder`; kernel is even.
+        patch: stride of the first convolution, a power of two; its kernel is twice as wide where
+            that is above 2. With 4 no map is larger than a quarter of the frame's side, where
+            most of the time of small networks goes: half the work of encoder and decoder.
     """
 
     stride = 2
@@ -120,7 +131,9 @@ class StridedConvEncoder(ConvEncoder):
         kernel: int = 4,
         norm: str = "layer",
         init: str = "fan_avg",
+        patch: int = 2,
     ) -> None:
+        self.patch = patch
         super().__init__(image_shape, depth, mults, kernel, norm, init)
 
 

@@ -106,3 +106,18 @@ def test_many_senses_are_expected_at_once() -> None:
     }
     dists = decoder.dist(means)
     assert dists["pixels"].log_prob(torch.rand(2, 3, 1, 16, 16)).shape == (2, 3)
+
+
+def test_a_patch_of_pixels_is_drawn_from_one_place_of_the_last_map_alone() -> None:
+    decoder = StridedConvDecoder(
+        8, (2, 4), (3, 32, 32), depth=2, mults=(2, 4), patch=4, input="linear"
+    )
+    last = decoder.stages[-1]
+    assert last.weight.shape == (4, 3, 4, 4) and last.stride == (4, 4)
+    maps = torch.zeros(1, 4, 8, 8)
+    quiet = last(maps)
+    maps[0, :, 2, 5] = 1.0
+    changed = (last(maps) != quiet).any(1)[0]  # [32, 32]
+    assert changed[8:12, 20:24].all()
+    assert changed.sum() == 16
+    assert decoder(torch.rand(3, 8), torch.rand(3, 2, 4)).shape == (3, 3, 32, 32)

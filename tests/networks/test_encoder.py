@@ -80,3 +80,18 @@ def test_a_missing_sense_is_named() -> None:
         encoder({"pixels": torch.rand(1, 3, 16, 16)})
     with pytest.raises(ValueError, match=r"at least one observation key"):
         MultiEncoder({})
+
+
+def test_a_patch_of_four_pixels_stands_for_two_halvings() -> None:
+    encoder = StridedConvEncoder((3, 64, 64), depth=2, mults=(2, 4, 8), patch=4)
+    assert encoder(torch.rand(5, 3, 64, 64)).shape == (5, 4 * 4 * 16)
+    first, second = encoder.stages[0], encoder.stages[3]
+    assert first.weight.shape == (4, 3, 8, 8) and first.stride == (4, 4)
+    assert second.weight.shape == (8, 4, 4, 4) and second.stride == (2, 2)
+
+
+def test_a_patch_that_is_no_power_of_two_is_refused() -> None:
+    with pytest.raises(ValueError, match="patch must be a power of two, 2 or more; got 3"):
+        StridedConvEncoder((3, 64, 64), patch=3)
+    with pytest.raises(ValueError, match="multiple of 16; got 24 x 24"):
+        StridedConvEncoder((3, 24, 24), mults=(2, 4, 8), patch=4)
