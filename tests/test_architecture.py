@@ -20,17 +20,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own row or from a row above it.
 ENTRY_POINTS = {
     "launch", "session", "train", "evaluate", "play", "dream", "view", "viewer", "cli",
-    "list_runs", "replay_actions",
+    "export", "list_runs", "replay_actions",
 }  # fmt: skip
 LAYERS = [
-    {"keys"},
+    {"keys", "border"},
     {"distributions", "optim", "envs", "tracking"},
     {"networks"},
     {"distribution_module", "world_model", "actor_critic"},
     {"imagination", "returns"},
     {"losses"},
     {"replay"},
-    {"training"},
+    {"training", "exporting"},
     {"trust"},
     {"build"},
     ENTRY_POINTS,

@@ -1,0 +1,168 @@
+"""One check at every border: is this tensor what was asked for? If not, say so in one line.
+
+A wrong shape would often broadcast, a wrong type be cast, a foreign device fail far below: the
+answer would be nonsense, or somebody else's traceback. Only shapes, types and devices are looked
+at, never values, so a check costs microseconds and never waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor, nn
+
+__all__ = ["check", "require_keys", "show"]
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+KINDS = {
+    "float": FLOATS,
+    "number": (*FLOATS, *WHOLE),
+    "one-hot": (*FLOATS, *WHOLE, torch.bool),
+    "flag": (torch.bool,),
+    "index": (torch.int64,),
+}
+
+
+def show(value: object) -> str:
+    """Describe a value for a message: shape, type and device of a tensor, else its class."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{list(value.shape)} {_name(value.dtype)} on {value.device}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check(
+    who: str,
+    home: nn.Module | torch.device | None,
+    sizes: Mapping[str, int],
+    fields: Mapping[NestedKey, tuple[object, str]],
+) -> None:
+    """Refuse tensors of another shape, type or device than is asked for.
+
+        check("RSSM.feat", self, {"D": 16}, {"deter": (deter, "... D: float")})
+
+    A shape is a list of sizes: a number, a name out of `sizes`, or any other name, which has to
+    mean the same number (at least 1) wherever it stands, also as `H+1`. A `...` in front means
+    any dimensions, the same ones in every field; a `*` at the end means any, of no matter what.
+
+    Args:
+        who: the module, for the message.
+        home: where the tensors have to be: the device of a module's weights, a device, or None
+            for one and the same, and not meta.
+        sizes: what the names mean.
+        fields: name -> the tensor, and "shape: kind". The kind is one of `KINDS`, "weight" for
+            what the module's weights can be multiplied with, or "frame": uint8 or "weight".
+
+    Raises:
+        TypeError: not a tensor. ValueError: what was expected, and what came.
+    """
+    if _being_traced():  # a graph is built once, from input that has passed before
+        return
+    weight = next(home.parameters(), None) if isinstance(home, nn.Module) else None
+    device = weight.device if weight is not None else home
+    bound: dict[str, int | torch.Size] = dict(sizes)
+    for name, (value, wanted) in fields.items():
+        lead, shape, rest, kind = _parsed(wanted)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{who}: {name} must be a tensor {_wish(wanted, bound)}; got {show(value)}."
+            )
+        if device is None or isinstance(device, nn.Module):
+            device = value.device if value.device.type != "meta" else torch.device("cpu")
+        good = _fits(value.shape, lead, shape, rest, bound)
+        if not good or value.device != device or value.dtype not in _dtypes(kind, weight, device):
+            dtypes = ", ".join(_name(dtype) for dtype in _dtypes(kind, weight, device))
+            raise ValueError(
+                f"{who}: {name} must be {_wish(wanted, bound)} ({dtypes}) on {device}; "
+                f"got {show(value)}."
+            )
+
+
+def _being_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+@functools.cache
+def _parsed(wanted: str) -> tuple[bool, tuple[str, ...], bool, str]:
+    """"... D: float" -> is there any number of dimensions in front, the sizes, or behind; kind."""
+    shape, _, kind = wanted.partition(":")
+    words = shape.split()
+    lead, rest = words[0] == "...", words[-1] == "*"
+    return lead, tuple(words[lead : len(words) - rest]), rest, kind.strip()
+
+
+def _fits(
+    shape: torch.Size, lead: bool, wanted: tuple[str, ...], rest: bool, bound: dict
+) -> bool:
+    """Compare sizes; note what names mean that are met for the first time."""
+    count = len(wanted)
+    if len(shape) < count or (len(shape) > count and not lead and not rest):
+        return False
+    if lead:
+        front = shape[: len(shape) - count]
+        if bound.setdefault("...", front) != front:
+            return False
+        shape = shape[len(shape) - count :]
+    for size, word in zip(shape, wanted, strict=False):
+        name, _, more = word.partition("+")
+        size = size - int(more or 0)
+        target = int(name) if name.isdecimal() else bound.setdefault(name, max(size, 1))
+        if size != target:
+            return False
+    return True
+
+
+def _dtypes(
+    kind: str, weight: Tensor | None, device: torch.device
+) -> tuple[torch.dtype, ...]:
+    """The types that are taken; under autocast the short floats count as weights do."""
+    if kind in KINDS:
+        return KINDS[kind]
+    own: tuple[torch.dtype, ...] = (torch.float32 if weight is None else weight.dtype,)
+    if torch.is_autocast_enabled(device.type):
+        own = FLOATS[:3]
+    return (torch.uint8, *own) if kind == "frame" else own
+
+
+def _wish(wanted: str, bound: Mapping[str, object]) -> str:
+    """A shape for people: names that have a meaning by now are spelled out."""
+    words = wanted.partition(":")[0].split()
+    spelled = []
+    for word in words:
+        name, plus, more = word.partition("+")
+        known = bound.get(name)
+        if isinstance(known, torch.Size):
+            spelled += [str(size) for size in known]
+        elif known is not None:
+            spelled.append(f"{word}={known + int(more or 0)}")
+        else:
+            spelled.append(word)
+    return f"[{', '.join(spelled)}]"
+
+
+def require_keys(who: str, tensordict: TensorDictBase, needed: Iterable[NestedKey]) -> None:
+    """Refuse a TensorDict that lacks keys.
+
+    Args:
+        who: the module, for the message.
+        tensordict: what it was given.
+        needed: the keys that it reads.
+
+    Raises:
+        TypeError: it is no TensorDict. KeyError: names what is missing and what is there.
+    """
+    if _being_traced():
+        return
+    if not isinstance(tensordict, TensorDictBase):
+        raise TypeError(f"{who}: expected a TensorDict; got {show(tensordict)}.")
+    missing = [key for key in needed if key not in tensordict]
+    if missing:
+        there = sorted(map(str, tensordict.keys(include_nested=True)))
+        raise KeyError(f"{who}: the input lacks {missing}; it holds {there}. Add what is missing.")
