@@ -89,12 +89,12 @@ def _being_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _parsed(wanted: str) -> tuple[bool, tuple[str, ...], bool, str]:
     """"... D: float" -> is there any number of dimensions in front, the sizes, or behind; kind."""
     shape, _, kind = wanted.partition(":")
     words = shape.split()
-    lead, rest = words[0] == "...", words[-1] == "*"
+    lead, rest = words[:1] == ["..."], words[-1:] == ["*"]
     return lead, tuple(words[lead : len(words) - rest]), rest, kind.strip()
 
 

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
+from mario_dreamer.border import check
+
 
 class OneHotCategorical:
     """Choose one of K: a category of the latent state, or an action.
@@ -80,6 +82,9 @@ class OneHotCategorical:
 
     def log_prob(self, onehot: Tensor) -> Tensor:
         """Log-probability of a one-hot [..., K], summed over classes, [...]."""
+        shape = " ".join(map(str, self.probs.shape))
+        check("OneHotCategorical.log_prob", self.probs.device, {},
+              {"onehot": (onehot, f"{shape}: one-hot")})  # fmt: skip
         return (self.logits * onehot).sum(-1)  # [..., K] -> [...]
 
     def entropy(self) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mario_dreamer.border import check
 from mario_dreamer.distributions.twohot import symexp, symlog
 
 
@@ -39,6 +40,8 @@ class Bernoulli:
 
     def log_prob(self, label: Tensor) -> Tensor:
         """Log-likelihood of a label that may be soft, [..., 1] in [0, 1] -> [...]."""
+        shape = " ".join(map(str, self.logit.shape))
+        check("Bernoulli.log_prob", self.logit.device, {}, {"label": (label, f"{shape}: one-hot")})
         loss = F.binary_cross_entropy_with_logits(self.logit, label.float(), reduction="none")
         return -loss.squeeze(-1)  # [..., 1] -> [...]
 
@@ -69,7 +72,8 @@ class MSE:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error, [..., *event] -> [...]."""
-        assert x.shape == self.mean.shape, f"target {x.shape}, mean {self.mean.shape}"
+        shape = " ".join(map(str, self.mean.shape))
+        check("MSE.log_prob", self.mean.device, {}, {"target": (x, f"{shape}: one-hot")})
         difference = self.mean - x.float()
         # The norm's backward is one product; that of squares, a fill and three of the same size.
         event = tuple(range(-self.event_dims, 0))
@@ -94,4 +98,5 @@ class SymlogMSE(MSE):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error in symlog space, [..., V] -> [...]."""
+        check("SymlogMSE.log_prob", self.mean.device, {}, {"target": (x, "... V: number")})
         return self.squashed.log_prob(symlog(x.float()))

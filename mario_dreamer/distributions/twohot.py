@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mario_dreamer.border import check
+
 
 def symlog(x: Tensor) -> Tensor:
     """Squash large values and keep small ones; the inverse of `symexp`.
@@ -126,6 +128,8 @@ class TwoHot:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the cross entropy to the two-hot of x: [..., 1] -> [...]. No gradient to x."""
+        shape = " ".join(map(str, (*self.logits.shape[:-1], 1)))
+        check("TwoHot.log_prob", self.logits.device, {}, {"x": (x, f"{shape}: number")})
         lower, weight = self.encode(x)
         below = self.logits.gather(-1, lower)
         above = self.logits.gather(-1, lower + 1)

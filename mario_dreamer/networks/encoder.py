@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.border import check
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
 
@@ -102,6 +103,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Frames [..., C, H, W], float in [0, 1], to e_t [..., E]."""
+        wanted = "... {} {} {}: weight".format(*self.image_shape)
+        check(type(self).__name__, self, {}, {"pixels": (pixels, wanted)})
         frames = (pixels - 0.5).reshape(-1, *self.image_shape)
         maps = self.stages(frames.contiguous(memory_format=torch.channels_last))
         return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)
@@ -165,6 +168,7 @@ class MLPEncoder(nn.Module):
 
     def forward(self, vector: Tensor) -> Tensor:
         """Sensors [..., V], any range, to e_t [..., E]."""
+        check("MLPEncoder", self, {"V": self.mlp.in_dim}, {"vector": (vector, "... V: weight")})
         return self.mlp(symlog(vector))
 
 
@@ -200,4 +204,6 @@ class MultiEncoder(nn.Module):
                 f"MultiEncoder has encoders for {list(self.encoders)}; the observations have only"
                 f" {sorted(map(str, observations.keys()))}. Missing: {missing}."
             )
-        return torch.cat([encoder(observations[key]) for key, encoder in self.encoders.items()], -1)
+        embeds = {key: encoder(observations[key]) for key, encoder in self.encoders.items()}
+        check("MultiEncoder", None, {}, {k: (e, f"... {e.shape[-1]}: float") for k, e in embeds.items()})
+        return torch.cat(list(embeds.values()), -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mario_dreamer.border import check
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.distributions.simple import MSE, Bernoulli
 from mario_dreamer.distributions.twohot import TwoHot, make_bins
@@ -38,6 +39,8 @@ class Head(nn.Module):
 
     def forward(self, feat: Tensor) -> Tensor:
         """[h_t, z_t], [..., D + S * K], to parameters [..., out_dim] float32."""
+        fields = {"feat": (feat, "... F: weight")}
+        check(type(self).__name__, self, {"F": self.mlp.in_dim}, fields)
         return self.mlp(feat).float()
 
     def dist(self, params: Tensor) -> object:

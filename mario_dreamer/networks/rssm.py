@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mario_dreamer.border import check
 from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.networks.layers import MLP
 
@@ -66,6 +67,8 @@ class RSSM(nn.Module):
         self.stoch_shape, self.unimix = tuple(stoch_shape), unimix
         logits_dim = math.prod(self.stoch_shape)
         self.feat_dim = deter_dim + logits_dim
+        self.sizes = {"E": embed_dim, "A": action_dim, "D": deter_dim}
+        self.sizes |= dict(zip("SK", self.stoch_shape, strict=True))
         self.sequence_model = sequence_model(
             deter_dim=deter_dim,
             stoch_shape=self.stoch_shape,
@@ -113,6 +116,14 @@ class RSSM(nn.Module):
         Returns:
             h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
         """
+        fields = {
+            "embed": (embed, "B T E: weight"),
+            "prev_action": (prev_action, "B T A: one-hot"),
+            "is_first": (is_first, "B T 1: flag"),
+        }
+        if deter is not None or stoch is not None:
+            fields |= {"deter": (deter, "B D: float"), "stoch": (stoch, "B S K: float")}
+        check("RSSM.observe", self, self.sizes, fields)
         fresh = self.initial(embed.shape[0], embed.device)
         deter = fresh[0] if deter is None else deter
         stoch = fresh[1] if stoch is None else stoch
@@ -159,6 +170,14 @@ class RSSM(nn.Module):
         Returns:
             h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.
         """
+        fields = {
+            "deter": (deter, "B D: float"),
+            "stoch": (stoch, "B S K: float"),
+            "prev_action": (prev_action, "B A: one-hot"),
+            "embed": (embed, "B E: weight"),
+            "is_first": (is_first, "B 1: flag"),
+        }
+        check("RSSM.obs_step", self, self.sizes, fields)
         step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
         point = None if point is None else point.unsqueeze(1)
         deter, stoch, post, prior = self.observe(*step, deter, stoch, point)
@@ -175,6 +194,9 @@ class RSSM(nn.Module):
         Returns:
             h_{t+1} [B, D], z_{t+1} [B, S, K] drawn from p, and the logits of p, [B, S, K].
         """
+        fields = {"deter": (deter, "... D: weight"), "stoch": (stoch, "... S K: weight")}
+        fields["action"] = (action, "... A: one-hot")
+        check("RSSM.img_step", self, self.sizes, fields)
         deter = self.sequence_model(deter, stoch, _bounded(action, stoch.dtype))
         prior_logits = self._as_logits(self.prior(deter))
         return deter, self._categorical(prior_logits).rsample(), prior_logits
@@ -192,6 +214,9 @@ class RSSM(nn.Module):
         Returns:
             h, z and the logits of p for t+1 .. t+H: [B, H, D], [B, H, S, K], [B, H, S, K].
         """
+        fields = {"deter": (deter, "B D: weight"), "stoch": (stoch, "B S K: weight")}
+        fields["action"] = (action, "B H A: one-hot")
+        check("RSSM.imagine_with_action", self, self.sizes, fields)
         steps = []
         for step_action in action.unbind(1):
             steps.append(self.img_step(deter, stoch, step_action))
@@ -210,6 +235,9 @@ class RSSM(nn.Module):
         Returns:
             dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
         """
+        fields = {"post_logits": (post_logits, "... S K: float")}
+        fields["prior_logits"] = (prior_logits, "... S K: float")
+        check("RSSM.kl_loss", self, self.sizes, fields)
         post, prior = self._categorical(post_logits), self._categorical(prior_logits)
         return balanced_kl(post, prior, free_nats)
 
@@ -218,6 +246,8 @@ class RSSM(nn.Module):
 
         Under autocast it is rounded here, once, and not by every head that reads it.
         """
+        fields = {"deter": (deter, "... D: float"), "stoch": (stoch, "... S K: float")}
+        check("RSSM.feat", self, self.sizes, fields)
         dtype, device = deter.dtype, deter.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
