@@ -11,6 +11,7 @@ traceback, an AssertionError, silence (nonsense that is taken for input), or a h
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import csv
 import os
@@ -174,3 +175,7 @@ def write_counts(path: str | Path) -> None:
         for border, tally in sorted(TALLIES.items()):
             for failure, count in tally.failures.most_common():
                 print(f"{border}: {failure} x{count}: {tally.examples[failure]}", file=file)
+
+
+if OUT:
+    atexit.register(write_counts, OUT)
