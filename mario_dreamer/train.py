@@ -47,6 +47,12 @@ def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
     return with_files(chosen)
 
 
+def _describe_worlds(cfg: DictConfig) -> str:
+    """The options that decide what the worlds do; a resume with others cannot go on in them."""
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
+
+
 def make_parts(
     cfg: DictConfig, folder: Path, tracker: Tracker, config: str, agent_steps: int = 0
 ) -> tuple[Parts, build.Run]:
@@ -80,7 +86,11 @@ def make_parts(
         learner=learner,
         ratio=ratio,
         report=report,
-        snapshot=Snapshot(Checkpoints(folder / "checkpoints", cfg.keep_checkpoints), config),
+        snapshot=Snapshot(
+            Checkpoints(folder / "checkpoints", cfg.keep_checkpoints),
+            config,
+            worlds=_describe_worlds(cfg),
+        ),
     )
     return parts, run
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, OneHot, TensorSpec, Unbounded
 from torchrl.envs import Compose, EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv
+
+BOOKS = ("steps", "_terminated", "_truncated")  # what every world keeps of its episode
 
 
 class BatchedEnv(EnvBase):
@@ -17,6 +20,7 @@ class BatchedEnv(EnvBase):
     A subclass gives `_begin` (open episodes), `_advance` (one step of all worlds) and
     `_observe` (what the agent sees); this class turns them into TensorDicts, resets only the
     worlds that ask for it (`_reset`), and cuts episodes at `max_steps` as `truncated`.
+    `state_dict` tells where every world stands, in mid-episode, so that a resumed run plays on.
 
     Args:
         num_envs: N, at least 1.
@@ -27,7 +31,14 @@ class BatchedEnv(EnvBase):
 
     Raises:
         ValueError: num_envs or max_steps is below 1.
+
+    Attributes:
+        resumable: whether `state_dict` is the whole truth; False: episodes begin anew.
+        STATE: a subclass's own tensors that make up a moment, by attribute.
     """
+
+    resumable = True
+    STATE: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -93,6 +104,29 @@ class BatchedEnv(EnvBase):
         ends["done"] = self._terminated | self._truncated
         flags = {key: flag.unsqueeze(-1).clone() for key, flag in ends.items()}
         return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size)
+
+    def state_dict(self, *_: object, **__: object) -> dict[str, Any]:
+        """Return where every world stands, chance included, as tensors and numbers."""
+        moment = {name: getattr(self, name).clone() for name in (*BOOKS, *self.STATE)}
+        return {"generator": self.generator.get_state(), **moment}
+
+    def load_state_dict(self, state_dict: dict[str, Any], *_: object, **__: object) -> None:
+        """Continue from what `state_dict` returned; `current()` then shows the same moment.
+
+        Raises:
+            ValueError: the state is of another number of worlds, or of other worlds.
+        """
+        for name in (*BOOKS, *self.STATE):
+            mine, saved = getattr(self, name), state_dict.get(name)
+            if saved is None or saved.shape != mine.shape:
+                found = "nothing" if saved is None else list(saved.shape)
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: {name} has the shape "
+                    f"{list(mine.shape)} in this env of {self.num_envs} worlds, the state holds "
+                    f"{found}. Build the env as it was, or start without the state."
+                )
+            setattr(self, name, saved.clone())
+        self.generator.set_state(state_dict["generator"])
 
 
 def with_bookkeeping(env: EnvBase) -> TransformedEnv:

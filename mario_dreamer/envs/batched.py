@@ -28,7 +28,6 @@ from mario_dreamer.envs.screens import check_picture, shrink
 from mario_dreamer.keys import PIXELS
 
 X_MAX = list(INFO).index("x_max")
-STATE = ("pixels", "facts", "stalled", "steps", "_terminated", "_truncated")
 
 
 class BatchedMario(BatchedEnv):
@@ -57,6 +56,8 @@ class BatchedMario(BatchedEnv):
     Raises:
         ValueError: an option out of its range. ImportError: no emulator.
     """
+
+    STATE = ("pixels", "facts", "stalled")
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class BatchedMario(BatchedEnv):
             "tapes": [torch.tensor(list(game.tape), dtype=torch.uint8) for game in self.games],
             "held": [game.held for game in self.games],
             "chance": torch.stack([game.chance.state() for game in self.games]),
-            **{name: getattr(self, name).clone() for name in STATE},
+            **super().state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], *_: object, **__: object) -> None:
@@ -175,11 +176,10 @@ class BatchedMario(BatchedEnv):
                 f"BatchedMario.load_state_dict: the state holds {len(tapes)} worlds, this env has "
                 f"{self.num_envs}. Set env num_envs={len(tapes)} or start without the state."
             )
+        super().load_state_dict(state_dict)
         self._each(Game.replay, self.games, tapes, state_dict["held"])
         for game, state in zip(self.games, state_dict["chance"], strict=True):
             game.chance.load(state)
-        for name in STATE:
-            setattr(self, name, state_dict[name].clone())
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Stop the threads and free the emulators."""

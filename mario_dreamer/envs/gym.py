@@ -40,6 +40,8 @@ class BatchedGym(BatchedEnv):
         ValueError: unknown id, actions that are not discrete, or no picture to be had.
     """
 
+    resumable = False  # Gymnasium worlds cannot tell where they stand
+
     def __init__(
         self,
         env_id: str,

@@ -36,6 +36,8 @@ class CountingEnv(BatchedEnv):
         ValueError: unknown `ending`, or lengths that are not one number per world.
     """
 
+    STATE = ("time", "last_action")
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -91,6 +93,8 @@ class ToyEnv(BatchedEnv):
         max_steps: agent steps until truncation.
         seed: of the starting cells.
     """
+
+    STATE = ("cell",)
 
     def __init__(
         self,

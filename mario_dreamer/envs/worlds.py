@@ -32,6 +32,8 @@ class DelayedCorridor(BatchedEnv):
         seed: kept for the common signature; nothing here is random.
     """
 
+    STATE = ("time", "lane")
+
     def __init__(
         self, num_envs: int = 1, delay: int = 12, image_size: int = 64, seed: int = 0
     ) -> None:
@@ -78,6 +80,8 @@ class MemoryCue(BatchedEnv):
         image_size: side of the square frame.
         seed: of the colours.
     """
+
+    STATE = ("time", "cue")
 
     def __init__(
         self, num_envs: int = 1, delay: int = 5, image_size: int = 64, seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
@@ -17,7 +17,7 @@ from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.interrupt import Interrupt
 from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import Every, UpdateRatio
+from mario_dreamer.training.schedule import Turn, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
 __all__ = ["Parts", "Run", "train"]
@@ -60,6 +60,7 @@ class Parts:
         policy, replay, learner, ratio: the agent at work.
         report: tells the trackers and the screen.
         snapshot: saves and restores all of it.
+        turn: where the loop stands; a resume puts it back.
     """
 
     collector: Iterable[TensorDictBase]
@@ -70,6 +71,7 @@ class Parts:
     ratio: UpdateRatio
     report: Report
     snapshot: Snapshot
+    turn: Turn = field(default_factory=Turn)
 
 
 def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
@@ -88,60 +90,75 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     Raises:
         NonFiniteLoss: when a loss term is not a number; the last good state is saved first.
     """
-    report, replay, learner = parts.report, parts.replay, parts.learner
-    log_every = Every(run.log_every, agent_steps)
-    eval_every = Every(run.eval_every, agent_steps)
-    save_every = Every(run.save_every, agent_steps)
+    report, turn = parts.report, parts.turn
     began = time.monotonic()
-    if agent_steps >= run.steps:
+    if agent_steps >= run.steps and not turn.pending:
         log.warning("all %d steps are played already; give more with steps=...", run.steps)
         return "FINISHED"
+    turn.last = dict.fromkeys(("log", "eval", "save"), agent_steps) | turn.last
+    turn.learning = turn.learning or parts.learner.updates > 0
+    parts.policy.uniform = run.prefill_random and not turn.learning
+    batches = iter(parts.collector)
     metrics: TensorDictBase | None = None
-    learning = learner.updates > 0
-    parts.policy.uniform = run.prefill_random and not learning
 
     with Interrupt() as interrupt:
-        for transitions in parts.collector:
-            # Act. The collector has played; from here on, time is the paper's.
-            agent_steps += transitions.numel()
-            report.played(transitions, agent_steps)
+        while True:
+            if not turn.pending:  # a resume first makes the updates that an interruption cut off
+                agent_steps = act(parts, run, next(batches), agent_steps)
 
-            # Remember.
-            replay.extend(transitions)
-
-            # Learn: `train_ratio` replayed records for each new step.
-            if not learning and agent_steps >= run.prefill and replay.ready():
-                learning, parts.policy.uniform = True, False
-                updates = run.pretrain + parts.ratio.due(agent_steps)
-            else:
-                updates = parts.ratio.due(agent_steps) if learning else 0
             try:
-                for made in range(1, updates + 1):
-                    metrics = learn(replay, learner)
+                while turn.pending:
+                    metrics = learn(parts.replay, parts.learner)
+                    turn.pending -= 1
                     report.learned(metrics, agent_steps)
                     if interrupt.requested:
-                        parts.ratio.owed += updates - made  # a resume makes up for them
                         break
             except NonFiniteLoss:
                 _save(parts, agent_steps)
                 raise
+            if turn.pending:
+                _save(parts, agent_steps)
+                return "KILLED"
 
-            # Report.
-            if log_every.due(agent_steps):
-                _still_finite(learner, metrics)
-                report.log(agent_steps)
-            if eval_every.due(agent_steps) and learning:
-                report.evaluate(agent_steps)
+            # Report, and save what has been reported.
             out_of_time = run.minutes and time.monotonic() - began > run.minutes * 60
             over = agent_steps >= run.steps or interrupt.requested or out_of_time
-            if save_every.due(agent_steps) or over:
-                _still_finite(learner, metrics)
+            if turn.due("log", run.log_every, agent_steps) or over:
+                _still_finite(parts.learner, metrics)
+                report.log(agent_steps)
+            if turn.due("eval", run.eval_every, agent_steps) and turn.learning:
+                report.evaluate(agent_steps)
+            if turn.due("save", run.save_every, agent_steps) or over:
+                _still_finite(parts.learner, metrics)
                 _save(parts, agent_steps)
             if over:
-                break
-    if report.last.get("run/agent_steps") != agent_steps:
-        report.log(agent_steps)
-    return "FINISHED" if agent_steps >= run.steps else "KILLED"
+                return "FINISHED" if agent_steps >= run.steps else "KILLED"
+
+
+def act(parts: Parts, run: Run, transitions: TensorDictBase, agent_steps: int) -> int:
+    """Take in what the worlds have played; return the agent steps so far.
+
+    Args:
+        parts: the objects; `turn.pending` then holds the updates to make.
+        run: the numbers.
+        transitions: [N, n], from the collector.
+        agent_steps: before them.
+    """
+    turn, policy = parts.turn, parts.policy
+    # Act. The collector has played; from here on, time is the paper's.
+    agent_steps += transitions.numel()
+    parts.report.played(transitions, agent_steps)
+
+    # Remember.
+    parts.replay.extend(transitions)
+
+    # Learn: `train_ratio` replayed records for each new step.
+    if not turn.learning and agent_steps >= run.prefill and parts.replay.ready():
+        turn.learning, policy.uniform = True, False
+        turn.pending = run.pretrain + parts.ratio.due(agent_steps)
+    elif turn.learning:
+        turn.pending = parts.ratio.due(agent_steps)
+    return agent_steps
 
 
 def learn(replay: Replay, learner: Learner) -> TensorDictBase:

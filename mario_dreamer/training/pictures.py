@@ -101,7 +101,11 @@ class EvaluationReport:
         self._env: EnvBase | None = None
 
     def __call__(self, agent_steps: int) -> dict[str, float]:
-        """Evaluate now; return metrics. The run's random states are as they were afterwards."""
+        """Evaluate now; return metrics. The run's random states are as they were afterwards.
+
+        The worlds' chances are drawn from the run's random state, not from evaluations before,
+        so a resumed run evaluates as the unbroken one would have.
+        """
         began = time.monotonic()
         with torch.random.fork_rng():
             episodes = self._play()
@@ -119,6 +123,7 @@ class EvaluationReport:
             return []
         if self._env is None:
             self._env = self.make_env()
+        self._env.set_seed(int(torch.randint(2**31, ())))
         shows = keys.PIXELS in self._env.observation_spec.keys()
         return play_episodes(
             self.policy, self._env, self.episodes, film=film if shows else None,

@@ -175,6 +175,7 @@ class Report:
             "flags": self.flags,
             "best_x": self.best_x,
             "recent": list(self.recent),
+            "metrics": {name: value.cpu() for name, value in self._metrics.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -182,6 +183,7 @@ class Report:
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])
+        self._metrics = dict(state.get("metrics", {}))
         if self.progress is not None and self.episodes:
             self.progress.facts.episodes, self.progress.facts.flags = self.episodes, self.flags
             self.progress.facts.best_x = self.best_x or None

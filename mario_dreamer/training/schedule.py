@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Every", "UpdateRatio"]
+__all__ = ["Every", "Turn", "UpdateRatio"]
 
 
 class UpdateRatio:
@@ -83,3 +84,40 @@ class Every:
             return False
         self.last = agent_steps
         return True
+
+
+@dataclass
+class Turn:
+    """Say where the loop stands between two looks at its worlds, so that a resume goes on there.
+
+    Args:
+        learning: the prefill is over.
+        pending: updates that the last steps earned and that have not been made yet.
+        last: agent step at which each thing that happens every so many steps last did.
+    """
+
+    learning: bool = False
+    pending: int = 0
+    last: dict[str, int] = field(default_factory=dict)
+
+    def due(self, what: str, interval: int, agent_steps: int) -> bool:
+        """Whether it is time for `what`, as `Every` says; a yes is remembered.
+
+        Args:
+            what: such as "save".
+            interval: agent steps between two times; 0 means never.
+            agent_steps: steps played so far.
+        """
+        every = Every(interval, self.last.get(what, 0))
+        due = every.due(agent_steps)
+        self.last[what] = every.last
+        return due
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.learning, self.pending = state["learning"], state["pending"]
+        self.last = dict(state["last"])

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
 
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import UpdateRatio
+from mario_dreamer.training.schedule import Turn, UpdateRatio
+from mario_dreamer.training.worlds import restore_worlds, worlds_state
 
 __all__ = ["Snapshot", "load_agent", "random_states", "restore_random_states"]
 
 
 class Saveable(Protocol):
-    """The parts of a run that a checkpoint holds: `loop.Parts`, or anything with these four."""
+    """The parts of a run that a checkpoint holds: `loop.Parts`, or anything with these."""
 
+    env: EnvBase
+    collector: Iterable[TensorDictBase]
     learner: Learner
     replay: Replay
     ratio: UpdateRatio
     report: Report
+    turn: Turn
 
 
 class Snapshot:
     """Save and restore a whole run: weights, optimiser, counters, random states, replay, worlds.
 
+    On CPU a restored run goes on bit for bit as the saved one would have, in mid-episode. Worlds
+    that cannot be saved in mid-episode say so in the checkpoint; their episodes begin anew.
+
     Args:
         checkpoints: the folder they go to.
         config: the resolved configuration as YAML, stored beside.
         run_id: the tracker's run, to go on with the same one.
+        worlds: the options of the worlds: with other ones, a resume opens new episodes.
     """
 
-    def __init__(self, checkpoints: Checkpoints, config: str = "", run_id: str | None = None):
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        config: str = "",
+        run_id: str | None = None,
+        worlds: str = "",
+    ) -> None:
         self.checkpoints = checkpoints
         self.config = config
         self.run_id = run_id
+        self.worlds = worlds
 
     def save(self, parts: Saveable, agent_steps: int) -> Path:
         """Write a checkpoint; return its folder.
@@ -55,6 +73,8 @@ class Snapshot:
             "ratio": parts.ratio.state_dict(),
             "random": random_states(),
             "report": parts.report.state_dict(),
+            "turn": parts.turn.state_dict(),
+            "worlds": worlds_state(parts.env, parts.collector, self.worlds),
             "run_id": self.run_id,
         }
         files = {
@@ -67,8 +87,9 @@ class Snapshot:
     def restore(self, parts: Saveable, path: Path) -> int:
         """Put a checkpoint's state into freshly built parts; return the agent steps played.
 
-        The games themselves begin anew: an episode cut by the interruption is closed in replay
-        as not terminal, because the next record opens an episode.
+        Where the worlds cannot be put back into mid-episode, one line says so; an episode cut
+        by the interruption is then closed in replay as not terminal, because the next record
+        opens an episode.
 
         Raises:
             CheckpointError: when it is damaged or belongs to an agent of other sizes.
@@ -83,10 +104,15 @@ class Snapshot:
                 }
             )
             parts.replay.load_state_dict(read(path, "replay"))
+            anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, self.worlds)
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(_mismatch(path, error)) from error
         parts.ratio.load_state_dict(learning["ratio"])
         parts.report.load_state_dict(learning["report"])
+        if "turn" in learning:  # older checkpoints say it with their number of updates
+            parts.turn.load_state_dict(learning["turn"])
+        if anew is not None:
+            print(f"resume: episodes begin anew, because {anew}")
         restore_random_states(learning["random"])
         return learning["agent_steps"]
 

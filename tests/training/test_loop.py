@@ -66,17 +66,34 @@ def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
     assert read(Checkpoints(tmp_path).latest(), "learning")["agent_steps"] == 80
 
 
-def test_after_a_resume_the_cut_episode_is_closed_and_not_terminal(tmp_path: Path) -> None:
-    _, parts, run = start(tmp_path, "env.length=30", "steps=16")
+def played_over_a_resume(folder: Path, stage: str) -> torch.Tensor:
+    """Save in mid-episode, go on; return the is_first flags of the first world, in order."""
+    _, parts, run = start(folder, "env.length=30", "steps=16")
     train(parts, run)
-    _, parts, run = start(tmp_path, "env.length=30", "steps=32")
-    parts.snapshot.restore(parts, Checkpoints(tmp_path).latest())
+    _, parts, run = start(folder, "env.length=30", "steps=32")
+    parts.snapshot.worlds = stage
+    parts.snapshot.restore(parts, Checkpoints(folder).latest())
     train(parts, run, 16)
     batch = parts.replay.sample(200)
     seam = batch["is_first"][:, 1:, 0]
-    assert bool(seam.any())
     assert bool(batch["is_last"][:, :-1, 0][seam].all())
     assert not bool(batch["is_terminal"].any())
+    return parts.replay.newest(0, 100)["is_first"].flatten()
+
+
+def test_after_a_resume_the_open_episode_is_played_on(tmp_path: Path) -> None:
+    flags = played_over_a_resume(tmp_path, "")
+    assert flags.tolist() == [True] + [False] * 16
+
+
+def test_in_other_worlds_the_cut_episode_is_closed_and_not_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = played_over_a_resume(tmp_path, "another stage")
+    assert flags.nonzero().flatten().tolist() == [0, 9]
+    assert "episodes begin anew, because the options of the worlds have changed" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_path: Path) -> None:
