@@ -13,6 +13,7 @@ from torchrl.envs import ExplorationType, TensorDictPrimer
 from torchrl.envs.utils import exploration_type
 
 from mario_dreamer import keys
+from mario_dreamer.border import check, require_keys
 from mario_dreamer.distribution_module import DistributionModule
 from mario_dreamer.world_model import WorldModel
 
@@ -104,7 +105,14 @@ class Policy(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
+        require_keys("Policy", tensordict, self.in_keys)
+        wanted = dict.fromkeys(self.world_model.observation_keys, "N *: frame") | {
+            "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
+            keys.PREV_ACTION: "N A: one-hot",
+        }  # fmt: skip
         rssm = self.world_model.rssm
+        fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
+        check("Policy", None, getattr(rssm, "sizes", {}), fields)
         home = tensordict.get(self.in_keys[0]).device
         device = next(self.parameters()).device
         # Worlds live on the CPU; a collector moves their frames by itself, evaluation does not.

@@ -10,6 +10,8 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
+from mario_dreamer.border import require_keys
+
 __all__ = ["DistributionModule"]
 
 
@@ -49,6 +51,7 @@ class DistributionModule(TensorDictModuleBase):
         self.out_keys = [self.params_key, out_key]
 
     def _params(self, tensordict: TensorDictBase) -> torch.Tensor:
+        require_keys(type(self.head).__name__, tensordict, self.in_keys)
         return self.head(*(tensordict.get(key) for key in self.in_keys))
 
     def get_dist(self, tensordict: TensorDictBase) -> Any:

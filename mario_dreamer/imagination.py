@@ -8,6 +8,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
 from mario_dreamer import keys
+from mario_dreamer.border import check, require_keys
 
 __all__ = ["Imagination"]
 
@@ -53,7 +54,10 @@ class Imagination(TensorDictModuleBase):
             TensorDict [N] with feat [N, H + 1, F] (t = 0 is the start state) and
             action [N, H, A] (a_t leads from t to t + 1).
         """
-        deter, stoch = tensordict[keys.DETER], tensordict[keys.STOCH]
+        require_keys("Imagination", tensordict, self.in_keys)
+        deter, stoch = tensordict.get(keys.DETER), tensordict.get(keys.STOCH)
+        fields = {keys.DETER: (deter, "N D: float"), keys.STOCH: (stoch, "N S K: float")}
+        check("Imagination", self.rssm, getattr(self.rssm, "sizes", {}), fields)
         feats, actions = [self.rssm.feat(deter, stoch)], []
         for _ in range(self.horizon):
             state = TensorDict({keys.FEAT: feats[-1]}, batch_size=tensordict.batch_size)

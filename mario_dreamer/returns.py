@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchrl.modules import PercentileValueNorm
 
 from mario_dreamer import keys
+from mario_dreamer.border import check, require_keys
 
 __all__ = ["Discount", "Returns", "continuation_weights", "lambda_return"]
 
@@ -148,6 +149,9 @@ class Returns(TensorDictModuleBase):
             [N, H, 1]; weight [N, H + 1, 1]. Only what the critic wrote carries a gradient:
             its parameters serve the critic's loss, so the critic runs once.
         """
+        require_keys("Returns", tensordict, self.in_keys)
+        feat = tensordict.get(keys.FEAT)
+        check("Returns", None, {}, {keys.FEAT: (feat, "... H+1 F: float")})
         self.critic(tensordict)
         with torch.no_grad():
             self.reward(tensordict)

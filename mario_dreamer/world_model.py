@@ -10,6 +10,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from mario_dreamer import keys
+from mario_dreamer.border import check, require_keys, show
 from mario_dreamer.distribution_module import DistributionModule
 
 __all__ = ["WorldModel", "to_model_input"]
@@ -24,6 +25,11 @@ def to_model_input(observation: Tensor) -> Tensor:
     Returns:
         floats of the same shape; frames in [0, 1].
     """
+    if observation.dtype != torch.uint8 and not observation.is_floating_point():
+        raise ValueError(
+            f"to_model_input: got observations {show(observation)}; expected uint8 frames, or "
+            "floats, frames then in [0, 1]."
+        )
     if observation.dtype == torch.uint8:
         return observation.float() / 255.0
     return observation
@@ -79,6 +85,9 @@ class WorldModel(TensorDictModuleBase):
 
     def encode(self, tensordict: TensorDictBase) -> Tensor:
         """Return embed e_t [..., E] of the observations in `tensordict`, bytes or floats."""
+        require_keys("WorldModel", tensordict, self.decoders)
+        seen = {key: (tensordict.get(key), "*: frame") for key in self.decoders}
+        check("WorldModel", self, {}, seen)
         return self.encoder({key: to_model_input(tensordict[key]) for key in self.decoders})
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -88,6 +97,7 @@ class WorldModel(TensorDictModuleBase):
         (only t = 0 is used): the sequence then starts from that state. Without them it starts
         from the initial state, as if an episode began at t = 0.
         """
+        self._check(tensordict)
         is_first = tensordict[keys.IS_FIRST]
         deter = stoch = None
         if keys.PREV_DETER in tensordict.keys():
@@ -108,6 +118,18 @@ class WorldModel(TensorDictModuleBase):
             }
         )
 
+    def _check(self, records: TensorDictBase) -> None:
+        """Raise KeyError or ValueError unless these are records [B, T] of this world."""
+        latents = [keys.PREV_DETER, keys.PREV_STOCH] if keys.PREV_DETER in records else []
+        require_keys("WorldModel", records, [*self.in_keys, *latents])
+        wanted = dict.fromkeys(self.decoders, "B T *: frame")
+        wanted |= {keys.PREV_ACTION: "B T A: one-hot", keys.IS_FIRST: "B T 1: flag"}
+        if latents:
+            wanted |= {keys.PREV_DETER: "B T D: number", keys.PREV_STOCH: "B T S K: one-hot"}
+        sizes = getattr(self.rssm, "sizes", {})
+        fields = {key: (records.get(key), shape) for key, shape in wanted.items()}
+        check("WorldModel", self, sizes, fields)
+
     @torch.no_grad()
     def open_loop(self, records: TensorDictBase, context: int) -> TensorDict:
         """Watch `context` frames with open eyes, then dream the rest along the real actions.
@@ -125,7 +147,8 @@ class WorldModel(TensorDictModuleBase):
         Raises:
             ValueError: when `context` leaves nothing to see or nothing to dream.
         """
-        length = records.shape[1]
+        self._check(records)
+        length = records[keys.IS_FIRST].shape[1]
         if not 1 <= context < length:
             raise ValueError(
                 f"open_loop: context must be at least 1 and less than the {length} records given, "

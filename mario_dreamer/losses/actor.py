@@ -10,6 +10,7 @@ from torch import nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
+from mario_dreamer.border import check
 from mario_dreamer.losses.checks import require
 
 __all__ = ["ActorLoss"]
@@ -78,6 +79,10 @@ class ActorLoss(LossModule):
         """
         require(self, tensordict)
         names = self.tensor_keys
+        wanted = {names.action: "N H A: one-hot", names.advantage: "N H 1: number",
+                  names.weight: "N H+1 1: number", names.feat: "N H+1 F: float"}  # fmt: skip
+        fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
+        check("ActorLoss", None, {}, fields)
         horizon = tensordict[names.action].shape[1]
         state = TensorDict(
             {keys.FEAT: tensordict[names.feat][:, :horizon].detach()},

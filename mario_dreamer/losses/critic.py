@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
+from mario_dreamer.border import check
 from mario_dreamer.losses.checks import require
 from mario_dreamer.returns import Discount, lambda_return
 
@@ -102,6 +103,11 @@ class CriticLoss(LossModule):
             ValueError: when the records are not those that the dreams started from.
         """
         require(self, tensordict, "dream")
+        names = self.tensor_keys
+        wanted = {names.lambda_return: "N H 1: number", names.weight: "N H+1 1: number",
+                  names.feat: "N H+1 F: float"}  # fmt: skip
+        fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
+        check("CriticLoss", None, {}, fields)
         returns = tensordict[self.tensor_keys.lambda_return].detach()  # [N, H, 1]
         horizon = returns.shape[1]
         feat = tensordict[self.tensor_keys.feat].detach()
@@ -136,6 +142,10 @@ class CriticLoss(LossModule):
         names = self.tensor_keys
         read = [names.feat, names.reward, names.is_last, names.is_terminal]
         require(self, replayed, "batch of records", read)
+        wanted = {names.feat: "B T F: float", names.reward: "B T 1: number",
+                  names.is_last: "B T 1: flag", names.is_terminal: "B T 1: flag"}  # fmt: skip
+        fields = {key: (replayed.get(key), shape) for key, shape in wanted.items()}
+        check("CriticLoss", returns.device, {}, fields)
         if replayed.numel() != returns.shape[0]:
             raise ValueError(
                 f"CriticLoss: {returns.shape[0]} dreams do not start from the "

@@ -12,6 +12,7 @@ from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
 from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
+from mario_dreamer.border import check
 from mario_dreamer.losses.checks import require
 from mario_dreamer.returns import Discount
 from mario_dreamer.world_model import to_model_input
@@ -114,6 +115,11 @@ class WorldModelLoss(LossModule):
             prior_entropy (nats), all 0-dim; and the posterior states [B, T], graph attached.
         """
         require(self, tensordict, "batch of records")
+        names = self.tensor_keys
+        fields = {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}
+        fields[names.reward] = (tensordict.get(names.reward), "B T 1: number")
+        fields[names.is_terminal] = (tensordict.get(names.is_terminal), "B T 1: flag")
+        check("WorldModelLoss", None, {}, fields)
         records = tensordict.copy()
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
             records.set(key, to_model_input(records.get(key)))

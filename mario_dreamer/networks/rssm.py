@@ -119,7 +119,7 @@ class RSSM(nn.Module):
         fields = {
             "embed": (embed, "B T E: weight"),
             "prev_action": (prev_action, "B T A: one-hot"),
-            "is_first": (is_first, "B T 1: flag"),
+            "is_first": (is_first, "B T 1: one-hot"),
         }
         if deter is not None or stoch is not None:
             fields |= {"deter": (deter, "B D: float"), "stoch": (stoch, "B S K: float")}
@@ -175,7 +175,7 @@ class RSSM(nn.Module):
             "stoch": (stoch, "B S K: float"),
             "prev_action": (prev_action, "B A: one-hot"),
             "embed": (embed, "B E: weight"),
-            "is_first": (is_first, "B 1: flag"),
+            "is_first": (is_first, "B 1: one-hot"),
         }
         check("RSSM.obs_step", self, self.sizes, fields)
         step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
