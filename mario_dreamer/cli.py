@@ -5,6 +5,7 @@
     mario-dreamer play        film an episode as mp4 or gif
     mario-dreamer dream       film what the world model foresees
     mario-dreamer view        look into the agent's head in a browser, play inside its dream
+    mario-dreamer export      hand the policy to others: a torch.export program, an MLflow model
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
 
@@ -18,7 +19,7 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "evaluate", "play", "dream", "view", "replay", "runs")
+COMMANDS = ("train", "evaluate", "play", "dream", "view", "export", "replay", "runs")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from mario_dreamer.training.checkpoint import find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "open_session", "shipped_checkpoint", "steps_of", "with_bare_path"]
 
 
 @dataclass
@@ -47,6 +48,27 @@ def shipped_checkpoint() -> Path | None:
     """Return the checkpoint that comes with the package, if it does."""
     path = Path(str(files("mario_dreamer"))) / "shipped"
     return path if (path / "manifest.json").is_file() else None
+
+
+def steps_of(checkpoint: Path) -> int | None:
+    """Return the agent steps a checkpoint was trained for; None when it does not say."""
+    try:
+        return int(json.loads((checkpoint / "manifest.json").read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def with_bare_path(arguments: list[str]) -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`.
+
+    Examples:
+        >>> with_bare_path(["runs/a", "port=9000"])
+        ["checkpoint='runs/a'", 'port=9000']
+    """
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
+        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+        return [f"checkpoint='{quoted}'", *arguments[1:]]
+    return arguments
 
 
 def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:

@@ -19,23 +19,11 @@ import hydra
 from omegaconf import DictConfig
 
 from mario_dreamer import launch
+from mario_dreamer.session import with_bare_path
 
-__all__ = ["main", "with_bare_path"]
+__all__ = ["main"]
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def with_bare_path(arguments: list[str]) -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`.
-
-    Examples:
-        >>> with_bare_path(["runs/a", "port=9000"])
-        ["checkpoint='runs/a'", 'port=9000']
-    """
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
-        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
-        return [f"checkpoint='{quoted}'", *arguments[1:]]
-    return arguments
 
 
 @hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="view")

@@ -1,0 +1,112 @@
+"""mario-dreamer export: hand the policy to others.
+
+    mario-dreamer export                                the newest checkpoint: policy.pt2, policy.json
+    mario-dreamer export runs/NAME out=a/mario.pt2      a run's newest checkpoint, another file
+    mario-dreamer export runs/NAME format=mlflow        an MLflow model in mlflow_model/
+    mario-dreamer export runs/NAME format=mlflow register=mario    and a registered version of it
+
+pt2: one step of acting as a `torch.export` program, state in and state out, and a card (JSON)
+that says what goes in and how a raw screen becomes what the agent sees. mlflow: the same program
+as a pyfunc model that plays from raw 240 x 256 frames and remembers each episode:
+`mlflow.pyfunc.load_model("mlflow_model")`, or `mlflow models serve -m mlflow_model
+--env-manager local`. Neither needs this package to run.
+
+Options: checkpoint, format, out, register, results, tracking_uri, device, env.*; see
+configs/export.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer import launch
+from mario_dreamer.exporting.acting_program import ActingProgram
+from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
+from mario_dreamer.exporting.program_file import PROGRAM, Facts, read_card, write_program
+from mario_dreamer.session import Session, open_session, steps_of, with_bare_path
+from mario_dreamer.tracking.mlflow_model import log_model, save_model
+
+__all__ = ["main"]
+
+FORMATS = ("pt2", "mlflow")
+
+
+def export_program(session: Session, path: Path) -> Path:
+    """Write a session's policy as a program; return its card's path.
+
+    Args:
+        session: an agent with a checkpoint.
+        path: the .pt2 file.
+    """
+    program = ActingProgram(session.policy)
+    options = OmegaConf.to_container(session.cfg.env, resolve=True)
+    steps = steps_of(session.checkpoint)
+    facts = Facts.of(program, session.env, options, str(session.checkpoint), steps)
+    return write_program(program, facts, path)
+
+
+def _tags(cfg: DictConfig, checkpoint: Path, card: Path) -> dict[str, str]:
+    file = Path(cfg.results) if cfg.results else find_results(checkpoint)
+    if file is None:
+        print("no evaluation found beside the checkpoint: the model carries none in its tags")
+    results = [] if file is None else read_results(file)
+    return evaluation_tags(results, read_card(card))
+
+
+def _as_model(cfg: DictConfig, session: Session) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / PROGRAM
+        card = export_program(session, program)
+        out = save_model(program, card, Path(cfg.out or "mlflow_model"))
+        print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
+        if cfg.register is None:
+            return
+        run_file = session.checkpoint.parent.parent / "mlflow_run_id.txt"
+        uri = cfg.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        model = log_model(
+            program,
+            card,
+            uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
+            run_file.read_text().strip() if run_file.is_file() else None,
+            cfg.experiment,
+            str(cfg.register),
+            tags := _tags(cfg, session.checkpoint, card),
+        )
+    print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
+
+
+@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="export")
+@launch.entry_point
+def _main(cfg: DictConfig) -> None:
+    if cfg.format not in FORMATS:
+        raise ValueError(f"format={cfg.format!r}: expected one of {', '.join(FORMATS)}.")
+    if cfg.register is not None and cfg.format != "mlflow":
+        raise ValueError("register=... registers an MLflow model; add format=mlflow.")
+    out = Path(cfg.out or PROGRAM)
+    if cfg.format == "pt2" and out.suffix != ".pt2":
+        raise ValueError(f"out={out}: the program is a file ending in .pt2.")
+    session = open_session(cfg, num_envs=1)
+    if session.checkpoint is None:
+        raise ValueError("there is no checkpoint to export. Train first, or give one.")
+    if cfg.format == "mlflow":
+        _as_model(cfg, session)
+    else:
+        card = export_program(session, out)
+        print(f"{out}, {card}: the policy of {session.checkpoint}")
+    session.env.close()
+
+
+def main() -> None:
+    """Run the command; see the top of this file."""
+    sys.argv = [sys.argv[0], *with_bare_path(sys.argv[1:])]
+    _main()
+
+
+if __name__ == "__main__":
+    main()

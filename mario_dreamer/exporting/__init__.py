@@ -1,0 +1,1 @@
+"""Hand the policy over: one step of acting as a program that runs without this package."""

@@ -1,0 +1,169 @@
+"""Write an acting program as a .pt2 file, with a card beside it that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from mario_dreamer.envs.emulator import SCREEN, button_byte
+from mario_dreamer.exporting.acting_program import ActingProgram
+
+__all__ = ["PROGRAM", "Facts", "example_inputs", "read_card", "write_program"]
+
+PROGRAM = "policy.pt2"
+GAMES = 4096  # most games side by side
+
+
+@dataclass
+class Facts:
+    """What somebody who plays with the program has to know and cannot read off its tensors.
+
+    Args:
+        env: options of the world it was trained in, plain values.
+        action_names: of the actions, in the order of the one-hot vector, [A].
+        shapes: observation key -> shape of one observation.
+        checkpoint: where the weights came from.
+        agent_steps: how long it was trained; None: unknown.
+    """
+
+    env: Mapping[str, Any]
+    action_names: Sequence[str]
+    shapes: Mapping[str, tuple[int, ...]]
+    checkpoint: str
+    agent_steps: int | None
+
+    @classmethod
+    def of(
+        cls,
+        program: ActingProgram,
+        env: EnvBase,
+        options: Mapping[str, Any],
+        checkpoint: str,
+        agent_steps: int | None,
+    ) -> Facts:
+        """Gather the facts from a world like those that the agent was trained in.
+
+        Args:
+            program: says what is seen.
+            env: [N] worlds.
+            options: they were made with, plain values.
+            checkpoint, agent_steps: see the class.
+        """
+        names = getattr(env.base_env, "action_names", None)
+        count = env.action_spec.shape[-1]
+        names = tuple(names) if names else tuple(f"action {index}" for index in range(count))
+        spec = env.observation_spec
+        shapes = {key: tuple(spec[key].shape[1:]) for key in program.observation_keys}
+        return cls(dict(options), names, shapes, checkpoint, agent_steps)
+
+    @property
+    def is_mario(self) -> bool:
+        """Whether the world is Super Mario Bros: it has stages and buttons."""
+        return {"stage", "crop_top", "max_pool"} <= set(self.env)
+
+    def picture(self) -> dict[str, Any] | None:
+        """How a raw screen becomes `pixels`; None where the world gives them as they are."""
+        if not self.is_mario or "pixels" not in self.shapes:
+            return None
+        return {
+            "screen": list(SCREEN),
+            "max_pool": bool(self.env["max_pool"]),
+            "crop_top": int(self.env["crop_top"]),
+            "size": list(self.shapes["pixels"][1:]),
+            "steps": [
+                "max_pool: the brighter of the last two raw frames of a step, value by value",
+                "the first frame of an episode, or of a step that it ends, stands alone",
+                "cut crop_top rows off the top; channels first",
+                "torch.nn.functional.interpolate(uint8, size, mode='bilinear', antialias=True)",
+            ],
+        }
+
+
+def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], games: int) -> dict:
+    """Make arguments for the program: episodes that open on black frames.
+
+    Args:
+        program: what they are for.
+        shapes: observation key -> shape of one observation.
+        games: N.
+    """
+    rssm = program.rssm
+    seen: dict[str, Tensor] = {
+        key: torch.zeros(games, *shape, dtype=torch.uint8 if key == "pixels" else torch.float32)
+        for key, shape in shapes.items()
+    }
+    return {
+        "observation": seen,
+        "prev_action": torch.zeros(games, rssm.action_dim),
+        "deter": torch.zeros(games, rssm.deter_dim),
+        "stoch": torch.zeros(games, *rssm.stoch_shape),
+        "is_first": torch.ones(games, dtype=torch.bool),
+        "noise": torch.full((games, rssm.stoch_shape[0] + 1), 0.5),
+        "greedy": torch.zeros(games, dtype=torch.bool),
+    }
+
+
+def write_program(program: ActingProgram, facts: Facts, path: Path) -> Path:
+    """Export the program with `torch.export`; write it and its card.
+
+    Args:
+        program: one step of acting.
+        facts: what the card says of it.
+        path: the .pt2 file; its folder is made. The card is the same name with .json.
+
+    Returns:
+        the card's path.
+    """
+    inputs = example_inputs(program, facts.shapes, games=2)
+    games = torch.export.Dim("games", min=1, max=GAMES)
+    shapes = {
+        name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
+        for name, value in inputs.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself: nothing a reader could act on
+        exported = torch.export.export(program, (), inputs, dynamic_shapes=shapes, strict=False)
+        torch.export.save(exported, path)
+    outputs = exported.module()(**inputs)
+    card = {
+        "format": "mario_dreamer acting program",
+        "version": 1,
+        "program": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "torch": str(torch.__version__),
+        "checkpoint": facts.checkpoint,
+        "agent_steps": facts.agent_steps,
+        "stage": str(facts.env["stage"]) if facts.is_mario else None,
+        "action_names": list(facts.action_names),
+        "buttons": [button_byte(name) for name in facts.action_names] if facts.is_mario else None,
+        "action_repeat": int(facts.env.get("action_repeat", 1)),
+        "picture": facts.picture(),
+        "inputs": _described(inputs),
+        "outputs": _described(outputs),
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    return path.with_suffix(".json")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read what `write_program` wrote beside a program."""
+    return json.loads(path.read_text())
+
+
+def _described(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _described(value)
+        if isinstance(value, dict)
+        else {"shape": ["N", *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
+        for name, value in values.items()
+    }

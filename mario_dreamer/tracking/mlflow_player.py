@@ -1,0 +1,123 @@
+"""The player inside an MLflow model: raw frames in, actions out, a memory for each episode.
+
+MLflow copies this file into the model ("models from code") and runs it where the model is loaded.
+It needs mlflow, torch, numpy and pandas, and nothing of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+
+__all__ = ["DreamerPlayer"]
+
+KEPT = 1024  # episodes remembered at once; the one unused for longest is forgotten first
+
+
+class DreamerPlayer(mlflow.pyfunc.PythonModel):
+    """Play episodes, frame by frame, each with a memory of its own.
+
+    `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, 240, 256, 3],
+    and answers with one row: `action` (index), `name`, `buttons` (the controller's byte) and
+    `step`. One frame is enough; the agent saw the brighter of the last two frames of each step
+    in training (`max_pool`), so give the last two to show it exactly that. Hold the action for
+    `action_repeat` raw frames, then ask again. Parameters:
+
+        episode   name of the episode, any text; several go on side by side
+        reset     forget this episode's past: the frame opens a new one. So does a new name.
+        greedy    take the likeliest action instead of a draw
+        seed      of the draws, looked at where an episode opens
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load the program and its card."""
+        self.card = json.loads(Path(context.artifacts["card"]).read_text())
+        self.program = torch.export.load(context.artifacts["program"]).module()
+        self.episodes: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.lock = threading.Lock()  # a server may ask from several threads
+
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Choose the next action of one episode; see the class."""
+        given = {"episode": "0", "reset": False, "greedy": False, "seed": 0, **(params or {})}
+        pixels = self.picture(model_input)
+        with self.lock, torch.no_grad():
+            name = str(given["episode"])
+            if given["reset"] or name not in self.episodes:
+                self.episodes[name] = self._opened(int(given["seed"]))
+            state = self.episodes[name]
+            action = self._act(state, pixels, bool(given["greedy"]))
+            self.episodes.move_to_end(name)
+            while len(self.episodes) > KEPT:
+                self.episodes.popitem(last=False)
+            row = {"action": action, "name": self.card["action_names"][action]}
+            if self.card["buttons"] is not None:
+                row["buttons"] = self.card["buttons"][action]
+            return pd.DataFrame([{**row, "step": state["step"] - 1}])
+
+    def picture(self, frames: np.ndarray) -> torch.Tensor:
+        """Turn raw frames into what the agent sees, uint8 [1, 3, H, W].
+
+        Args:
+            frames: uint8 [n, height, width, 3], the newest last.
+
+        Raises:
+            ValueError: other frames than the agent was trained on.
+        """
+        frames = np.asarray(frames)
+        rules = self.card["picture"]
+        channels, height, width = self.card["inputs"]["observation"]["pixels"]["shape"][1:]
+        expected = rules["screen"] if rules else [height, width, channels]
+        if frames.dtype != np.uint8 or frames.ndim != 4 or list(frames.shape[1:]) != expected:
+            raise ValueError(
+                f"expected frames uint8 [n, {', '.join(map(str, expected))}], "
+                f"got {frames.dtype} {list(frames.shape)}."
+            )
+        if len(frames) == 0:
+            raise ValueError("expected at least one frame, got none.")
+        pooled = rules is not None and rules["max_pool"] and len(frames) > 1
+        frame = np.maximum(frames[-2], frames[-1]) if pooled else frames[-1]
+        top = rules["crop_top"] if rules else 0
+        picture = torch.from_numpy(np.ascontiguousarray(frame))[None, top:].movedim(-1, 1)
+        if list(picture.shape[2:]) == [height, width]:
+            return picture.contiguous()
+        return torch.nn.functional.interpolate(
+            picture, size=(height, width), mode="bilinear", antialias=True
+        ).contiguous()
+
+    def _opened(self, seed: int) -> dict[str, Any]:
+        """The memory of an episode that has not begun."""
+        inputs = self.card["inputs"]
+        zeros = {key: torch.zeros(1, *inputs[key]["shape"][1:]) for key in ("deter", "stoch")}
+        chance = torch.Generator().manual_seed(seed)
+        return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
+                "chance": chance}  # fmt: skip
+
+    def _act(self, state: dict[str, Any], pixels: torch.Tensor, greedy: bool) -> int:
+        """Take one step in an episode; return the action's index."""
+        size = self.card["inputs"]["noise"]["shape"][1]
+        noise = torch.rand(1, size, generator=state["chance"])
+        out = self.program(
+            observation={"pixels": pixels},
+            prev_action=state["action"],
+            deter=state["deter"],
+            stoch=state["stoch"],
+            is_first=torch.tensor([state["step"] == 0]),
+            noise=noise,
+            greedy=torch.tensor([greedy]),
+        )
+        state.update(action=out["action"], deter=out["deter"], stoch=out["stoch"])
+        state["step"] += 1
+        return int(out["action"].argmax())
+
+
+mlflow.models.set_model(DreamerPlayer())
