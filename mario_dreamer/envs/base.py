@@ -11,7 +11,25 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, OneHot, TensorSpec, Unbounded
 from torchrl.envs import Compose, EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv
 
+from mario_dreamer.border import check, require_keys
+
 BOOKS = ("steps", "_terminated", "_truncated")  # what every world keeps of its episode
+
+
+def check_action(action: Tensor, num_envs: int, num_actions: int) -> None:
+    """Raise unless `action` names one action for each world, one-hot [N, A].
+
+    Raises:
+        TypeError, ValueError: what was expected, and what came.
+    """
+    wanted = {"action": (action, "N A: one-hot")}
+    check("env.step", torch.device("cpu"), {"N": num_envs, "A": num_actions}, wanted)
+    ones = action == 1
+    if not ((action == 0) | ones).all() or not (ones.sum(-1) == 1).all():
+        raise ValueError(
+            f"env.step: action must be one-hot over {num_actions} actions, a single 1 per world; "
+            f"got {action.tolist()}."
+        )
 
 
 class BatchedEnv(EnvBase):
@@ -90,8 +108,18 @@ class BatchedEnv(EnvBase):
             counter.masked_fill_(mask, 0)
         return self.current()
 
+    def _assert_tensordict_shape(self, tensordict: TensorDictBase) -> None:
+        if tensordict.batch_size != self.batch_size:
+            raise ValueError(
+                f"env: expected a TensorDict of batch size {list(self.batch_size)}, one row per "
+                f"world; got {list(tensordict.batch_size)}."
+            )
+
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        reward, terminated, truncated = self._advance(tensordict["action"].long().argmax(-1))
+        require_keys("env.step", tensordict, ["action"])
+        action = tensordict.get("action")
+        check_action(action, self.num_envs, self.num_actions)
+        reward, terminated, truncated = self._advance(action.long().argmax(-1))
         self.steps += 1
         if self.max_steps is not None:
             truncated = truncated | (self.steps >= self.max_steps)

@@ -12,7 +12,8 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Compose
 
 from mario_dreamer import keys
-from mario_dreamer.replay.records import ToRecords, to_classes
+from mario_dreamer.border import check
+from mario_dreamer.replay.records import ToRecords, check_transitions, to_classes
 from mario_dreamer.replay.sampler import StreamSampler
 from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
 from mario_dreamer.replay.streams import Streams
@@ -77,8 +78,11 @@ class Replay:
             the rows written, int64 [number of records].
 
         Raises:
-            ValueError: N is not the number of streams. KeyError: a key is missing.
+            ValueError: N is not the number of streams, shapes or types are wrong, a reward or a
+                sensor is not a finite number. KeyError: a key is missing.
         """
+        check_transitions(transitions, self.latents)
+        _check_finite(transitions)
         num_streams = transitions.shape[0] if transitions.ndim == 2 else 1
         if num_streams != self.streams.num_streams:
             raise ValueError(
@@ -151,8 +155,17 @@ class Replay:
         """
         if not self.latents:
             raise ValueError("Replay.update_latents: built with latents=False; set replay.latents.")
-        self._settle()
         storage = self.buffer.storage
+        width = "D" if not storage.initialized else storage.column(keys.PREV_DETER).shape[1]
+        wanted = {"index": (index, "B T: index"), "step_id": (step_id, "B T: index"),
+                  "deter": (deter, f"B T {width}: number"),
+                  "stoch": (stoch, "B T S K: one-hot")}  # fmt: skip
+        classes = self.buffer.transform[0].classes
+        count = {} if classes is None else {"K": classes}
+        if storage.initialized:
+            count["S"] = storage.column(keys.PREV_STOCH).shape[1]
+        check("Replay.update_latents", None, count, wanted)
+        self._settle()
         row, position = index[:, 1:].flatten(), step_id[:, 1:].flatten()
         row, position = row.to(self.streams.device), position.to(self.streams.device)
         is_first = storage.column(keys.IS_FIRST)[row, 0]
@@ -211,6 +224,19 @@ class Replay:
             shape = [self.batch_size, self.batch_length]
             self._ahead = Future()
             self._ahead.set_result(TensorDict(state["ahead"], shape).to(device))
+
+
+def _check_finite(transitions: TensorDictBase) -> None:
+    """Raise ValueError when a world paid or showed NaN: remembered, it would spoil every batch."""
+    for key in (("next", keys.REWARD), keys.VECTOR, ("next", keys.VECTOR)):
+        value = transitions.get(key, None)
+        # On a GPU nobody waits for an answer here; the learner tells there.
+        if value is not None and value.device.type == "cpu" and not value.isfinite().all():
+            worlds = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
+            raise ValueError(
+                f"Replay.extend: {key} of environment {worlds.tolist()} is not a finite number; "
+                "mend the environment, or the rule that makes its rewards."
+            )
 
 
 def make_replay(

@@ -27,6 +27,7 @@ from torch import Tensor
 from torchrl.envs.transforms import Transform
 
 from mario_dreamer import keys
+from mario_dreamer.border import check
 
 __all__ = ["ToRecords", "to_records"]
 
@@ -98,10 +99,11 @@ def to_records(
 
 def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
     """Raise unless `transitions` is [n] or [N, n] and has what `to_records` reads."""
-    if transitions.ndim not in (1, 2):
+    if not isinstance(transitions, TensorDictBase) or transitions.ndim not in (1, 2):
+        shape = list(getattr(transitions, "batch_size", [])) or type(transitions).__name__
         raise ValueError(
             "to_records: transitions must be [n] (one environment) or [N, n]; got batch size "
-            f"{list(transitions.shape)}. Give it what torchrl.collectors.Collector yields."
+            f"{shape}. Give it what torchrl.collectors.Collector yields."
         )
     needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
     seen = [key for key in OBSERVATIONS if key in transitions]
@@ -117,6 +119,23 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
         raise KeyError(
             f"to_records: transitions lack {missing}; got {sorted(map(str, present))}; {cure}."
         )
+    wanted = {key: "... 1: flag" for key in ("is_init", ("next", "terminated"))}
+    wanted |= {("next", key): "... 1: flag" for key in ("truncated", "done")}
+    wanted |= {keys.ACTION: "... A: one-hot", ("next", keys.REWARD): "... 1: number"}
+    frames = {keys.PIXELS: "... C Y X: number", keys.VECTOR: "... V: number"}
+    wanted |= {key: frames[key] for key in seen} | {("next", key): frames[key] for key in seen}
+    if latents:
+        wanted |= {("next", keys.DETER): "... D: number", ("next", keys.STOCH): "... S K: number"}
+    fields = {key: (transitions.get(key), want) for key, want in wanted.items() if key in present}
+    batch = " ".join(map(str, transitions.shape))  # so that no dimension of the batch is missing
+    fields = {key: (value, want.replace("...", batch)) for key, (value, want) in fields.items()}
+    check("to_records", None, {}, fields)
+    for key in seen:
+        if transitions[key].dtype != transitions["next", key].dtype:
+            raise ValueError(
+                f"to_records: {key} is {transitions[key].dtype} in the root and "
+                f"{transitions['next', key].dtype} in next; it has to be of one type."
+            )
 
 
 def to_classes(stoch: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class StreamWriter(Writer):
             ValueError: a record's stream is not one of the streams.
         """
         streams = self.streams
+        self._check(data)
         stream = data[keys.STREAM].cpu()  # [M]; the host decides where to write
         counts = torch.bincount(stream, minlength=streams.num_streams)
         if len(counts) > streams.num_streams:
@@ -60,6 +61,19 @@ class StreamWriter(Writer):
         else:
             self._storage.set(row[stays].to(streams.device), data[stays].to(streams.device))
         return row.to(data[keys.STREAM].device)
+
+    def _check(self, data: TensorDictBase) -> None:
+        """Raise ValueError when records are not like those that lie there already."""
+        if not self._storage.initialized:
+            return
+        for key, stored in self._storage._storage.items():
+            value = data.get(key, None)
+            if value is None or value.shape[1:] != stored.shape[1:] or value.dtype != stored.dtype:
+                raise ValueError(
+                    f"Replay.extend: {key} has been {list(stored.shape[1:])} {stored.dtype} in "
+                    f"every record so far; got {'none' if value is None else list(value.shape[1:])}"
+                    f" {getattr(value, 'dtype', '')}. One replay holds records of one kind."
+                )
 
     def _empty(self, empty_write_count: bool = True) -> None:
         """The storage empties the books."""

@@ -152,6 +152,9 @@ class Learner:
             NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
                 A GPU makes such an update void instead, and `check` tells when metrics are fetched.
         """
+        for key, value in records.items():
+            if not isinstance(value, torch.Tensor) or value.device.type == "meta":
+                raise TypeError(f"Learner.update: {key} must be a tensor with data; got {value!r}.")
         norm = self.returns.norm if self.device.type == "cpu" else None
         range_before = [] if norm is None else [buffer.clone() for buffer in norm.buffers()]
         try:
