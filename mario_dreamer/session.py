@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer import build, launch
 from mario_dreamer.actor_critic import Policy
-from mario_dreamer.training.checkpoint import find_run
+from mario_dreamer.training.checkpoint import CheckpointError, find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
 
@@ -87,6 +87,8 @@ def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:
         ValueError: when the stored configuration builds classes from elsewhere.
     """
     checkpoint = _find(str(cfg.checkpoint), str(cfg.runs_dir))
+    if checkpoint is not None and checkpoint == shipped_checkpoint() and cfg.checkpoint == "auto":
+        print(f"no run in {cfg.runs_dir}: the agent that comes with the package plays")
     if checkpoint is None:
         stored = launch.compose_default()
         print("no checkpoint yet: an untrained agent that draws its actions uniformly plays")
@@ -114,7 +116,9 @@ def _find(where: str, runs_dir: str) -> Path | None:
     if where == "none":
         return None
     if where == "shipped":
-        return shipped_checkpoint()
+        if (shipped := shipped_checkpoint()) is None:
+            raise CheckpointError("no checkpoint came with this installation; train one first.")
+        return shipped
     if where != "auto":
         return find_run(where, runs_dir)
     if any(Path(runs_dir).glob("*/checkpoints/step_*")):

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.session import open_session
+from mario_dreamer.session import open_session, shipped_checkpoint, steps_of
 from mario_dreamer.viewer.mind import Mind
 
 __all__ = ["Agents", "LoadedAgent"]
@@ -45,6 +45,9 @@ def name_of(checkpoint: Path | None) -> str:
     """Name a checkpoint for people: run and agent steps."""
     if checkpoint is None:
         return "untrained, acts at random"
+    if checkpoint == shipped_checkpoint():
+        steps = steps_of(checkpoint)
+        return "comes with the package" + (f", {steps:,} steps" if steps is not None else "")
     digits = checkpoint.name.removeprefix("step_")
     steps = f"{int(digits):,} steps" if digits.isdecimal() else checkpoint.name
     inside_a_run = checkpoint.parent.name == "checkpoints"
@@ -76,6 +79,9 @@ class Agents:
         for folder in sorted(runs.glob("*/checkpoints")):
             if any(folder.glob("step_*")) and (shown is None or shown.parent != folder):
                 self.places.setdefault(f"run:{folder.parent.name}"[:64], str(folder.parent))
+        shipped = shipped_checkpoint()
+        if shipped is not None and shown != shipped:
+            self.places.setdefault("shipped", "shipped")
         if shown is not None:
             self.places.setdefault("none", "none")
         return [{"id": id, "name": self._name(id, place)} for id, place in self.places.items()]
@@ -83,8 +89,8 @@ class Agents:
     def _name(self, id: str, place: str) -> str:
         if id in self._loaded:
             return self._loaded[id].name
-        if place == "none":
-            return name_of(None)
+        if place in ("none", "shipped"):
+            return name_of(None if place == "none" else shipped_checkpoint())
         return id.removeprefix("run:") if id.startswith("run:") else Path(place).name
 
     def load(self, id: str) -> LoadedAgent:

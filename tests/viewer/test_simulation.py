@@ -168,7 +168,7 @@ def test_a_world_without_stages_says_so(simulation: Simulation) -> None:
 
 def test_only_agents_of_the_list_can_be_loaded(agents: Agents) -> None:
     assert agents.listed()[0] == {"id": "main", "name": "tiny, 7 steps"}
-    assert [entry["id"] for entry in agents.listed()] == ["main", "run:wide", "none"]
+    assert [entry["id"] for entry in agents.listed()] == ["main", "run:wide", "shipped", "none"]
     other = agents.load("run:wide")
     assert other.cfg.env.cells == 16
     with pytest.raises(ValueError, match="no agent '/etc'"):

@@ -1,0 +1,119 @@
+"""The checkpoint that comes with the package: halved, whole, and in every wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mario_dreamer import launch
+from mario_dreamer.session import open_session, shipped_checkpoint
+from mario_dreamer.training.checkpoint import Checkpoints, read, verify
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "mario_dreamer" / "shipped"
+
+
+def ship_module():
+    spec = importlib.util.spec_from_file_location("ship", ROOT / "benchmarks" / "ship.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_ships_is_whole_small_and_says_where_it_comes_from() -> None:
+    assert shipped_checkpoint() == SHIPPED
+    assert verify(SHIPPED) is None
+    assert (SHIPPED / "agent.pt").stat().st_size <= 12e6
+    manifest = json.loads((SHIPPED / "manifest.json").read_text())
+    assert manifest["step"] > 0 and manifest["run"] and "evaluation" in manifest
+    assert {path.name for path in SHIPPED.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert OmegaConf.load(SHIPPED / "config.yaml").runs_dir == "runs"
+
+
+def test_halved_weights_are_the_weights_to_three_digits() -> None:
+    weights = {"w": torch.randn(64, 64), "few": torch.randn(3), "count": torch.tensor(7)}
+    halved = ship_module().halve(weights)
+    assert halved["w"].dtype == torch.float16 and halved["few"].dtype == torch.float32
+    torch.testing.assert_close(halved["w"].float(), weights["w"], rtol=1e-3, atol=1e-6)
+    assert torch.equal(halved["few"], weights["few"]) and halved["count"] == 7
+    with pytest.raises(ValueError, match="float16 cannot"):
+        ship_module().halve({"w": torch.full((64, 64), 1e6)})
+
+
+def test_a_view_does_not_drag_its_storage_along(tmp_path: Path) -> None:
+    torch.save(ship_module().halve({"part": torch.zeros(1000, 1000)[:1, :10]}), tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 10_000
+
+
+def test_a_shipped_checkpoint_keeps_its_evaluation_and_loads_as_float32(tmp_path: Path) -> None:
+    weights = {"w": torch.randn(40, 40)}
+    files, config = {"agent": weights}, {"config.yaml": "runs_dir: /secret\nname: a\nresume: x\n"}
+    made = Checkpoints(tmp_path / "a" / "checkpoints").save(20, files, config)
+    summary = {"episodes": 4.0, "return": 1.0}
+    entry = {"actions": "sampled", "random_noops": 0, "sticky": 0.0, "summary": summary}
+    results = {"results": [{**entry, "episodes": [{"return": 1.0}]}]}
+    (made / "results.json").write_text(json.dumps(results))
+    out = ship_module().ship(made, tmp_path / "shipped")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["evaluation"] == [entry] and manifest["step"] == 20
+    assert "secret" not in (out / "config.yaml").read_text()
+    module = torch.nn.Linear(40, 40, bias=False)
+    module.load_state_dict({"weight": read(out, "agent")["w"]})
+    assert module.weight.dtype == torch.float32
+    torch.testing.assert_close(module.weight.data, weights["w"], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.rom
+def test_without_any_run_the_shipped_agent_plays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = OmegaConf.create(
+        {"checkpoint": "auto", "runs_dir": str(tmp_path), "trust_config": False, "device": "cpu",
+         "precision": "fp32", "threads": 1, "seed": 0, "env": {}}
+    )  # fmt: skip
+    session = open_session(cfg, num_envs=1)
+    assert session.checkpoint == SHIPPED and "comes with the package" in capsys.readouterr().out
+    assert all(p.dtype == torch.float32 for p in session.policy.parameters())
+    played = session.env.rollout(3, session.policy)
+    assert played["action"].sum() == 3
+    session.env.close()
+
+
+@pytest.mark.slow
+def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    for name in listed:
+        if not name.startswith(("tests/", "benchmarks/")) and (ROOT / name).is_file():
+            (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "source" / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", ".", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path],
+        cwd=tmp_path / "source", check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    call = "from mario_dreamer import session; print(session.shipped_checkpoint())"
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    told = subprocess.run(
+        [sys.executable, "-c", call], cwd=tmp_path, env=env, check=True, capture_output=True,
+        text=True,
+    ).stdout.strip()  # fmt: skip
+    assert told == str(tmp_path / "site" / "mario_dreamer" / "shipped")
+    assert verify(Path(told)) is None
+    assert launch.compose_default() is not None
+    viewer = {path.name for path in (tmp_path / "site/mario_dreamer/viewer/static").iterdir()}
+    assert {"index.html", "main.js", "style.css"} <= viewer
