@@ -151,7 +151,7 @@ class Returns(TensorDictModuleBase):
         """
         require_keys("Returns", tensordict, self.in_keys)
         feat = tensordict.get(keys.FEAT)
-        check("Returns", None, {}, {keys.FEAT: (feat, "... H+1 F: float")})
+        check("Returns", None, {}, {keys.FEAT: (feat, "N H+1 F: float")})
         self.critic(tensordict)
         with torch.no_grad():
             self.reward(tensordict)

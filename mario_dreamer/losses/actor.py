@@ -79,7 +79,7 @@ class ActorLoss(LossModule):
         """
         require(self, tensordict)
         names = self.tensor_keys
-        wanted = {names.action: "N H A: one-hot", names.advantage: "N H 1: number",
+        wanted = {names.action: "N H A: one-hot", names.advantage: "N H 1: float",
                   names.weight: "N H+1 1: number", names.feat: "N H+1 F: float"}  # fmt: skip
         fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
         check("ActorLoss", None, {}, fields)

@@ -159,7 +159,7 @@ class Replay:
         width = "D" if not storage.initialized else storage.column(keys.PREV_DETER).shape[1]
         wanted = {"index": (index, "B T: index"), "step_id": (step_id, "B T: index"),
                   "deter": (deter, f"B T {width}: number"),
-                  "stoch": (stoch, "B T S K: one-hot")}  # fmt: skip
+                  "stoch": (stoch, "B T S K: number")}  # fmt: skip
         classes = self.buffer.transform[0].classes
         count = {} if classes is None else {"K": classes}
         if storage.initialized:

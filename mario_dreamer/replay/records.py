@@ -107,7 +107,7 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
         )
     needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
     seen = [key for key in OBSERVATIONS if key in transitions]
-    needed += [("next", key) for key in (seen or [keys.PIXELS])]
+    needed += [key for name in (seen or [keys.PIXELS]) for key in (name, ("next", name))]
     needed += [("next", key) for key in LATENTS] if latents else []
     present = set(transitions.keys(include_nested=True))
     missing = [key for key in needed if key not in present]
@@ -193,8 +193,14 @@ class ToRecords(Transform):
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Turn transitions [n] or [N, n] into records [M]; see `to_records`."""
         records = to_records(tensordict, self.latents, self.latent_dtype)
-        if self.latents and self.classes is None:
-            self.classes = tensordict["next", keys.STOCH].shape[-1]
+        if self.latents:
+            classes = tensordict["next", keys.STOCH].shape[-1]
+            if self.classes not in (None, classes):
+                raise ValueError(
+                    f"replay: stoch has had {self.classes} classes so far; got {classes}. One "
+                    "replay holds the latents of one agent."
+                )
+            self.classes = classes
         return records
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
