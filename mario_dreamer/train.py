@@ -134,6 +134,10 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         (folder / "config.yaml").write_text(config)
         tracker.artifact(folder / "config.yaml", "config")
         parts, run = make_parts(cfg, folder, tracker, config, agent_steps)
+        tracker.rewind(agent_steps)  # told again from here on, after a kill
+        if checkpoint is not None and folder / "checkpoints" == checkpoint.parent:
+            for moved in parts.snapshot.checkpoints.go_on_from(checkpoint):
+                print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
         parts.snapshot.run_id = tracker.run_id
         try:
             if checkpoint is not None:

@@ -52,6 +52,9 @@ class Silence:
     def artifact(self, *args: Any, **options: Any) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
     def close(self, status: str = "FINISHED") -> None:
         pass
 

@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ class _AppendOnly:
         self._whole = True
         self._waiting.clear()
 
+    def rewind(self, stays: Callable[[str], bool]) -> None:
+        """Drop the lines that do not stay; the file changes in one go, or not at all.
+
+        Raises:
+            OSError: when the disk refuses; the file is as it was.
+        """
+        if not self.path.is_file():
+            return
+        draft = _draft(self.path)
+        dropped = False
+        with self.path.open(encoding="utf-8", errors="replace") as old, draft.open("w") as new:
+            for line in old:
+                if line == self._header or (line.endswith("\n") and stays(line)):
+                    new.write(line)
+                else:
+                    dropped = True
+        if dropped:
+            draft.replace(self.path)
+        else:
+            draft.unlink()
+
     def _mend(self) -> None:
         """Begin the file, or cut off half a last line that a crash left."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +100,15 @@ class _AppendOnly:
                 file.truncate(size - back + tail.rfind(b"\n") + 1)
 
 
+def _draft(path: Path) -> Path:
+    """Where a file is written before it takes its name; what a kill leaves is written over."""
+    return path.with_name(f".{path.name}.draft")
+
+
 def _write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft(path)
     draft.write_text(json.dumps(content, indent=2) + "\n")
     draft.replace(path)
 
@@ -162,12 +189,34 @@ class FileTracker(Tracker):
         else:
             shutil.copy2(path, target)
 
+    def _rewind(self, step: int) -> None:
+        for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft")):
+            left_over.unlink()  # films and files that a kill left half-written
+        if self._jsonl is not None:
+            self._jsonl.rewind(lambda line: _step_of_row(line) <= step)
+        if self._csv is not None:
+            self._csv.rewind(lambda line: _step_of_line(line) <= step)
+
     def _close(self, status: str) -> None:
         self._facts |= {"status": status, "ended": time.time()}
         for file in (self._jsonl, self._csv):
             if file is not None:
                 file.flush()
         _write_json(self.folder / "run.json", self._facts)
+
+
+def _step_of_row(line: str) -> float:
+    """The step of a line of metrics.jsonl; endless for a broken one."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _step_of_line(line: str) -> float:
+    """The step of a line of metrics.csv; endless for a broken one."""
+    first = line.split(",", 1)[0]
+    return int(first) if first.isdecimal() else math.inf
 
 
 def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:

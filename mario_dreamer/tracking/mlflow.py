@@ -138,6 +138,12 @@ class MLflowTracker(Tracker):
             entry = {"kind": "image", "path": str(path.resolve()), "name": name, "step": step}
         self._outbox.put(entry)
 
+    def _rewind(self, step: int) -> None:
+        self._run.rewind(step)
+
+    def _settle(self) -> None:
+        self._outbox.keep()
+
     def _close(self, status: str) -> None:
         atexit.unregister(self._at_exit)
         self._outbox.put({"kind": "status", "status": status, "time": time.time()})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mario_dreamer.tracking.mlflow_past import Past
 from mario_dreamer.tracking.outbox import Entry, Refused
 from mario_dreamer.tracking.tracker import STATUSES, log
 
@@ -28,6 +31,13 @@ def _key(name: str) -> str:
 def _cut(text: str, limit: int) -> str:
     """Cut a text to the limit, visibly."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a line in one go: a kill leaves the whole of it or nothing."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(f"{text}\n")
+    draft.replace(path)
 
 
 def _chunks(items: list[Any], size: int) -> list[list[Any]]:
@@ -57,6 +67,14 @@ class MLflowRun:
         self.run_id, self._id_file = run_id, id_file
         self._client: MlflowClient | None = None
         self._started = False
+        self._began = time.time()  # entries from before are an earlier process's
+        self._step: int | None = None
+        self._continued = False
+        self._past: Past | None = None
+
+    def rewind(self, step: int) -> None:
+        """Leave out what is told again after `step`; may be called from any thread."""
+        self._step, self._past = step, None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
@@ -65,8 +83,9 @@ class MLflowRun:
         client, run_id = self._run()  # a run that cannot begin refuses nothing: later
         try:
             getattr(self, f"_write_{entries[0]['kind']}")(client, run_id, entries)
-        except MlflowException as error:
-            if error.error_code in _FINAL:
+        except Exception as error:
+            self._past = None  # what was written of these entries is past as well
+            if isinstance(error, MlflowException) and error.error_code in _FINAL:
                 raise Refused(str(error)) from error
             raise
 
@@ -77,16 +96,49 @@ class MLflowRun:
         if self._client is None:
             self._client = MlflowClient(self.tracking_uri)
         if not self._started:
-            if self.run_id is None or not self._continue(self._client, self.run_id):
-                tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
-                run = self._client.create_run(
-                    self._experiment(self._client), run_name=self.run_name, tags=tags
-                )
-                self.run_id = run.info.run_id
             self._id_file.parent.mkdir(parents=True, exist_ok=True)
-            self._id_file.write_text(f"{self.run_id}\n")
+            self._continued = self.run_id is not None and self._continue(self._client, self.run_id)
+            if not self._continued:
+                self.run_id = self._create(self._client)
+            _write(self._id_file, self.run_id)
+            self._token.unlink(missing_ok=True)
             self._started = True
         return self._client, self.run_id
+
+    @property
+    def _token(self) -> Path:
+        return self._id_file.with_name("mlflow_run_wanted.txt")
+
+    def _create(self, client: MlflowClient) -> str:
+        """Create the run, once: a kill before its id was written down does not make a second."""
+        experiment = self._experiment(client)
+        if self._token.is_file() and (token := self._token.read_text().strip()):
+            found = client.search_runs([experiment], f"tags.`mario_dreamer.start` = '{token}'")
+            if found:
+                self._continued = True
+                return found[0].info.run_id
+        else:
+            token = uuid.uuid4().hex
+            _write(self._token, token)
+        tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
+        tags["mario_dreamer.start"] = token
+        return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
+
+    def _known(self, client: MlflowClient, run_id: str, since: int | None = None) -> Past | None:
+        """What the run was told before this process; None for a run that began with it.
+
+        Args:
+            since: remember points from this step on, if it is an earlier one than the resume's.
+        """
+        if not self._continued:
+            return None
+        step, past = self._step, self._past
+        low = step if since is None or (step is not None and step < since) else since - 1
+        if past is None or (low is not None and (past.step is None or low < past.step)):
+            past = Past(client, run_id, low)
+            if step == self._step:  # else `rewind` came meanwhile
+                self._past = past
+        return past
 
     def _continue(self, client: MlflowClient, run_id: str) -> bool:
         """Set an old run to RUNNING; False, with a word, when MLflow does not know it."""
@@ -126,11 +178,19 @@ class MLflowRun:
     def _write_metrics(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
         from mlflow.entities import Metric
 
-        metrics = [
-            Metric(_key(name), value, int(entry["time"] * 1000), entry["step"])
-            for entry in entries
-            for name, value in entry["values"].items()
-        ]
+        late = [entry["step"] for entry in entries if entry["time"] < self._began]
+        past = self._known(client, run_id, min(late, default=None))
+        metrics = []
+        for entry in entries:
+            for name, value in entry["values"].items():
+                point = Metric(_key(name), value, int(entry["time"] * 1000), entry["step"])
+                if past is not None and entry["time"] < self._began:
+                    if past.holds(point):
+                        continue
+                    past.note(point)
+                elif past is not None and past.knows(point):
+                    continue
+                metrics.append(point)
         for chunk in _chunks(metrics, _METRICS):
             client.log_batch(run_id, metrics=chunk)
 
@@ -175,17 +235,22 @@ class MLflowRun:
     def _write_image(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
         from PIL import Image
 
+        past = self._known(client, run_id)
         for entry in entries:
+            # `#` and `/` mean something in the names of MLflow's image files.
+            key = re.sub(r"[^\w.\-]", "_", entry["name"])
+            if past is not None and past.knows_picture(key, entry["step"]):
+                continue
             if not Path(entry["path"]).exists():
                 log.warning("MLflow: %s is gone and was not logged", entry["path"])
                 continue
             with Image.open(entry["path"]) as image:
-                # `#` and `/` mean something in the names of MLflow's image files.
-                key = re.sub(r"[^\w.\-]", "_", entry["name"])
                 client.log_image(run_id, image, key=key, step=entry["step"])
 
     def _write_status(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
         assert entries[-1]["status"] in STATUSES, entries[-1]
+        if entries[-1]["time"] < self._began:
+            return  # how an earlier process ended; this one goes on
         client.set_terminated(
             run_id, entries[-1]["status"], end_time=int(entries[-1]["time"] * 1000)
         )

@@ -75,6 +75,11 @@ class Outbox:
         if now:
             self._wake.set()
 
+    def keep(self) -> None:
+        """Put what is not delivered yet into the spool file as well: a kill then loses nothing."""
+        if self._queue:
+            self._save()
+
     def _drop_one(self) -> None:
         """Drop the oldest metrics; there are many of them. If there are none, the oldest entry."""
         kinds = (i for i, entry in enumerate(self._queue) if entry["kind"] == "metrics")
@@ -165,8 +170,10 @@ class Outbox:
             log.warning("%s: can be written to again; nothing is waiting", self.name)
             self._complained.discard("failed")
         self.failing, self._pause, self._pause_until = False, 1.0, 0.0
-        self._spooled = self._lines = 0
-        self._spool.unlink(missing_ok=True)
+        with self._lock:
+            if not self._queue:  # else somebody has just put and kept more: it stays there
+                self._spooled = self._lines = 0
+                self._spool.unlink(missing_ok=True)
         self.tried.set()
 
     def _save(self) -> None:

@@ -40,9 +40,10 @@ class TensorBoardTracker(Tracker):
                 "tracker=tensorboard needs a package that is not installed: "
                 "pip install tensorboard, or choose tracker=csv."
             ) from error
-        self._writer = SummaryWriter(
-            str(self.folder / "tensorboard"), flush_secs=max(1, round(flush_seconds))
+        self._make_writer = lambda **options: SummaryWriter(
+            str(self.folder / "tensorboard"), flush_secs=max(1, round(flush_seconds)), **options
         )
+        self._writer = self._make_writer()
 
     def _params(self, flat: dict[str, str]) -> None:
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in flat.items())
@@ -77,6 +78,14 @@ class TensorBoardTracker(Tracker):
         )
         summary = Summary(value=[Summary.Value(tag=name, image=picture)])
         self._writer._get_file_writer().add_summary(summary, step)
+
+    def _rewind(self, step: int) -> None:
+        """Tell TensorBoard to hide what was told after `step`."""
+        self._writer.close()
+        self._writer = self._make_writer(purge_step=step + 1)
+
+    def _settle(self) -> None:
+        self._writer.flush()
 
     def _close(self, status: str) -> None:
         self._writer.add_text("status", status)

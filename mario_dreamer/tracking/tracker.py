@@ -162,6 +162,20 @@ class Tracker:
         """Log facts about the run that are neither numbers over time nor configuration."""
         self._guard("tags", self._tags, {key: str(value) for key, value in tags.items()})
 
+    def rewind(self, step: int) -> None:
+        """Forget what was told after `step`: the run goes on from there and tells it once more.
+
+        Where nothing can be taken back, what comes a second time is left out instead.
+
+        Args:
+            step: agent steps of the checkpoint; 0 for a run that begins.
+        """
+        self._guard("rewind", self._rewind, int(step))
+
+    def settle(self) -> None:
+        """Let what has been told outlive a kill of this process, without waiting for anybody."""
+        self._guard("settle", self._settle)
+
     def close(self, status: str = "FINISHED") -> None:
         """Write what is left and say how the run ended. A second call does nothing.
 
@@ -219,6 +233,12 @@ class Tracker:
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         """Backend: log a file; `name` and `step` are given for videos and images."""
 
+    def _rewind(self, step: int) -> None:
+        """Backend: forget what was told after `step`."""
+
+    def _settle(self) -> None:
+        """Backend: put what waits where a kill does not reach it."""
+
     def _close(self, status: str) -> None:
         """Backend: write what is left."""
 
@@ -265,6 +285,12 @@ class Trackers(Tracker):
 
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         self._all("_file", path, folder, name, step)
+
+    def _rewind(self, step: int) -> None:
+        self._all("_rewind", step)
+
+    def _settle(self) -> None:
+        self._all("_settle")
 
     def _close(self, status: str) -> None:
         for member in self.members:

@@ -17,6 +17,7 @@ __all__ = ["CheckpointError", "Checkpoints", "find_run", "read", "verify"]
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+OLD = ".old"
 
 
 class CheckpointError(RuntimeError):
@@ -28,7 +29,8 @@ class Checkpoints:
 
     A checkpoint is a folder `step_<agent steps>` of files made by `torch.save`. It is written
     under a temporary name, forced to disk, described by a manifest of sizes and SHA-256 sums,
-    and only then renamed: a folder with its final name is complete.
+    and only then renamed: a folder with its final name is complete. A step that is saved once
+    more keeps its first folder as `step_<agent steps>.old` until the second one is there.
 
         agent.pt      weights of world model, actor, critic, slow critic, return statistics
         learning.pt   optimiser, update ratio, counters, random states, environment state
@@ -70,6 +72,7 @@ class Checkpoints:
                 saved before are untouched and nothing half-written stays.
         """
         final = self.folder / f"step_{step:09d}"
+        before = self.folder / f"{final.name}{OLD}"
         partial = self.folder / f".tmp-{os.getpid()}-{step}"
         # Here and not where the folder is opened: those who only read must not sweep away what
         # a running process is about to rename.
@@ -82,33 +85,68 @@ class Checkpoints:
                 (partial / name).write_text(text)
             manifest = {path.name: _facts(path) for path in sorted(partial.iterdir())}
             (partial / MANIFEST).write_text(json.dumps({"step": step, "files": manifest}, indent=1))
-            for path in partial.iterdir():
+            for path in (*partial.iterdir(), partial):
                 _force_to_disk(path)
             if final.exists():
-                os.replace(final, self.folder / f".tmp-replaced-{step}")
+                self._remove(before)
+                os.replace(final, before)
             os.replace(partial, final)
             _force_to_disk(self.folder)
         except (OSError, RuntimeError) as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if before.exists() and not final.exists():
+                os.replace(before, final)
             raise CheckpointError(
                 f"cannot save {final}: {error}. Free some space or choose another run_dir; "
                 "the checkpoints saved before are untouched."
             ) from error
-        self._sweep()
+        self._remove(before)
         # What was just written stays, even beside damaged or abandoned ones of later steps.
         others = [path for path in self.all() if path != final]
         for old in others[self.keep - 1 :]:
-            shutil.rmtree(old, ignore_errors=True)
+            self._remove(old)
         return final
+
+    def _remove(self, path: Path) -> None:
+        """Remove a checkpoint; a kill half-way must not leave a damaged one by its name."""
+        if path.exists():
+            rubbish = self.folder / f".tmp-{os.getpid()}-{path.name}"
+            os.replace(path, rubbish)
+            shutil.rmtree(rubbish, ignore_errors=True)
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written."""
         for left_over in self.folder.glob(".tmp-*"):
             shutil.rmtree(left_over, ignore_errors=True)
 
+    def go_on_from(self, chosen: Path) -> list[Path]:
+        """Make `chosen` the newest checkpoint: from now on this is where the run stands.
+
+        Later ones, damaged or given up by whoever chose an earlier one, are moved into the folder
+        `set_aside`, where nothing looks for them; what a kill left half-written goes. Only for
+        the process that trains: it holds the run's lock.
+
+        Args:
+            chosen: one of `all()`.
+
+        Returns:
+            where the later ones lie now; they may be removed by hand.
+        """
+        self._sweep()
+        moved = []
+        for path in self.all():  # newest first: killed half-way, the rest is still in order
+            if _age(path) <= _age(chosen):
+                break
+            target = self.folder / "set_aside" / path.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(path, target)
+            moved.append(target)
+        return moved
+
     def all(self) -> list[Path]:
         """Return all checkpoints by their final names, newest first, checked or not."""
-        return sorted(self.folder.glob("step_*"), reverse=True)
+        return sorted(self.folder.glob("step_*"), key=_age, reverse=True)
 
     def latest(self) -> Path | None:
         """Return the newest checkpoint that is whole; name each damaged one that is skipped."""
@@ -118,6 +156,11 @@ class Checkpoints:
                 return path
             log.warning("skipping the damaged checkpoint %s: %s", path, damage)
         return None
+
+
+def _age(path: Path) -> tuple[str, bool]:
+    """Sorts checkpoints from old to new; of one step, the one saved last is the newest."""
+    return path.name.removesuffix(OLD), path.suffix != OLD
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -218,6 +261,8 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
         newest = Checkpoints(folder).latest()
         if newest is not None:
             return newest
+        if where == "latest":
+            log.warning("%s holds no whole checkpoint; looking at older runs", folder.parent)
     raise CheckpointError(
         f"no whole checkpoint found for {where!r} (runs are looked for in {Path(runs_dir)}). "
         "Train first, or give the path of a run folder or of a checkpoint folder."

@@ -40,6 +40,9 @@ class Listener(Protocol):
     def artifact(self, path: Path, folder: str) -> None:
         """Keep a file."""
 
+    def settle(self) -> None:
+        """Let what has been told outlive a kill."""
+
     def close(self, status: str) -> None:
         """The run is over: FINISHED, FAILED or KILLED."""
 
@@ -154,6 +157,10 @@ class Report:
         self.tracker.scalars(metrics, agent_steps)
         if self.progress is not None:
             self.progress.update(metrics)
+
+    def settle(self) -> None:
+        """Before a checkpoint: what it counts as told must not be lost any more."""
+        self.tracker.settle()
 
     def saved(self, path: Path, agent_steps: int) -> None:
         """Say that a checkpoint has been written; the tracker keeps the newest weights."""

@@ -1,0 +1,357 @@
+"""Kill training with SIGKILL again and again, resume it, and compare it with an unbroken run.
+
+    python benchmarks/kills.py --kills 100 --out kills_202611
+    python benchmarks/kills.py --kills 3 --variants toy --folder /tmp/kills
+
+A round: an unbroken run of a seed, then the same run, killed at random moments (uniform in time,
+or inside a save, a prune, a write to MLflow ..., see kill_moments.py) and resumed with
+resume=latest until it is through. After every kill and every resume it is checked that
+
+- the newest whole checkpoint is gone on from; a damaged one (the harness breaks some itself) is
+  skipped and named,
+- replay holds every record up to the save, equal to the unbroken run's,
+- metrics.jsonl and MLflow (sqlite) hold one run, no point missing, none twice,
+- at the end all of the checkpoint is bit-equal to the unbroken run's, and no rubbish is left.
+
+Each life is a process of its own: forked off a parent that has only imported the library, or
+(every tenth) started by the command line. Writes benchmarks/results/<out>.csv and <out>.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from kill_checks import Reference, rubbish
+from kill_moments import MOMENTS, die_after
+
+from mario_dreamer import launch, train
+from mario_dreamer.tracking.mlflow import import_mlflow
+from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.checkpoint import Checkpoints, verify
+
+RESULTS = Path(__file__).resolve().parent / "results"
+COLUMNS = (
+    "kill", "variant", "seed", "life", "started_by", "moment", "seconds", "resumed_from",
+    "saved_at_kill", "damaged_by_harness", "temporary_files", "wrong",
+)  # fmt: skip
+SMALL = [
+    "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",
+    "log_every=16", "save_every=32", "eval_every=64", "eval_episodes=1", "collector.eval_envs=1",
+    "collector.steps_per_env=4", "replay.latents=true", "threads=1", "device=cpu",
+    "precision=fp32", "tracker.system_seconds=1",
+]  # fmt: skip
+VARIANTS = {
+    "toy": ["experiment=debug", *SMALL, "collector.num_envs=4", "steps=320"],
+    "mario": [
+        "experiment=mario_debug", *SMALL, "collector.num_envs=2", "steps=240", "prefill=32",
+        "env.max_steps=20", "env.random_noops=8", "env.sticky=0.25",
+    ],
+}  # fmt: skip
+NAME = "killed"
+
+
+@dataclass
+class Round:
+    """One run that is killed again and again.
+
+    Args:
+        variant: of `VARIANTS`.
+        seed: of the run.
+        folder: everything of the round lies in here.
+        flush: seconds between two writes to MLflow.
+        life: processes started so far.
+    """
+
+    variant: str
+    seed: int
+    folder: Path
+    flush: float
+    life: int = 0
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def run(self) -> Path:
+        return self.runs / NAME
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    def words(self) -> list[str]:
+        """What is typed: a run that begins, or one that goes on."""
+        if Checkpoints(self.run / "checkpoints").all():
+            return ["resume=latest", f"runs_dir={self.runs}"]
+        return self.fresh(self.runs, self.database, NAME)
+
+    def fresh(self, runs: Path, database: Path, name: str) -> list[str]:
+        """What is typed for a run that begins."""
+        uri = f"tracker.tracking_uri=sqlite:///{database}"
+        own = [f"seed={self.seed}", f"name={name}", f"runs_dir={runs}", uri]
+        return [*VARIANTS[self.variant], *own, f"tracker.flush_seconds={self.flush}"]
+
+
+def live(words: list[str], log: Path, sabotage: tuple[str, int, int] | None) -> int:
+    """Train in a process forked off this one; return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        sys.stdout.reconfigure(line_buffering=True)
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", force=True)
+        if sabotage is not None:
+            moment, number, seed = sabotage
+            if moment == "anywhere":
+                die_after(number / 1000)
+            else:
+                MOMENTS[moment](number, random.Random(seed))
+        result = train.run_training(launch.compose_default(words), words)
+        print(f"{result['status']}: {result['folder']}")
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - the parent must not go on in here
+        print(f"{type(error).__name__}: {error}")
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def command(words: list[str], log: Path) -> int:
+    """Train by the command line; return its pid."""
+    with log.open("w") as out:
+        typed = [sys.executable, "-m", "mario_dreamer.train", *words]
+        # Its own process group, so that nothing of it can outlive the kill.
+        process = subprocess.Popen(typed, stdout=out, stderr=out, start_new_session=True)
+    return process.pid
+
+
+def wait(pid: int, seconds: float) -> int | None:
+    """Wait for a process; None when it is still there after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return None
+
+
+def damage(checkpoint: Path, chance: random.Random) -> str:
+    """Break a checkpoint as a bad disk would; say how."""
+    kind = chance.choice(("a bit flipped", "truncated", "a file gone", "no manifest"))
+    file = checkpoint / f"{chance.choice(('agent', 'learning', 'replay'))}.pt"
+    if kind == "a bit flipped":
+        data = bytearray(file.read_bytes())
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        file.write_bytes(data)
+    elif kind == "truncated":
+        os.truncate(file, chance.randrange(file.stat().st_size))
+    elif kind == "a file gone":
+        file.unlink()
+    else:
+        (checkpoint / "manifest.json").unlink()
+    return f"{checkpoint.name}: {kind}"
+
+
+def said(log: Path, wanted: str | None, damaged: list[str]) -> tuple[str, list[str]]:
+    """Read what a life printed: where it went on from, and what is wrong with that."""
+    text, wrong = log.read_text(), []
+    match = re.search(r"run folder: .*\(agent step (\d+) of", text)
+    if match is None:
+        return "did not get there", wrong
+    step = int(match[1])
+    if step != (int(wanted[5:14]) if wanted else 0):
+        wrong.append(f"went on from step {step}, the newest whole checkpoint is {wanted}")
+    for name in damaged:
+        if not re.search(f"skipping the damaged checkpoint .*{name}", text):
+            wrong.append(f"did not name the damaged {name}")
+    return f"step {step}", wrong
+
+
+def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[str, Any] | None:
+    """Let the run live once and kill it; None when it came through before."""
+    turn.life += 1
+    checkpoints = Checkpoints(turn.run / "checkpoints") if turn.run.exists() else None
+    whole = [p for p in checkpoints.all() if verify(p) is None] if checkpoints else []
+    broken = ""
+    if len(whole) > 1 and chance.random() < 0.2:
+        broken = damage(whole.pop(0), chance)
+    wanted = whole[0].name if whole else None
+    damaged = [p.name for p in checkpoints.all() if verify(p)] if checkpoints else []
+    by_command = turn.life % 10 == 0
+    moment = "anywhere" if by_command or chance.random() < 0.35 else chance.choice(list(MOMENTS))
+    number = chance.randint(1, 3)
+    if moment == "anywhere":
+        number = int(1000 * chance.uniform(0, 25 if by_command else 6))
+    log = turn.folder / f"life_{turn.life:03d}.log"
+    began = time.monotonic()
+    if by_command:
+        pid = command(turn.words(), log)
+        code = wait(pid, number / 1000)
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+            code = wait(pid, 60)
+    else:
+        pid = live(turn.words(), log, (moment, number, chance.randrange(10**6)))
+        code = wait(pid, 300)
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+            raise RuntimeError(f"life {turn.life} of {turn.folder} hangs ({moment})")
+    seconds = time.monotonic() - began
+    resumed, wrong = said(log, wanted, damaged)
+    if code != -signal.SIGKILL:
+        if code != 0:
+            raise RuntimeError(f"it ended with {code}: {log.read_text()[-2000:]}")
+        if wrong:
+            raise RuntimeError(f"{log}: {wrong}")
+        return None
+    wrong += reference.partial(turn.run, turn.database)
+    left = rubbish(turn.run) if turn.run.exists() else []
+    if len(left) > 4:
+        wrong.append(f"temporary files pile up: {left}")
+    now = Checkpoints(turn.run / "checkpoints").latest() if turn.run.exists() else None
+    return {
+        "variant": turn.variant, "seed": turn.seed, "life": turn.life,
+        "started_by": "command" if by_command else "fork",
+        "moment": f"{moment}" + ("" if moment == "anywhere" else f", call {number}"),
+        "seconds": round(seconds, 2), "resumed_from": resumed,
+        "saved_at_kill": now.name if now else "", "damaged_by_harness": broken,
+        "temporary_files": len(left), "wrong": "; ".join(wrong),
+    }  # fmt: skip
+
+
+def unbroken(turn: Round, template: Path) -> Reference:
+    """Make the run that nobody kills."""
+    folder, database = turn.folder / "whole", turn.folder / "whole.db"
+    for target in (database, turn.database):
+        if template.is_file():
+            shutil.copy(template, target)
+    words = turn.fresh(folder, database, "whole")
+    if wait(live(words, turn.folder / "whole.log", None), 600) != 0:
+        raise RuntimeError(f"the unbroken run fell: {(turn.folder / 'whole.log').read_text()}")
+    return Reference(folder / "whole", database)
+
+
+def make_template(path: Path) -> None:
+    """Make an empty MLflow database, once: its tables take seconds."""
+    pid = os.fork()
+    if pid == 0:
+        import_mlflow().MlflowClient(f"sqlite:///{path}").search_experiments()
+        os._exit(0)
+    wait(pid, 300)
+
+
+def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path | None) -> dict:
+    """Kill until there are enough kills; return what to report."""
+    chance = random.Random(seed)
+    template = folder / "template.db"
+    make_template(template)
+    found: list[dict[str, Any]] = []
+    finished, wrong = Counter(), []
+    number = 0
+    while len(found) < kills:
+        variant = variants[number % len(variants)]
+        place = folder / f"round_{number:02d}_{variant}"
+        place.mkdir()
+        turn = Round(variant, seed + number, place, chance.choice((0.2, 1.0, 5.0)))
+        number += 1
+        reference = unbroken(turn, template)
+        while (row := one_life(turn, chance, reference)) is not None:
+            found.append({"kill": len(found) + 1, **row})
+            if row["wrong"]:
+                wrong.append(f"{place.name}, life {row['life']}: {row['wrong']}")
+            print(f"{len(found)}/{kills} {row}", flush=True)
+            if out is not None:
+                _write(out, found)
+        ends = reference.whole(turn.run, turn.database)
+        print(
+            f"{place.name}: {turn.life - 1} kills, {'bit-equal' if not ends else ends}", flush=True
+        )
+        finished[variant] += not ends
+        wrong += [f"{place.name}, end: {text}" for text in ends]
+        if not ends and not any(place.name in text for text in wrong):
+            shutil.rmtree(place)
+    return {"kills": found, "rounds": number, "bit_equal": dict(finished), "wrong": wrong}
+
+
+def _write(out: Path, found: list[dict[str, Any]]) -> None:
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def report(path: Path, told: dict, seed: int) -> None:
+    """Write the .md beside the CSV."""
+    found = told["kills"]
+    facts = {name: str(value) for name, value in provenance().items()}
+    facts |= {"command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
+    moments = Counter(row["moment"].split(",")[0] for row in found)
+    resumed = Counter(row["resumed_from"] for row in found)
+    variants = Counter(row["variant"] for row in found)
+    lines = [f"# {path.stem}", ""]
+    lines += [f"- {name}: {text}" for name, text in facts.items()]
+    lines += [
+        "",
+        (
+            f"{len(found)} kills in {told['rounds']} runs ({dict(variants)}); runs that came through "
+            f"bit-equal to an unbroken one: {told['bit_equal']}; "
+            f"checkpoints broken on purpose: {sum(bool(row['damaged_by_harness']) for row in found)}; "
+            f"killed before the run stood: {resumed['did not get there']}; "
+            f"things found wrong: {len(told['wrong'])}."
+        ),
+        "",
+        "| moment | kills |",
+        "|---|---|",
+    ]
+    lines += [f"| {moment} | {count} |" for moment, count in moments.most_common()]
+    lines += ["", *[f"- {text}" for text in told["wrong"]]]
+    path.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def main() -> int:
+    """Run the script; see the top of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder otherwise")
+    parser.add_argument("--out", help="name of the files in benchmarks/results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    import_mlflow()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="kills"))
+    folder.mkdir(parents=True, exist_ok=True)
+    out = RESULTS / f"{arguments.out}.csv" if arguments.out else None
+    told = rounds(arguments.kills, arguments.variants, folder.resolve(), arguments.seed, out)
+    if out is not None:
+        report(out, told, arguments.seed)
+    for text in told["wrong"]:
+        print(f"WRONG {text}")
+    print(f"{len(told['kills'])} kills, {told['rounds']} runs, {len(told['wrong'])} things wrong")
+    return 1 if told["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Past: what an MLflow run was told before a resume, so that nothing is told to it twice."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from mario_dreamer.tracking.tracker import log
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+__all__ = ["Past"]
+
+CLOCK = "run/agent_steps"  # stands beside every metric that a run tells
+# How fast the machine was differs in every repetition; the first telling is as true as the next.
+MACHINE = ("system/", "speed/")
+MACHINE_TOO = ("run/memory_gib", "eval/seconds")
+
+
+class Past:
+    """Leave out what a resumed run tells a second time.
+
+    A run that was killed goes on from its last checkpoint and tells again what it had told after
+    it. MLflow can take no point back, but a resume on CPU repeats the same numbers: so those are
+    left out, and every point is there once. Where a number differs, as it may on a GPU, both
+    are kept and the log says so once. Pictures are left out by name and step.
+
+    Args:
+        client: MLflow's.
+        run_id: the run.
+        step: points after this agent step are remembered; None looks at pictures only.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, step: int | None) -> None:
+        # (name, step) -> (milliseconds, value) of its points, in order of time
+        self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
+        self.step, self._differs = step, False
+        if step is not None:
+            self._read_metrics(client, run_id)
+        pictures = [item.path for item in client.list_artifacts(run_id, "images")]
+        # A picture is written twice, the small copy last: only then it is complete.
+        found = [re.search(r"images/(.+)[+%]step[+%](\d+)[+%].*compressed", p) for p in pictures]
+        self._pictures = {(match[1], int(match[2])) for match in found if match}
+
+    def _read_metrics(self, client: MlflowClient, run_id: str) -> None:
+        names = client.get_run(run_id).data.metrics
+        if CLOCK in names and not any(
+            point.step > self.step for point in client.get_metric_history(run_id, CLOCK)
+        ):
+            return  # it ended in order: nothing was told after the checkpoint
+        for name in names:
+            for point in client.get_metric_history(run_id, name):
+                self.note(point)
+
+    def note(self, point: Metric) -> None:
+        """Remember a point of an earlier process, read or delivered late from its spool file."""
+        if self.step is not None and point.step > self.step:
+            points = self._points.setdefault((point.key, point.step), {})
+            points[point.timestamp, point.value] = None
+
+    def holds(self, point: Metric) -> bool:
+        """Whether a point that an earlier process told and never delivered is there all the same.
+
+        The process may have died behind the delivery, or may have told it for the second time
+        itself.
+        """
+        points = self._points.get((point.key, point.step), {})
+        return bool(points) and (
+            _of_the_machine(point) or any(_equal(value, point.value) for _, value in points)
+        )
+
+    def knows(self, point: Metric) -> bool:
+        """Whether this point is there already; asked once for each time that it is told.
+
+        A step may have several points of one name, such as episodes that end together: each is
+        looked for among those that are left.
+        """
+        points = self._points.get((point.key, point.step))
+        if not points:
+            return False
+        first = next(iter(points))
+        same = [known for known in points if _equal(known[1], point.value)]
+        if same or _of_the_machine(point):
+            del points[same[0] if same else first]
+            return True
+        if not self._differs:
+            self._differs = True
+            log.warning(
+                "MLflow: after the resume %s is %g at step %d, before it was %g; both are kept",
+                point.key, point.value, point.step, first[1],
+            )  # fmt: skip
+        return False
+
+    def knows_picture(self, key: str, step: int) -> bool:
+        """Whether the picture of this name and step is there, complete."""
+        return (key, step) in self._pictures
+
+
+def _of_the_machine(point: Metric) -> bool:
+    return point.key.startswith(MACHINE) or point.key in MACHINE_TOO
+
+
+def _equal(one: float, two: float) -> bool:
+    return one == two or (math.isnan(one) and math.isnan(two))
