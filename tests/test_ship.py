@@ -92,7 +92,11 @@ def test_without_any_run_the_shipped_agent_plays(
 @pytest.mark.slow
 def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.splitlines()
     for name in listed:
         if not name.startswith(("tests/", "benchmarks/")) and (ROOT / name).is_file():
@@ -108,10 +112,12 @@ def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> N
         archive.extractall(tmp_path / "site")
     call = "from mario_dreamer import session; print(session.shipped_checkpoint())"
     env = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    told = subprocess.run(
-        [sys.executable, "-c", call], cwd=tmp_path, env=env, check=True, capture_output=True,
+    done = subprocess.run(
+        [sys.executable, "-c", call], cwd=tmp_path, env=env, check=False, capture_output=True,
         text=True,
-    ).stdout.strip()  # fmt: skip
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = done.stdout.strip()
     assert told == str(tmp_path / "site" / "mario_dreamer" / "shipped")
     assert verify(Path(told)) is None
     assert launch.compose_default() is not None
