@@ -17,8 +17,9 @@ FLOATS = {torch.float32}
 BYTES = {torch.uint8}
 FLAGS = {torch.bool}
 INDEX = {torch.int64}
-NUMBERS = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32}
-ONE_HOT = NUMBERS | BYTES | FLAGS
+ANY_FLOAT = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
+NUMBERS = ANY_FLOAT | BYTES | {torch.int64, torch.int32}
+ONE_HOT = NUMBERS | FLAGS
 DTYPES = [
     torch.float64, torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.int32,
     torch.uint8, torch.bool, torch.complex64,
@@ -37,6 +38,7 @@ class Border:
         inputs: a good tensor for each key.
         takes: dtypes that a key may have; any other has to be refused.
         loose: so many leading dimensions of a key may be of any size and number.
+        free: dimensions of a key that may be of any size but 0.
         optional: keys that may be missing.
     """
 
@@ -44,10 +46,13 @@ class Border:
     inputs: dict[Key, Tensor]
     takes: dict[Key, set[torch.dtype]]
     loose: dict[Key, int] = field(default_factory=dict)
+    free: dict[Key, set[int]] = field(default_factory=dict)
     optional: set[Key] = field(default_factory=set)
 
 
-def broken(value: Tensor, takes: set[torch.dtype], loose: int) -> list[tuple[str, Any, bool]]:
+def broken(
+    value: Tensor, takes: set[torch.dtype], loose: int = 0, free: set[int] = frozenset()
+) -> list[tuple[str, Any, bool]]:
     """Ways to spoil a tensor: name, the spoilt one, and whether it has to be refused."""
     ways: list[tuple[str, Any, bool]] = [("missing", None, True), ("text", "text", True)]
     for dtype in DTYPES:
@@ -55,12 +60,12 @@ def broken(value: Tensor, takes: set[torch.dtype], loose: int) -> list[tuple[str
             ways.append((f"dtype {dtype}", value.to(dtype), dtype not in takes))
     ways.append(("on meta", value.to("meta"), True))
     for dim, size in enumerate(value.shape):
-        strict = dim >= loose
+        strict = dim >= loose and dim not in free
         more = torch.cat([value, value.narrow(dim, size - 1, 1)], dim)
         ways.append((f"dim {dim} longer", more, strict))
-        ways.append((f"dim {dim} empty", value.narrow(dim, 0, 0), strict))
-        ways.append((f"dim {dim} gone", value.select(dim, 0), strict))
-        ways.append((f"dim {dim} added", value.unsqueeze(dim), strict))
+        ways.append((f"dim {dim} empty", value.narrow(dim, 0, 0), dim >= loose))
+        ways.append((f"dim {dim} gone", value.select(dim, 0), dim >= loose))
+        ways.append((f"dim {dim} added", value.unsqueeze(dim), not loose or dim > loose))
         if size > 1:
             ways.append((f"dim {dim} shorter", value.narrow(dim, 0, size - 1), strict))
             if size > 2:
@@ -138,13 +143,13 @@ def make_borders() -> dict[str, Border]:
     feat = D + S * K
     found["Returns"] = Border(
         lambda x: learner.returns(as_tensordict(x, [N])), {"feat": torch.randn(N, H + 1, feat)},
-        {"feat": FLOATS}, {"feat": 2},
+        {"feat": FLOATS}, free={"feat": {0, 1}},
     )  # fmt: skip
     dream = learner.returns(learner.imagination(TensorDict(state, [N]))).detach()
     actor_reads = {key: dream[key] for key in ("feat", "action", "advantage", "weight")}
     found["ActorLoss"] = Border(
         lambda x: learner.actor_loss(as_tensordict(x, [N])), actor_reads,
-        {"feat": FLOATS, "action": ONE_HOT, "advantage": NUMBERS, "weight": NUMBERS},
+        {"feat": FLOATS, "action": ONE_HOT, "advantage": ANY_FLOAT, "weight": NUMBERS},
     )  # fmt: skip
     critic_reads = {key: dream[key] for key in ("feat", "lambda_return", "weight")}
     number_kinds = {"feat": FLOATS, "lambda_return": NUMBERS, "weight": NUMBERS}
@@ -168,7 +173,8 @@ def _network_borders(tiny: Any, rssm: Any, encoder: Any) -> dict[str, Border]:
     embed = encoder.embed_dim
     state = {"deter": torch.randn(N, D), "stoch": one_hot(K, N, S)}
     floats = {"deter": FLOATS, "stoch": FLOATS, "action": ONE_HOT, "prev_action": ONE_HOT,
-              "embed": FLOATS, "is_first": FLAGS, "post": FLOATS, "prior": FLOATS}  # fmt: skip
+              "embed": FLOATS, "is_first": ONE_HOT, "post": ANY_FLOAT, "prior": ANY_FLOAT}  # fmt: skip
+    carried = floats | {"deter": ANY_FLOAT, "stoch": ANY_FLOAT}
     action = one_hot(A, N)
     watched = {"embed": torch.randn(B, T, embed), "prev_action": one_hot(A, B, T),
                "is_first": flags(B, T), "deter": torch.randn(B, D), "stoch": one_hot(K, B, S)}  # fmt: skip
@@ -184,21 +190,21 @@ def _network_borders(tiny: Any, rssm: Any, encoder: Any) -> dict[str, Border]:
         ),
         "Decoder": Border(lambda x: decoder(**x), dict(state), floats),
         "RSSM.observe": Border(
-            lambda x: rssm.observe(**x), watched, floats, optional={"deter", "stoch"}
+            lambda x: rssm.observe(**x), watched, carried, optional={"deter", "stoch"}
         ),
         "RSSM.obs_step": Border(
             lambda x: rssm.obs_step(**x),
             {**state, "prev_action": action, "embed": torch.randn(N, embed), "is_first": flags(N)},
-            floats,
+            carried,
         ),
         "RSSM.img_step": Border(lambda x: rssm.img_step(**x), {**state, "action": action}, floats),
         "RSSM.imagine_with_action": Border(
-            lambda x: rssm.imagine_with_action(**x), {**state, "action": one_hot(A, N, H)}, floats,
+            lambda x: rssm.imagine_with_action(**x), {**state, "action": one_hot(A, N, H)}, floats, free={"action": {1}},
         ),
         "RSSM.kl_loss": Border(
             lambda x: rssm.kl_loss(x["post"], x["prior"]), logits, floats,
         ),
-        "RSSM.feat": Border(lambda x: rssm.feat(**x), dict(state), floats),
+        "RSSM.feat": Border(lambda x: rssm.feat(**x), dict(state), carried),
         "sequence model": Border(
             lambda x: rssm.sequence_model(**x), {**state, "action": action}, floats
         ),
@@ -256,6 +262,7 @@ def _replay_borders(tiny: Any) -> dict[str, Border]:
         "to_records": Border(
             lambda x: to_records(as_tensordict(x, [2, 4]), latents=True), inputs,
             kinds | {"pixels": BYTES | FLOATS, ("next", "pixels"): BYTES | FLOATS}, optional=ends,
+            free={"action": {2}, ("next", "deter"): {2}, ("next", "stoch"): {2, 3}},
         ),
         "Replay.update_latents": Border(
             lambda x: tiny.replay.update_latents(**x), newer,
@@ -263,7 +270,7 @@ def _replay_borders(tiny: Any) -> dict[str, Border]:
         ),
         "Policy": Border(
             lambda x: tiny.policy(as_tensordict(x, [2])), {key: state[key] for key in root},
-            {"pixels": BYTES | FLOATS, "is_init": FLAGS, "deter": FLOATS, "stoch": FLOATS,
+            {"pixels": BYTES | FLOATS, "is_init": FLAGS, "deter": ANY_FLOAT, "stoch": ANY_FLOAT,
              "prev_action": ONE_HOT},
         ),
         "env.step": Border(
