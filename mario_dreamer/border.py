@@ -126,7 +126,7 @@ def _dtypes(
     if kind in KINDS:
         return KINDS[kind]
     own: tuple[torch.dtype, ...] = (torch.float32 if weight is None else weight.dtype,)
-    if torch.is_autocast_enabled(device.type):
+    if device.type != "meta" and torch.is_autocast_enabled(device.type):
         own = FLOATS[:3]
     return (torch.uint8, *own) if kind == "frame" else own
 

@@ -249,7 +249,7 @@ class RSSM(nn.Module):
         fields = {"deter": (deter, "... D: float"), "stoch": (stoch, "... S K: float")}
         check("RSSM.feat", self, self.sizes, fields)
         dtype, device = deter.dtype, deter.device.type
-        if torch.is_autocast_enabled(device):
+        if device != "meta" and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
