@@ -205,5 +205,6 @@ class MultiEncoder(nn.Module):
                 f" {sorted(map(str, observations.keys()))}. Missing: {missing}."
             )
         embeds = {key: encoder(observations[key]) for key, encoder in self.encoders.items()}
-        check("MultiEncoder", None, {}, {k: (e, f"... {e.shape[-1]}: float") for k, e in embeds.items()})
+        fields = {key: (e, f"... {e.shape[-1]}: float") for key, e in embeds.items()}
+        check("MultiEncoder", self, {}, fields)
         return torch.cat(list(embeds.values()), -1)
