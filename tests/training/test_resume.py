@@ -1,0 +1,173 @@
+"""N updates, save, a new process, M updates: bit for bit what N + M updates in one go give."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_tiny
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from kill_checks import differences, load, rows  # noqa: E402
+
+from mario_dreamer import launch, train
+from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.worlds import restore_worlds, worlds_state
+
+SMALL = [
+    "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",
+    "log_every=8", "eval_every=24", "save_every=0", "eval_episodes=1", "collector.eval_envs=1",
+    "collector.steps_per_env=4", "replay.latents=true", "replay.prefetch=true", "threads=1",
+    "device=cpu", "precision=fp32", "tracker=csv", "optimizer.warmup=3",
+]  # fmt: skip
+TOY = [
+    "experiment=debug", *SMALL, "collector.num_envs=2", "env.cells=4", "env.max_steps=7",
+]  # fmt: skip
+MARIO = [
+    "experiment=mario_debug", *SMALL, "collector.num_envs=3", "prefill=24", "prefill_random=true",
+    "log_every=24", "eval_every=48",
+    "env.max_steps=14", "env.random_noops=8", "env.sticky=0.25",
+]  # fmt: skip
+
+
+def here(words: list[str], folder: Path) -> Path:
+    """Train in this process; return the run's folder."""
+    words = [*words, f"runs_dir={folder}"]
+    return Path(train.run_training(launch.compose_default(words), words)["folder"])
+
+
+def elsewhere(words: list[str]) -> str:
+    """Train in a new process; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mario_dreamer.train", *words],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def compare(words: list[str], first: int, last: int, folder: Path) -> None:
+    """Hold a run that was cut at `first` steps against one that was not."""
+    whole = here([*words, "name=whole", f"steps={last}"], folder)
+    cut = here([*words, "name=cut", f"steps={first}"], folder)
+    assert "begin anew" not in elsewhere([f"resume={cut}", f"steps={last}"])
+    ends = [Checkpoints(run / "checkpoints").latest() for run in (whole, cut)]
+    assert [end.name for end in ends] == [f"step_{last:09d}"] * 2
+    one, two = map(load, ends)
+    assert one["learning"]["updates"] > read(cut / "checkpoints" / f"step_{first:09d}", "learning")[
+        "updates"
+    ] > 0  # fmt: skip
+    # Weights, slow critic, return norm, optimiser, ratio, random states, worlds, what the
+    # collector carries, the loop's place, counters and episodes, replay with its sampler.
+    assert differences(one, two) == []
+    assert {"random", "worlds", "turn", "ratio", "optimizer", "report"} <= set(one["learning"])
+    assert {"worlds", "carried"} <= set(one["learning"]["worlds"])
+    told = [row for row in rows(cut) if row[0] > first]
+    assert told == [row for row in rows(whole) if row[0] > first]
+    assert any("train_return" in row for _, row in told), "episodes are compared as well"
+
+
+def test_a_run_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
+    compare(TOY, 24, 48, tmp_path)
+
+
+@pytest.mark.rom
+@pytest.mark.slow
+def test_a_run_on_mario_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
+    compare(MARIO, 96, 168, tmp_path)
+
+
+WORLDS = {
+    "counting": ["env=counting"],
+    "corridor": ["env=toy", "env.cells=4", "env.max_steps=7"],
+    "delayed": ["env=delayed", "env.delay=3"],
+    "memory": ["env=memory", "env.delay=2"],
+}
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_the_next_transition_after_a_resume_is_the_one_that_was_due(
+    kind: str, tmp_path: Path
+) -> None:
+    options = [*WORLDS[kind], "env.image_size=16"]
+    tiny = make_tiny(*options, without=["env.length"])
+    parts, _ = tiny.parts(tmp_path / "one")
+    batches = iter(parts.collector)
+    for _ in range(3):
+        tiny.replay.extend(next(batches))
+    path = parts.snapshot.save(parts, 24)
+    expected = [next(batches).clone() for _ in range(4)]
+
+    other = make_tiny(*options, "seed=7", seed=77, without=["env.length"])
+    again, _ = other.parts(tmp_path / "two")
+    next(iter(again.collector))
+    again.snapshot.restore(again, path)
+    batches = iter(again.collector)
+    for batch in expected:
+        found = next(batches)
+        assert set(found.keys(True, True)) == set(batch.keys(True, True))
+        for key in batch.keys(True, True):
+            assert torch.equal(found[key], batch[key]), key
+
+
+def test_worlds_that_cannot_tell_where_they_stand_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["env=cartpole", "collector.num_envs=2"]
+    bare = ["env.image_size", "env.length", "encoder", "decoder"]
+    tiny = make_tiny(*options, without=bare)
+    parts, _ = tiny.parts(tmp_path)
+    next(iter(parts.collector))
+    path = parts.snapshot.save(parts, 8)
+    assert read(path, "learning")["worlds"] == {
+        "restarted": "BatchedGym cannot be saved in mid-episode"
+    }
+    other = make_tiny(*options, without=bare)
+    again, _ = other.parts(tmp_path)
+    again.snapshot.restore(again, path)
+    said = "resume: episodes begin anew, because BatchedGym cannot be saved in mid-episode\n"
+    assert capsys.readouterr().out == said
+
+
+def test_worlds_of_another_number_are_refused(tmp_path: Path) -> None:
+    tiny = make_tiny()
+    parts, _ = tiny.parts(tmp_path)
+    state = worlds_state(parts.env, parts.collector)
+    other = make_tiny("collector.num_envs=3")
+    again, _ = other.parts(tmp_path)
+    with pytest.raises(ValueError, match="steps has the shape .3. in this env of 3 worlds"):
+        restore_worlds(state, again.env, again.collector)
+
+
+def test_an_older_checkpoint_without_worlds_still_goes_on(tmp_path: Path) -> None:
+    parts, _ = make_tiny().fill().parts(tmp_path)
+    assert restore_worlds(None, parts.env, parts.collector) == "the checkpoint holds no worlds"
+
+
+def resumed_from_the_first(folder: Path, say: Callable[[], str]) -> tuple[Path, str]:
+    run = here([*TOY, "name=run", "steps=24", "save_every=8", "eval_every=0"], folder)
+    assert [p.name for p in Checkpoints(run / "checkpoints").all()] == [
+        "step_000000024", "step_000000016",
+    ]  # fmt: skip
+    say()
+    words = [f"resume={run / 'checkpoints' / 'step_000000016'}", "steps=20"]
+    here(words, folder)
+    return run, say()
+
+
+def test_an_older_checkpoint_that_is_asked_for_is_where_the_run_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run, said = resumed_from_the_first(tmp_path, lambda: capsys.readouterr().out)
+    aside = run / "checkpoints" / "set_aside" / "step_000000024"
+    assert f"step_000000024 is newer than step_000000016: moved to {aside}" in said
+    assert (aside / "manifest.json").is_file()
+    assert Checkpoints(run / "checkpoints").latest().name == "step_000000024"
+    steps = [step for step, _ in rows(run)]
+    assert steps == sorted(steps) and steps[-1] == 24, "what was told of the other way is gone"
