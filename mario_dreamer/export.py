@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer import launch
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
-from mario_dreamer.exporting.program_file import PROGRAM, Facts, read_card, write_program
+from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
 from mario_dreamer.session import Session, open_session, steps_of, with_bare_path
 from mario_dreamer.tracking.mlflow_model import log_model, save_model
 
@@ -46,9 +46,8 @@ def export_program(session: Session, path: Path) -> Path:
     """
     program = ActingProgram(session.policy)
     options = OmegaConf.to_container(session.cfg.env, resolve=True)
-    steps = steps_of(session.checkpoint)
-    facts = Facts.of(program, session.env, options, str(session.checkpoint), steps)
-    return write_program(program, facts, path)
+    file = ProgramFile(program, Facts.of(program, session.env, options))
+    return file.write(path, str(session.checkpoint), steps_of(session.checkpoint))
 
 
 def _tags(cfg: DictConfig, checkpoint: Path, card: Path) -> dict[str, str]:

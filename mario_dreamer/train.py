@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import build, launch
+from mario_dreamer.exporting.beside import ModelBeside
 from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
@@ -53,6 +54,15 @@ def _describe_worlds(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
 
 
+def _hands_over(cfg: DictConfig) -> bool:
+    """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
+    wanted = cfg.get("save_model", "auto")
+    if wanted not in ("auto", True, False):
+        raise ValueError(f"save_model={wanted!r}: expected auto, true or false.")
+    by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
+    return by_mlflow if wanted == "auto" else bool(wanted)
+
+
 def make_parts(
     cfg: DictConfig, folder: Path, tracker: Tracker, config: str, agent_steps: int = 0
 ) -> tuple[Parts, build.Run]:
@@ -78,6 +88,9 @@ def make_parts(
     )  # fmt: skip
     progress = Progress(run.steps, agent_steps)
     report = Report(tracker, progress, evaluation, run.action_repeat, replay.__len__)
+    if _hands_over(cfg):
+        options = OmegaConf.to_container(cfg.env, resolve=True)
+        report.model_beside = ModelBeside(policy, env, options)
     parts = Parts(
         collector=build.make_collector(cfg, env, policy, learner.device),
         env=env,

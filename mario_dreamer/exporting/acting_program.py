@@ -37,6 +37,14 @@ class ActingProgram(nn.Module):
         self.observation_keys = list(model.observation_keys)
         self.requires_grad_(False)
 
+    @torch.no_grad()
+    def take(self, policy: Policy) -> None:
+        """Take over the policy's weights as they are now, in place: an export of this sees them."""
+        model = policy.world_model
+        modules = (model.encoder, model.rssm, policy.actor.head)
+        for own, theirs in zip((self.encoder, self.rssm, self.actor), modules, strict=True):
+            own.load_state_dict(theirs.state_dict())
+
     def forward(
         self,
         observation: dict[str, Tensor],

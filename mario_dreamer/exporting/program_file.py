@@ -17,7 +17,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer.envs.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
-__all__ = ["PROGRAM", "Facts", "example_inputs", "read_card", "write_program"]
+__all__ = ["PROGRAM", "Facts", "ProgramFile", "example_inputs", "read_card"]
 
 PROGRAM = "policy.pt2"
 GAMES = 4096  # most games side by side
@@ -31,39 +31,27 @@ class Facts:
         env: options of the world it was trained in, plain values.
         action_names: of the actions, in the order of the one-hot vector, [A].
         shapes: observation key -> shape of one observation.
-        checkpoint: where the weights came from.
-        agent_steps: how long it was trained; None: unknown.
     """
 
     env: Mapping[str, Any]
     action_names: Sequence[str]
     shapes: Mapping[str, tuple[int, ...]]
-    checkpoint: str
-    agent_steps: int | None
 
     @classmethod
-    def of(
-        cls,
-        program: ActingProgram,
-        env: EnvBase,
-        options: Mapping[str, Any],
-        checkpoint: str,
-        agent_steps: int | None,
-    ) -> Facts:
+    def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> Facts:
         """Gather the facts from a world like those that the agent was trained in.
 
         Args:
             program: says what is seen.
             env: [N] worlds.
             options: they were made with, plain values.
-            checkpoint, agent_steps: see the class.
         """
         names = getattr(env.base_env, "action_names", None)
         count = env.action_spec.shape[-1]
         names = tuple(names) if names else tuple(f"action {index}" for index in range(count))
         spec = env.observation_spec
         shapes = {key: tuple(spec[key].shape[1:]) for key in program.observation_keys}
-        return cls(dict(options), names, shapes, checkpoint, agent_steps)
+        return cls(dict(options), names, shapes)
 
     @property
     def is_mario(self) -> bool:
@@ -112,51 +100,73 @@ def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], 
     }
 
 
-def write_program(program: ActingProgram, facts: Facts, path: Path) -> Path:
-    """Export the program with `torch.export`; write it and its card.
+class ProgramFile:
+    """Export a program once; write it and its card as often as its weights change.
 
     Args:
-        program: one step of acting.
+        program: one step of acting; `program.take(policy)` brings its weights up to date.
         facts: what the card says of it.
-        path: the .pt2 file; its folder is made. The card is the same name with .json.
-
-    Returns:
-        the card's path.
     """
-    inputs = example_inputs(program, facts.shapes, games=2)
-    games = torch.export.Dim("games", min=1, max=GAMES)
-    shapes = {
-        name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
-        for name, value in inputs.items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself: nothing a reader could act on
-        exported = torch.export.export(program, (), inputs, dynamic_shapes=shapes, strict=False)
-        torch.export.save(exported, path)
-    outputs = exported.module()(**inputs)
-    card = {
-        "format": "mario_dreamer acting program",
-        "version": 1,
-        "program": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "torch": str(torch.__version__),
-        "checkpoint": facts.checkpoint,
-        "agent_steps": facts.agent_steps,
-        "stage": str(facts.env["stage"]) if facts.is_mario else None,
-        "action_names": list(facts.action_names),
-        "buttons": [button_byte(name) for name in facts.action_names] if facts.is_mario else None,
-        "action_repeat": int(facts.env.get("action_repeat", 1)),
-        "picture": facts.picture(),
-        "inputs": _described(inputs),
-        "outputs": _described(outputs),
-    }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
-    return path.with_suffix(".json")
+
+    def __init__(self, program: ActingProgram, facts: Facts) -> None:
+        self.program, self.facts = program, facts
+        inputs = example_inputs(program, facts.shapes, games=2)
+        games = torch.export.Dim("games", min=1, max=GAMES)
+        shapes = {
+            name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
+            for name, value in inputs.items()
+        }
+        with torch.no_grad(), _quiet():
+            self.exported = torch.export.export(
+                program, (), inputs, dynamic_shapes=shapes, strict=False
+            )
+            outputs = program(**inputs)
+        self.described = {"inputs": _described(inputs), "outputs": _described(outputs)}
+
+    def write(self, path: Path, checkpoint: str, agent_steps: int | None) -> Path:
+        """Write the program as it is now, and its card.
+
+        Args:
+            path: the .pt2 file; its folder is made. The card is the same name with .json.
+            checkpoint: where the weights came from.
+            agent_steps: how long it was trained; None: unknown.
+
+        Returns:
+            the card's path.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            torch.export.save(self.exported, path)
+        facts, env = self.facts, self.facts.env
+        card = {
+            "format": "mario_dreamer acting program",
+            "version": 1,
+            "program": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "torch": str(torch.__version__),
+            "checkpoint": checkpoint,
+            "agent_steps": agent_steps,
+            "stage": str(env["stage"]) if facts.is_mario else None,
+            "action_names": list(facts.action_names),
+            "buttons": [button_byte(n) for n in facts.action_names] if facts.is_mario else None,
+            "action_repeat": int(env.get("action_repeat", 1)),
+            "picture": facts.picture(),
+            **self.described,
+        }
+        path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+        return path.with_suffix(".json")
+
+
+class _quiet(warnings.catch_warnings):
+    """Keep torch's warnings about its own exporter away: nothing a reader could act on."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Read what `write_program` wrote beside a program."""
+    """Read what `ProgramFile` wrote beside a program."""
     return json.loads(path.read_text())
 
 

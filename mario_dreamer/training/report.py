@@ -57,6 +57,10 @@ class Report:
         action_repeat: frames per agent step.
         replay_size: called for the number of records at hand.
         window: how many past episodes the running means look at.
+
+    Attributes:
+        model_beside: called with each checkpoint's folder and the agent steps; writes a model
+            that others can play with and returns its folder, which the tracker keeps.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Report:
         window: int = 20,
     ) -> None:
         self.tracker, self.progress = tracker, progress
+        self.model_beside: Callable[[Path, int], Path | None] | None = None
         self._evaluate = evaluate
         self.action_repeat = action_repeat
         self.replay_size = replay_size
@@ -166,6 +171,9 @@ class Report:
         """Say that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
             self.tracker.artifact(path / name, "checkpoints/latest")
+        model = None if self.model_beside is None else self.model_beside(path, agent_steps)
+        if model is not None:
+            self.tracker.artifact(model, "model")
         if self.progress is not None:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
 

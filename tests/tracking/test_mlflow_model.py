@@ -14,7 +14,7 @@ import torch
 from mario_dreamer.envs.batched import BatchedMario
 from mario_dreamer.envs.emulator import SCREEN, copy_screen, make_emulator
 from mario_dreamer.exporting.acting_program import ActingProgram
-from mario_dreamer.exporting.program_file import Facts, example_inputs, write_program
+from mario_dreamer.exporting.program_file import Facts, ProgramFile, example_inputs
 from mario_dreamer.tracking.mlflow_model import log_model, save_model
 from mario_dreamer.tracking.mlflow_player import DreamerPlayer
 
@@ -27,7 +27,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.add_(torch.randn_like(parameter))
     acting = ActingProgram(agent.policy)
     path = tmp_path_factory.mktemp("model") / "policy.pt2"
-    write_program(acting, Facts.of(acting, agent.env, {}, "runs/a", 123), path)
+    ProgramFile(acting, Facts.of(acting, agent.env, {})).write(path, "runs/a", 123)
     return path
 
 
@@ -141,7 +141,7 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
     env = BatchedMario(1, crop_top=32, max_pool=max_pool, image_size=64)
     player = DreamerPlayer()
     options = {"stage": "1-1", "crop_top": 32, "max_pool": max_pool}
-    facts = Facts(options, env.action_names, {"pixels": (3, 64, 64)}, "", None)
+    facts = Facts(options, env.action_names, {"pixels": (3, 64, 64)})
     seen = {"observation": {"pixels": {"shape": ["N", 3, 64, 64]}}}
     player.card = json.loads(json.dumps({"picture": facts.picture(), "inputs": seen}))
     emulator = make_emulator("1-1")
