@@ -5,6 +5,7 @@
     mario-dreamer play        film an episode as mp4 or gif
     mario-dreamer dream       film what the world model foresees
     mario-dreamer view        look into the agent's head in a browser, play inside its dream
+    mario-dreamer report      write a run into one HTML file: curves, deaths, calibration, dreams
     mario-dreamer export      hand the policy to others: a torch.export program, an MLflow model
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
@@ -19,7 +20,7 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "evaluate", "play", "dream", "view", "export", "replay", "runs")
+COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         sys.exit(2)
     # Imported only now: `--help` should not wait for torch.
-    name = {"replay": "replay_actions", "runs": "list_runs"}.get(command, command)
+    names = {"replay": "replay_actions", "report": "report_run", "runs": "list_runs"}
+    name = names.get(command, command)
     module = importlib.import_module(f"mario_dreamer.{name}")
     if any(word in ("-h", "--help") for word in rest):
         print(module.__doc__)

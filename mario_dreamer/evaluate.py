@@ -1,21 +1,21 @@
 """mario-dreamer evaluate: how good is a checkpoint?
 
-    mario-dreamer evaluate                                   100 episodes of each kind
+    mario-dreamer evaluate                                   100 episodes of each condition
     mario-dreamer evaluate episodes=20 out=report            quicker; results in a folder
-    mario-dreamer evaluate actions=[sampled] random_noops=[30] sticky=[0.25]
+    mario-dreamer evaluate conditions=[sampled,greedy-noops-sticky]
 
-Plays sampled and greedy actions, from the plain start and after random no-ops, with and
-without sticky actions; prints success with its Wilson 95 % interval, and writes results.json
-and the action lists of episodes, which `mario-dreamer replay FILE` verifies in the emulator.
+A condition is `sampled` or `greedy` actions, with `-noops` after up to 30 random no-ops, with
+`-sticky` with actions that stick at random. Prints success with its Wilson 95 % interval; writes
+results.json, episodes.csv, evaluation.html with the pictures (best x, where Mario dies over the
+map of the level), and the action lists of episodes that reached the flag, which
+`mario-dreamer replay FILE` verifies in the emulator. MLflow gets all of it.
 
-Options: checkpoint, episodes, num_envs, actions, random_noops, sticky, max_steps, out, seed,
-device, env.*; see configs/evaluate.yaml.
+Options: checkpoint, episodes, num_envs, conditions, random_noops, sticky, max_steps, out,
+save_episodes, track, tracking_uri, seed, device, env.*; see configs/evaluate.yaml.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +23,80 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import launch
+from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.session import Session, open_session
-from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
+from mario_dreamer.tracking.evidence import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.evaluation import play_episodes
 
-__all__ = ["main"]
+__all__ = ["chosen_conditions", "main"]
 
-COLUMNS = (
+NAMES = tuple(
+    f"{actions}{noops}{sticky}"
+    for actions in ("sampled", "greedy") for noops in ("", "-noops") for sticky in ("", "-sticky")
+)  # fmt: skip
+TABLE = (
     ("flag_rate", "flag"), ("flag_low", "low"), ("flag_high", "high"), ("return", "return"),
     ("length", "steps"), ("x_max", "mean x"), ("x_max_best", "best x"),
 )  # fmt: skip
 
 
-def _conditions(cfg: DictConfig, is_mario: bool) -> list[dict[str, Any]]:
-    """Every combination that is asked for; only Mario's worlds have no-ops and sticky actions."""
-    noops = list(cfg.random_noops) if is_mario else [0]
-    sticky = list(cfg.sticky) if is_mario else [0.0]
-    unknown = set(cfg.actions) - {"sampled", "greedy"}
-    if unknown:
-        raise ValueError(f"actions={sorted(unknown)}: expected sampled or greedy.")
+def chosen_conditions(cfg: DictConfig, is_mario: bool) -> list[Condition]:
+    """Return the conditions asked for; only Mario's worlds have no-ops and sticky actions.
+
+    Args:
+        cfg: with conditions ("all", one name or a list), random_noops and sticky.
+        is_mario: whether the world takes no-ops and sticky actions.
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    asked = [cfg.conditions] if isinstance(cfg.conditions, str) else list(cfg.conditions)
+    possible = NAMES if is_mario else ("sampled", "greedy")
+    names = list(possible) if asked == ["all"] else asked
+    unknown = [name for name in names if name not in possible]
+    if unknown or not names:
+        raise ValueError(
+            f"conditions={asked}: expected all, or some of {', '.join(possible)}"
+            f"{'' if is_mario else ' (this world has no no-ops or sticky actions)'}."
+        )
     return [
-        {"actions": actions, "random_noops": n, "sticky": s}
-        for actions, n, s in itertools.product(cfg.actions, noops, sticky)
+        Condition(
+            name,
+            name.startswith("greedy"),
+            int(cfg.random_noops) if "-noops" in name else 0,
+            float(cfg.sticky) if "-sticky" in name else 0.0,
+        )
+        for name in names
     ]
 
 
-def _line(cells: list[str]) -> str:
-    return "  ".join(f"{cell:>8}" for cell in cells)
+def _line(first: str, cells: list[str]) -> str:
+    return f"{first:<22}" + "".join(f"{cell:>9}" for cell in cells)
 
 
-def save_actions(path: Path, session: Session, episode: Episode, changes: dict[str, Any]) -> None:
-    """Write an episode so that anyone can play it again: world, options, actions, outcome."""
-    env = OmegaConf.to_container(session.cfg.env, resolve=True) | changes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"env": env, "actions": episode.actions, "facts": episode.facts}))
+def _worlds(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[str, Any]:
+    """Options of the worlds. An episode without an end is cut by its world, and counts."""
+    changes: dict[str, Any] = {}
+    if "random_noops" in stored:
+        changes = {"random_noops": condition.random_noops, "sticky": condition.sticky}
+    if "max_steps" in stored:
+        changes["max_steps"] = min(cfg.max_steps, stored.max_steps or cfg.max_steps)
+    return changes
 
 
-def _save(out: Path, session: Session, kind: str, episodes: list[Episode], changes: dict) -> None:
-    best = sorted(
-        episodes, key=lambda e: (e.facts.get("flag", 0), e.facts["return"]), reverse=True
-    )
-    # Chance at the start or in the actions cannot be played again from an action list alone.
-    if not any(changes.values()):
-        for number, episode in enumerate(best[: session.cfg.get("save_episodes", 3)]):
-            save_actions(out / f"{kind}-{number}.json", session, episode, changes)
+def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
+    folder = session.checkpoint.parents[1] if session.checkpoint is not None else None
+    if not uses_mlflow(cfg.track, folder):
+        return
+    run = log_evidence(
+        recorded_run(folder) if folder is not None else None, f"evaluate-{evaluation.name}",
+        evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
+        f"evaluation/step_{evaluation.agent_steps:09d}",
+        {"evaluated.checkpoint": str(session.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
+    )  # fmt: skip
+    if run is not None:
+        print(f"logged in MLflow, run {run}")
 
 
 @hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="evaluate")
@@ -73,32 +104,24 @@ def _save(out: Path, session: Session, kind: str, episodes: list[Episode], chang
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     session = open_session(cfg, num_envs=1)
-    is_mario = "random_noops" in session.cfg.env
     session.env.close()
-    out = Path(cfg.out or "evaluation")
-    print(f"checkpoint: {session.checkpoint}; {cfg.episodes} episodes of each kind")
-    print(_line(["actions", "no-ops", "sticky", *(title for _, title in COLUMNS)]))
-    results = []
-    for condition in _conditions(cfg, is_mario):
-        changes = {key: condition[key] for key in ("random_noops", "sticky")} if is_mario else {}
+    conditions = chosen_conditions(cfg, "random_noops" in session.cfg.env)
+    env_config = OmegaConf.to_container(session.cfg.env, resolve=True)
+    facts = {**provenance(), "seed": str(cfg.seed)}
+    evaluation = Evaluation(Path(cfg.out), session.checkpoint, env_config, facts, cfg.save_episodes)
+    print(f"checkpoint: {session.checkpoint}; {cfg.episodes} episodes of each condition")
+    print(_line("condition", [title for _, title in TABLE]))
+    for condition in conditions:
+        changes = _worlds(cfg, condition, session.cfg.env)
         session = open_session(cfg, min(cfg.num_envs, cfg.episodes), **changes)
-        greedy = condition["actions"] == "greedy"
-        episodes = play_episodes(
-            session.policy, session.env, cfg.episodes, greedy, max_steps=cfg.max_steps
-        )
+        episodes = play_episodes(session.policy, session.env, cfg.episodes, condition.greedy)
         session.env.close()
-        summary = summarise(episodes)
-        kind = f"{condition['actions']}-noops{condition['random_noops']}-sticky{condition['sticky']}"
-        _save(out, session, kind, episodes, changes)
-        facts = [episode.facts for episode in episodes]
-        results.append({**condition, "summary": summary, "episodes": facts})
-        cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in COLUMNS]
-        print(_line([condition["actions"], str(condition["random_noops"]),
-                     str(condition["sticky"]), *cells]), flush=True)  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"checkpoint": str(session.checkpoint), "seed": cfg.seed, "results": results}
-    (out / "results.json").write_text(json.dumps(report, indent=1))
-    print(f"written: {out / 'results.json'}")
+        summary = evaluation.add(condition, episodes)
+        cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
+        print(_line(condition.name, cells), flush=True)
+    for path in evaluation.write():
+        print(f"written: {path}")
+    _log(cfg, session, evaluation)
 
 
 if __name__ == "__main__":

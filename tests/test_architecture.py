@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own row or from a row above it.
 ENTRY_POINTS = {
     "launch", "session", "train", "evaluate", "play", "dream", "view", "viewer", "cli",
-    "export", "list_runs", "replay_actions",
+    "export", "list_runs", "replay_actions", "report_run",
 }  # fmt: skip
 LAYERS = [
     {"keys", "border"},
@@ -31,6 +31,7 @@ LAYERS = [
     {"losses"},
     {"replay"},
     {"training", "exporting"},
+    {"reporting"},
     {"trust"},
     {"build"},
     ENTRY_POINTS,

@@ -49,10 +49,13 @@ def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
 
 
 def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None:
-    said = command(run_folder, "evaluate", "episodes=3", "out=report", "max_steps=200")
-    results = json.loads((run_folder / "report/results.json").read_text())["results"]
+    said = command(run_folder, "evaluate", "episodes=3", "out=kept", "max_steps=200")
+    results = json.loads((run_folder / "kept/results.json").read_text())["results"]
     assert [entry["actions"] for entry in results] == ["sampled", "greedy"]
     assert "sampled" in said and "greedy" in said
+    assert len((run_folder / "kept/episodes.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert "<svg" in (run_folder / "kept/evaluation.html").read_text()
+    assert not (run_folder / "mlflow.db").exists(), "a run that was not in MLflow stays out of it"
 
 
 def test_runs_lists_what_is_there(run_folder: Path) -> None:

@@ -9,6 +9,7 @@ from mario_dreamer.reporting.plot import COLOURS, Plot, label
 
 __all__ = ["Line", "heat_map", "histogram", "lines", "running_mean", "scatter"]
 
+_FEW = 12  # values so few that each gets a dot
 Line = tuple[str, Sequence[float], Sequence[float]]  # name, xs, ys
 
 
@@ -44,6 +45,7 @@ def lines(
     points: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
     band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None,
     y: tuple[float, float] | None = None,
+    calm: bool = False,
 ) -> str:
     """Draw curves over one axis.
 
@@ -53,19 +55,22 @@ def lines(
         points: xs, ys of faint dots behind the curves, in the curves' colours.
         band: xs, low, high, shaded behind the first curve.
         y: must be inside the y axis.
+        calm: fit the y axis to what comes after the first tenth of each curve.
     """
     every = [*curves, *(("", xs, ys) for xs, ys in points)]
-    # A few wild dots must not flatten the curves: those are put onto the border.
-    ys = sorted(v for _, _, values in every for v in values if math.isfinite(v))
-    bound = _span(ys, y)
+    # A first value far above all others would flatten the rest: it is put onto the border.
+    skip = 0.1 if calm else 0.0
+    ys = [v for _, _, values in every for v in values[int(skip * len(values)) :]]
     xs = [x for _, values, _ in every for x in values]
-    plot = Plot(_span_x(xs), bound, x_label, y_label)
+    plot = Plot(_span_x(xs), _span(ys, y), x_label, y_label)
     for colour, (dot_x, dot_y) in enumerate(points):
         plot.dots(dot_x, dot_y, colour % COLOURS)
     if band is not None:
         plot.band(*band, 0)
     for colour, (name, x, values) in enumerate(curves):
         plot.line(x, values, colour % COLOURS, name if len(curves) > 1 else "")
+        if len(x) <= _FEW:
+            plot.dots(x, values, colour % COLOURS, radius=3, strong=True)
     return plot.svg()
 
 

@@ -18,6 +18,7 @@ STYLE = """
   --s4: #b794f4; } }
 svg.chart { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 .chart text { fill: var(--soft); } .chart .name { fill: var(--ink); }
+.chart tspan { stroke: none; }
 .chart .grid { stroke: var(--line); stroke-width: 1; } .chart .axis { stroke: var(--soft); }
 .chart path.line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .chart .rule { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; }
@@ -71,7 +72,7 @@ class Plot:
         x_ticks: own ticks; None chooses round numbers.
     """
 
-    left, right, top, bottom = 46, 10, 22, 36
+    left, right, top, bottom = 46, 10, 36, 36
 
     def __init__(
         self,
@@ -178,20 +179,17 @@ class Plot:
         out.append(f'<text class="name" x="4" y="13">{escape(self.y_label)}</text>')
         return out
 
-    def _legend(self) -> list[str]:
-        out, right = [], self.width - self.right
-        for name, colour in reversed(self.names):
-            out.append(
-                f'<text x="{right}" y="13" text-anchor="end">{escape(name)}</text>'
-                f'<rect class="s{colour}" stroke-width="0" x="{right - 6.1 * len(name) - 14:.0f}" '
-                'y="4" width="9" height="9" rx="2"/>'
-            )
-            right -= 6.1 * len(name) + 24
-        return out
+    def _legend(self) -> str:
+        """Name the colours in one line of text: its parts need no width of ours."""
+        parts = [
+            f'<tspan class="s{colour}">\u25a0</tspan> {escape(name)}' for name, colour in self.names
+        ]
+        right = self.width - self.right
+        return f'<text x="{right}" y="28" text-anchor="end">{" \u00a0 ".join(parts)}</text>'
 
     def svg(self, title: str = "") -> str:
         """Write the picture; the title is for those who cannot see it."""
-        inside = "".join([*self._axes(), *self.marks, *self._legend()])
+        inside = "".join([*self._axes(), *self.marks, self._legend() if self.names else ""])
         about = escape(title or f"{self.y_label} over {self.x_label}", quote=True)
         return (
             f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" role="img" '

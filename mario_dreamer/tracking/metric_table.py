@@ -122,6 +122,25 @@ _EPISODES = (
      "(0..1)^2", "falls; below 0.01 looks right", "training/loop.py"),
 )  # fmt: skip
 
+_EVIDENCE = (
+    *((f"evaluate/<condition>/{fact}", f"{meaning}; a condition is such as greedy-noops-sticky",
+       unit, "judged by its interval", "evaluate.py")
+      for fact, meaning, unit in (
+          ("return", "return of the evaluated episodes, mean", "reward"),
+          ("length", "length of the evaluated episodes, mean", "agent steps"),
+          ("x_max", "furthest place, mean over the evaluated episodes", "pixels"),
+          ("x_max_best", "furthest place of all evaluated episodes", "pixels"),
+          ("flag_rate", "share of the evaluated episodes that reached the flag", "0..1"),
+          ("flag_low", "lower end of its Wilson 95 % interval", "0..1"),
+          ("flag_high", "upper end of its Wilson 95 % interval", "0..1"))),
+    ("report/live_classes", "classes of the latent taken more than 1 % of the time", "classes",
+     "a good part of S x K", "reporting/latents.py"),
+    ("report/value_bias", "critic's mean minus the discounted return that followed, mean", "reward",
+     "near 0", "reporting/calibration.py"),
+    ("report/open_loop_error", "mean squared error of frames at the longest horizon", "(0..1)^2",
+     "below that of repeating the last frame", "reporting/open_loop.py"),
+)  # fmt: skip
+
 _RUN = (
     ("speed/fps", "emulator frames per second of wall time, learning included", "frames/s",
      "steady", _LOOP),
@@ -162,5 +181,6 @@ ROWS: tuple[tuple[str, str, str, str, str], ...] = (
     *_TRAIN,
     *_IMAGINED,
     *_EPISODES,
+    *_EVIDENCE,
     *_RUN,
 )

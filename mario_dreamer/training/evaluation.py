@@ -72,7 +72,7 @@ def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
     ended = after["done"].squeeze(-1).transpose(0, 1)  # [N, n] -> [n, N]: time first
     ends = after.transpose(0, 1)[ended]
     names = {"return": "episode_reward", "length": "step_count", "terminated": "terminated"}
-    names |= {name: name for name in FACTS if name in after.keys()}
+    names |= {name: name for name in FACTS if name in after}
     columns = {fact: ends[key].flatten().tolist() for fact, key in names.items()}
     return [
         {fact: float(values[row]) for fact, values in columns.items()} for row in range(len(ends))

@@ -27,7 +27,7 @@ def test_no_cell_of_the_table_is_empty() -> None:
 
 def test_every_metric_is_plain_or_in_a_known_group() -> None:
     plain = {"train_return", "eval_return", "model_loss", "actor_loss", "value_loss", "kl"}
-    groups = {"train", "dream", "play", "eval", "speed", "run", "system"}
+    groups = {"train", "dream", "play", "eval", "speed", "run", "system", "evaluate", "report"}
     for name in METRICS:
         assert name in plain or name.split("/")[0] in groups, name
     assert plain <= set(METRICS)

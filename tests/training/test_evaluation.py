@@ -60,6 +60,47 @@ def test_no_episodes_cannot_be_played() -> None:
         play_episodes(tiny.policy, tiny.env, 0)
 
 
+def test_the_transitions_asked_for_are_kept() -> None:
+    tiny = make_tiny("env.length=[2,4]")
+    keep = ["action", "vector", ("next", "reward")]
+    short, long = play_episodes(tiny.policy, tiny.env, 2, keep=keep)
+    assert short.steps is not None and long.steps is not None
+    assert short.steps["next", "reward"].flatten().tolist() == [10, 20]
+    assert long.steps["next", "reward"].flatten().tolist() == [10, 20, 30, 40]
+    assert long.steps["action"].argmax(-1).tolist() == long.actions
+    assert "vector" not in long.steps, "what the world does not have is passed over"
+    assert play_episodes(tiny.policy, tiny.env, 1)[0].steps is None
+
+
+class Runner(torch.nn.Module):
+    """A policy that runs right, and jumps by a fixed clock of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = 0
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self.clock += 1
+        action = torch.zeros(*tensordict.batch_size, 7, dtype=torch.int64)
+        action[..., 4 if self.clock % 11 < 7 else 1] = 1
+        return tensordict.set("action", action)
+
+
+@pytest.mark.rom
+def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator() -> None:
+    from mario_dreamer.envs import tapes
+    from mario_dreamer.envs.mario import make_mario_env
+
+    env = make_mario_env(num_envs=2, seed=3, random_noops=30, sticky=0.25, max_steps=30, threads=1)
+    episodes = play_episodes(Runner(), env, 4)
+    assert len({len(episode.tape) for episode in episodes}) > 1, "the no-ops differ"
+    for episode in episodes[1::2]:  # one of each world, neither the first after the start
+        found = tapes.play_buttons("1-1", episode.tape, 1).facts
+        told = {name: int(episode.facts[name]) for name in ("x_pos", "x_max", "time", "score")}
+        assert told == {name: found[name] for name in told}
+        assert len(episode.tape) == found["frames"] and episode.facts["y_pos"] > 0
+
+
 def test_greedy_and_sampled_play_differ() -> None:
     tiny = make_tiny("env.length=40")
     greedy = play_episodes(tiny.policy, tiny.env, 2, greedy=True)

@@ -1,0 +1,104 @@
+"""The history of a run, read from its own files: episodes, losses, hours of work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["PAUSE", "History", "read_history"]
+
+PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
+
+
+@dataclass
+class History:
+    """What a run has told so far.
+
+    Args:
+        name: of its folder.
+        facts: run.json: status, tags with commit and machine; empty where it is missing.
+        config: as resolved; empty where it is missing.
+        episodes: of the training, in order: step, frames, hours, return, length; x_max and flag
+            where the world tells them.
+        reports: all other lines: `step`, `hours`, and metrics by name.
+    """
+
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    episodes: list[dict[str, float]] = field(default_factory=list)
+    reports: list[dict[str, float]] = field(default_factory=list)
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a metric; None when it was never told."""
+        return next((row[name] for row in reversed(self.reports) if name in row), None)
+
+    def curve(self, name: str, over: str = "step") -> tuple[list[float], list[float]]:
+        """The curve of a metric.
+
+        Args:
+            name: as in the metric table.
+            over: "step" or "hours".
+
+        Returns:
+            xs and ys; empty when it was never told.
+        """
+        rows = [row for row in self.reports if name in row]
+        return [row[over] for row in rows], [row[name] for row in rows]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; where a resumed run went back, its new lines replace the old ones."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            step = row["step"]
+        except (json.JSONDecodeError, KeyError, TypeError):  # half a line: the run died there
+            continue
+        if rows and step < rows[-1]["step"]:
+            while rows and rows[-1]["step"] >= step:
+                rows.pop()
+        rows.append(row)
+    return rows
+
+
+def read_history(folder: str | Path) -> History:
+    """Read what a run's folder says; hours count only the time it was at work.
+
+    Args:
+        folder: with metrics.jsonl; config.yaml and run.json where they are there.
+
+    Raises:
+        FileNotFoundError: when there is no metrics.jsonl.
+    """
+    folder = Path(folder)
+    if not (folder / "metrics.jsonl").is_file():
+        raise FileNotFoundError(
+            f"{folder / 'metrics.jsonl'} is not there: name the folder of a run, such as "
+            "runs/NAME; `mario-dreamer runs` lists them."
+        )
+    history = History(folder.resolve().name)
+    if (folder / "run.json").is_file():
+        history.facts = json.loads((folder / "run.json").read_text())
+    if (folder / "config.yaml").is_file():
+        history.config = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+    repeat = (history.config.get("env") or {}).get("action_repeat", 1)
+    worked, before = 0.0, None
+    for row in _lines(folder / "metrics.jsonl"):
+        if before is not None and 0 < row["time"] - before < PAUSE:
+            worked += row["time"] - before
+        before = row["time"]
+        place = {"step": row["step"], "frames": row["step"] * repeat, "hours": worked / 3600}
+        if "play/return" in row:
+            names = ("return", "length", "x_max", "flag")
+            told = {name: row[f"play/{name}"] for name in names if f"play/{name}" in row}
+            history.episodes.append(place | {k: float(v) for k, v in told.items()})
+        else:
+            skip = ("step", "time")
+            history.reports.append(place | {k: float(v) for k, v in row.items() if k not in skip})
+    return history

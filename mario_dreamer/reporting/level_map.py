@@ -1,0 +1,108 @@
+"""The map of a level, stitched from the emulator's own screens while an episode is played."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mario_dreamer.envs.tapes import Playback, play_buttons
+
+__all__ = ["SCORE_BAR", "level_map", "map_of_tape", "png_url"]
+
+SCORE_BAR = 32  # rows of the screen that do not move with the level
+_SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
+
+
+def level_map(
+    frames: Sequence[np.ndarray] | np.ndarray, screen_lefts: Sequence[int], width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stitch screens into one long picture; a column shows the median of what was seen there.
+
+    Args:
+        frames: T pictures uint8 [H, W, 3], all of the same size.
+        screen_lefts: where the left edge of each lies in the level, in pixels.
+        width: of the result; None ends where the last screen ends.
+
+    Returns:
+        the map, uint8 [H, width, 3], black where nothing was seen; and whether a column was
+        seen, bool [width].
+
+    Raises:
+        ValueError: when there is no frame, or not one place for each.
+    """
+    if not len(frames) or len(frames) != len(screen_lefts):
+        raise ValueError(
+            f"level_map: got {len(frames)} frames and {len(screen_lefts)} places; expected one "
+            "place for each frame, and at least one frame."
+        )
+    height, span = frames[0].shape[:2]
+    lefts = np.asarray(screen_lefts)
+    width = int(lefts.max()) + span if width is None else width
+    picture = np.zeros((height, width, 3), np.uint8)
+    seen = np.zeros(width, bool)
+    for column in range(width):
+        there = np.flatnonzero((lefts <= column) & (column < lefts + span))
+        if not len(there):
+            continue
+        # Evenly spread over the time in which the column was on screen; an odd number, so that
+        # the median is a colour that was really there.
+        count = min(_SAMPLES, len(there) - (len(there) + 1) % 2)
+        chosen = there[np.linspace(0, len(there) - 1, max(1, count)).round().astype(int)]
+        stack = np.stack([frames[t][:, column - lefts[t]] for t in chosen])  # [n, H, 3]
+        picture[:, column] = np.median(stack, axis=0)
+        seen[column] = True
+    return picture, seen
+
+
+def map_of_tape(
+    stage: str, tape: Sequence[int], every: int = 4, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Play a tape again in the raw emulator and stitch what it passes, without the score bar.
+
+    Args:
+        stage: "w-s".
+        tape: buttons, one byte per raw frame.
+        every: take each so many-th screen.
+        width: as for `level_map`.
+
+    Returns:
+        as `level_map`. Rooms of another kind (a bonus room below ground) are left out: their
+        places overlap those of the level.
+
+    Raises:
+        ValueError: no such stage, or an empty tape. ImportError: no emulator.
+    """
+    played = play_buttons(stage, tape, 1, film=True)
+    return level_map(*_main_area(played, every), width)
+
+
+def _main_area(played: Playback, every: int) -> tuple[list[np.ndarray], list[int]]:
+    """Screens of the kind of area that was on screen for longest, and where they lay."""
+    main = Counter(played.areas).most_common(1)[0][0] if played.areas else 0
+    there = [i for i, area in enumerate(played.areas) if area == main]
+    chosen = there[::-every][::-1]  # counted from the end: the furthest screen is among them
+    return [played.screens[i][SCORE_BAR:] for i in chosen], [played.lefts[i] for i in chosen]
+
+
+def png_url(picture: np.ndarray, seen: np.ndarray | None = None) -> str:
+    """Write a picture into a data URL; columns that were not seen become transparent.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        seen: bool [W]; None: all of it.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    if seen is not None and not seen.all():
+        alpha = np.broadcast_to(seen.astype(np.uint8) * 255, picture.shape[:2])
+        image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+    else:
+        image = image.quantize(256)  # the console has 54 colours; a third of the size
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

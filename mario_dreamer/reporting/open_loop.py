@@ -1,0 +1,136 @@
+"""How far ahead does the world model see? Error of dreamed frames against the horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from mario_dreamer import keys
+from mario_dreamer.reporting.watched import Watched
+from mario_dreamer.training.acceleration import autocast
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.world_model import to_model_input
+
+__all__ = ["Foresight", "cut_windows", "foresee", "mean_by_horizon"]
+
+
+@dataclass
+class Foresight:
+    """Mean squared errors of frames in [0, 1] by horizon k = 1 .. H, and one example.
+
+    Args:
+        dreamed: of frames dreamed k steps ahead along the real actions, eyes shut, [H].
+        repeated: of "the picture stays as it is", the guess to beat, [H].
+        redrawn: of frames drawn with open eyes: nothing can be better than this, [H].
+        windows: how many windows reach so far, [H].
+        truth, dream: the longest window, [H + 1, 3, S, S] floats in [0, 1]; the first was seen.
+    """
+
+    dreamed: Tensor
+    repeated: Tensor
+    redrawn: Tensor
+    windows: Tensor
+    truth: Tensor
+    dream: Tensor
+
+
+def cut_windows(lengths: Sequence[int], horizon: int, count: int) -> list[tuple[int, int, int]]:
+    """Choose where to shut the eyes, spread evenly over all that was played.
+
+    Args:
+        lengths: number of records of each episode.
+        horizon: H, at least 1.
+        count: number of windows, at most.
+
+    Returns:
+        (episode, first record, last record + 1); none is shorter than 2 or longer than H + 1.
+
+    >>> cut_windows([5, 3], 3, 3)
+    [(0, 0, 4), (0, 1, 5), (1, 0, 3)]
+    """
+    whole, short = [], []
+    for episode, length in enumerate(lengths):
+        for first in range(length - 1):
+            window = (episode, first, min(length, first + horizon + 1))
+            # The last frames of an episode would be foreseen by ever shorter windows: one of
+            # them is enough, and only where the episode is too short for a whole one.
+            if length - first > horizon:
+                whole.append(window)
+            elif first == 0:
+                short.append(window)
+    windows = sorted(whole + short)
+    picks = torch.linspace(0, len(windows) - 1, min(count, len(windows))).round().long()
+    return [windows[i] for i in picks.tolist()]
+
+
+def mean_by_horizon(errors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Average over the windows that reach each horizon.
+
+    Args:
+        errors: [B, H]; what lies beyond a window's length does not count.
+        lengths: horizons that each window reaches, int64 [B].
+
+    Returns:
+        means [H], NaN where no window reaches; and how many do, [H].
+    """
+    there = torch.arange(errors.shape[1]) < lengths[:, None]  # [B, H]
+    count = there.sum(0)
+    return torch.where(there, errors, 0.0).sum(0) / count, count
+
+
+def _window(seen: Watched, first: int, last: int, length: int) -> TensorDictBase:
+    """Records [length], padded by repeating the last; with the state to start from."""
+    index = torch.arange(first, first + length).clamp_max(last - 1)
+    window = TensorDict(
+        {key: seen.records[key][index] for key in (keys.PIXELS, keys.PREV_ACTION, keys.IS_FIRST)},
+        [length],
+    )
+    # The posterior at a record is where the RSSM starts from at the next one. The first record
+    # of an episode needs none: is_first erases it.
+    before = (index - 1).clamp_min(0)
+    window[keys.PREV_DETER] = seen.states[keys.DETER][before]
+    window[keys.PREV_STOCH] = seen.states[keys.STOCH][before]
+    window["now_deter"], window["now_stoch"] = (
+        seen.states[keys.DETER][index], seen.states[keys.STOCH][index]
+    )  # fmt: skip
+    return window
+
+
+@torch.no_grad()
+def foresee(
+    watched: Sequence[Watched], learner: Learner, horizon: int = 45, count: int = 24
+) -> Foresight | None:
+    """Shut the model's eyes at many moments and see how long its dream stays true.
+
+    Args:
+        watched: played episodes; worlds without pixels give None.
+        learner: whose world model dreams.
+        horizon: H; fewer when every episode is shorter.
+        count: number of moments.
+    """
+    watched = [seen for seen in watched if keys.PIXELS in seen.records and len(seen.records) > 1]
+    if not watched:
+        return None
+    horizon = min(horizon, max(len(seen.records) for seen in watched) - 1)
+    cuts = cut_windows([len(seen.records) for seen in watched], horizon, count)
+    records = torch.stack([_window(watched[e], a, b, horizon + 1) for e, a, b in cuts])
+    world_model = learner.world_model
+    decoder = world_model.decoders[keys.PIXELS]
+    on_device = records.to(learner.device)
+    with autocast(learner.device, learner.dtype):
+        dream = world_model.open_loop(on_device, 1)[keys.RECON, keys.PIXELS]
+        redrawn = decoder.head(on_device["now_deter"], on_device["now_stoch"])
+    truth = to_model_input(records[keys.PIXELS])  # [B, H + 1, 3, S, S]
+    dream, redrawn = (x.float().cpu().clamp(0, 1) for x in (dream, redrawn))
+    reach = torch.tensor([b - a - 1 for _, a, b in cuts])
+    guesses = {"dreamed": dream, "redrawn": redrawn, "repeated": truth[:, :1].expand_as(truth)}
+    means, windows = {}, reach
+    for name, guess in guesses.items():
+        error = (guess - truth)[:, 1:].square().flatten(2).mean(-1)  # [B, H]
+        means[name], windows = mean_by_horizon(error, reach)
+    longest = int(reach.argmax())
+    return Foresight(**means, windows=windows, truth=truth[longest], dream=dream[longest])

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mario_dreamer import replay_actions
+from mario_dreamer.evaluate import chosen_conditions
+from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
+from mario_dreamer.training.evaluation import Episode
+
+
+def episode(score: float, flag: float = 0.0, **more: float) -> Episode:
+    facts = {"return": score, "length": 3.0, "terminated": 1.0, "flag": flag, "x_max": score}
+    return Episode(facts | {"x_pos": score, "time": 300.0} | more, [1, 2, 3], tape=b"\x80\x80")
+
+
+ENV = {"action_set": "simple", "stage": "1-1", "action_repeat": 4, "random_noops": 0, "sticky": 0.0}
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    """Two conditions, written down; the map is left to the tests that have an emulator."""
+    checkpoint = tmp_path / "runs" / "mine" / "checkpoints" / "step_000000700"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text('{"step": 700}')
+    found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, save_episodes=1)
+    plain = [episode(10.0), episode(3161.0, 1.0), episode(3161.0, 1.0), episode(40.0)]
+    found.add(Condition("sampled"), [Episode(e.facts, e.actions) for e in plain])
+    found.add(Condition("greedy-sticky", True, 0, 0.25), [Episode(e.facts, e.actions, tape=b"")
+                                                          for e in plain[:1]])  # fmt: skip
+    found.write()
+    return found
+
+
+def test_results_say_who_played_what_and_how_well(evaluation: Evaluation) -> None:
+    report = json.loads((evaluation.out / "results.json").read_text())
+    assert (report["run"], report["agent_steps"], report["stage"]) == ("mine", 700, "1-1")
+    first, second = report["results"]
+    assert first["actions"] == "sampled" and second["actions"] == "greedy"
+    assert first["summary"]["flag_rate"] == 0.5 and second["sticky"] == 0.25
+    # Wilson, 2 of 4, by hand: centre 0.5, half-width 0.35
+    assert first["summary"]["flag_low"] == pytest.approx(0.150, abs=1e-3)
+    assert first["summary"]["flag_high"] == pytest.approx(0.850, abs=1e-3)
+    assert len(first["episodes"]) == 4
+
+
+def test_the_csv_has_a_line_for_each_episode(evaluation: Evaluation) -> None:
+    with (evaluation.out / "episodes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["condition"] for row in rows] == ["sampled"] * 4 + ["greedy-sticky"]
+    assert [row["ended"] for row in rows[:4]] == ["died", "flag", "flag", "died"]
+
+
+def test_every_flag_is_saved_and_of_the_others_the_best(evaluation: Evaluation) -> None:
+    names = sorted(path.name for path in evaluation.out.glob("*-*-*.json"))
+    assert names == ["greedy-sticky-best-0.json", "sampled-flag-0.json", "sampled-flag-1.json"]
+    plain = replay_actions.read_actions(evaluation.out / "sampled-flag-0.json")
+    assert replay_actions.buttons_of(plain) == ([128, 129, 130], 4)
+    by_chance = replay_actions.read_actions(evaluation.out / "greedy-sticky-best-0.json")
+    assert by_chance["tape"] == [] and by_chance["env"]["sticky"] == 0.25
+
+
+def test_pictures_lie_beside_the_page_as_files(evaluation: Evaluation) -> None:
+    page = (evaluation.out / "evaluation.html").read_text()
+    assert "50 % [15, 85]" in page and "greedy-sticky" in page
+    for name in ("deaths-sampled.svg", "x_max-sampled.svg", "return-greedy-sticky.svg"):
+        assert (evaluation.out / name).read_text().startswith("<svg")
+
+
+def test_tracked_numbers_are_in_the_metric_table(evaluation: Evaluation) -> None:
+    from mario_dreamer.tracking.metrics import METRICS
+
+    metrics = evaluation.metrics()
+    assert metrics["evaluate/sampled/flag_rate"] == 0.5
+    for name in metrics:
+        group, condition, fact = name.split("/")
+        assert f"{group}/<condition>/{fact}" in METRICS, name
+    assert evaluation.tags()["evaluated.sampled"] == "50 % [15, 85] of 4 episodes"
+
+
+def choose(**typed: object) -> list[Condition]:
+    cfg = OmegaConf.create({"conditions": "all", "random_noops": 30, "sticky": 0.25} | typed)
+    return chosen_conditions(cfg, is_mario=True)
+
+
+def test_all_conditions_are_the_eight() -> None:
+    found = choose()
+    assert len({(c.greedy, c.random_noops, c.sticky) for c in found}) == 8
+    assert {c.random_noops for c in found} == {0, 30} and {c.sticky for c in found} == {0.0, 0.25}
+
+
+def test_conditions_are_chosen_by_name() -> None:
+    (only,) = choose(conditions="greedy-noops", random_noops=7)
+    assert only == Condition("greedy-noops", True, 7, 0.0)
+    with pytest.raises(ValueError, match="expected all, or some of sampled, sampled-sticky"):
+        choose(conditions=["lucky"])
+    with pytest.raises(ValueError, match="this world has no no-ops"):
+        chosen_conditions(
+            OmegaConf.create({"conditions": ["sampled-noops"], "random_noops": 1, "sticky": 0.0}),
+            is_mario=False,
+        )

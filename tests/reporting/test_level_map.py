@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mario_dreamer.envs.tapes import pack_tape, unpack_tape
+from mario_dreamer.reporting.deaths import death_chart, outcome
+from mario_dreamer.reporting.level_map import level_map, map_of_tape, png_url
+
+TAPE = Path(__file__).parents[1] / "envs" / "win-1-1.npy"
+
+
+def strip(*shades: int) -> np.ndarray:
+    """A screen of height 1, one shade per column."""
+    return np.array([[[shade] * 3 for shade in shades]], np.uint8)
+
+
+def test_two_overlapping_screens_make_one_strip() -> None:
+    picture, seen = level_map([strip(10, 20, 30), strip(20, 30, 40)], [0, 1])
+    assert picture[0, :, 0].tolist() == [10, 20, 30, 40]
+    assert picture.shape == (1, 4, 3) and seen.tolist() == [True] * 4
+
+
+def test_what_was_not_reached_stays_blank() -> None:
+    picture, seen = level_map([strip(10, 20), strip(70, 80)], [0, 4], width=8)
+    assert seen.tolist() == [True, True, False, False, True, True, False, False]
+    assert picture[0, :, 0].tolist() == [10, 20, 0, 0, 70, 80, 0, 0]
+
+
+def test_an_enemy_that_passes_does_not_stay_on_the_map() -> None:
+    # the background is 10, 20, 30; an enemy of shade 99 walks over it from right to left
+    frames = [strip(10, 20, 99), strip(10, 99, 30), strip(99, 20, 30)]
+    picture, _ = level_map(frames, [0, 0, 0])
+    assert picture[0, :, 0].tolist() == [10, 20, 30]
+
+
+def test_a_map_shows_no_colour_that_was_not_there() -> None:
+    picture, _ = level_map([strip(10), strip(200)], [0, 0])
+    assert picture[0, 0, 0] in (10, 200)
+
+
+def test_frames_without_places_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 frames and 1 places"):
+        level_map([strip(1), strip(2)], [0])
+    with pytest.raises(ValueError, match="0 frames"):
+        level_map([], [])
+
+
+def test_unreached_columns_are_transparent_in_the_file() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    picture, seen = level_map([strip(10, 20)], [0], width=3)
+    file = io.BytesIO(base64.b64decode(png_url(picture, seen).split(",")[1]))
+    assert [Image.open(file).getpixel((x, 0))[3] for x in range(3)] == [255, 255, 0]
+
+
+def test_a_tape_survives_being_packed() -> None:
+    tape = [0, 0, 129, 129, 129, 0]
+    assert pack_tape(tape) == [[0, 2], [129, 3], [0, 1]]
+    assert unpack_tape(pack_tape(tape)) == tape
+    for wrong in ([[300, 1]], [[1]], "junk", [[1, -1]], [[1, 10**9]], [[True, 1]]):
+        with pytest.raises(ValueError, match="a tape must be"):
+            unpack_tape(wrong)
+
+
+@pytest.mark.rom
+def test_the_winning_tape_draws_the_whole_of_1_1() -> None:
+    tape = [int(byte) for byte in np.load(TAPE) for _ in range(4)]
+    picture, seen = map_of_tape("1-1", tape, every=16)
+    assert picture.shape == (208, 3027 + 256, 3) and seen.all()
+    sky = (104, 136, 252)  # the console's blue
+    shares = (np.abs(picture.astype(int) - sky).sum(-1) < 12).mean(0)  # of each column
+    assert float(np.median(shares)) > 0.5, "most of 1-1 is sky"
+
+
+def test_an_end_has_a_name() -> None:
+    assert outcome({"flag": 1.0, "terminated": 1.0}) == "flag"
+    assert outcome({"flag": 0.0, "terminated": 1.0, "time": 300.0}) == "died"
+    assert outcome({"flag": 0.0, "terminated": 1.0, "time": 0.0}) == "time ran out"
+    assert outcome({"flag": 0.0, "terminated": 0.0}) == "stopped"
+
+
+def test_crosses_stand_where_mario_died() -> None:
+    ends = [
+        {"x_pos": 700.0, "x_max": 720.0, "y_pos": 79.0, "terminated": 1.0, "time": 9.0},
+        {"x_pos": 700.0, "x_max": 710.0, "terminated": 1.0, "time": 9.0},
+        {"x_pos": 90.0, "x_max": 90.0, "terminated": 0.0},
+    ]
+    chart = death_chart(ends)
+    assert chart.count("translate(700 ") == 2 and chart.count("translate(90 ") == 1
+    assert "died 2" in chart and "stopped 1" in chart
+    assert "x 680 to 720: 2" in chart  # the bar that counts both
