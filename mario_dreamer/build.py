@@ -6,12 +6,14 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 from __future__ import annotations
 
 import random
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.errors import HydraException
+from hydra.utils import instantiate as build_from
 from omegaconf import DictConfig
 from torch import nn
 from torchrl.collectors import Collector
@@ -37,8 +39,37 @@ from mario_dreamer.world_model import WorldModel
 
 __all__ = [
     "Agent", "check_targets", "make_agent", "make_collector", "make_env", "make_eval_env", "make_learner",
-    "make_policy", "make_replay", "make_run", "seed_everything",
+    "make_policy", "make_replay", "make_run", "seed_everything", "instantiate",
+    "shapes_of",
 ]  # fmt: skip
+
+
+def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
+    """Build what a configuration names; say which part it was when that cannot be done.
+
+    Args:
+        cfg: with `_target_`.
+        sizes: what only the run knows.
+
+    Raises:
+        ValueError: naming the part, its class and its options.
+    """
+    try:
+        return build_from(cfg, **sizes)
+    except HydraException as error:
+        cause: BaseException = error
+        while isinstance(cause, HydraException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        frames = traceback.extract_tb(cause.__traceback__)
+        ours = bool(frames) and "/mario_dreamer/" in frames[-1].filename
+        if ours and isinstance(cause, ValueError | KeyError | ImportError):
+            raise cause from error  # it says what is wrong in words of ours
+        part = str(cfg._get_full_key(None)) if isinstance(cfg, DictConfig) else "?"
+        options = {k: v for k, v in cfg.items() if k != "_target_"} if part != "?" else cfg
+        raise ValueError(
+            f"{part} cannot be built from {str(options)[:300]}: {type(cause).__name__}: "
+            f"{str(cause).splitlines()[0][:300] if str(cause) else ''}. Compare with the files of configs/{part.split('.')[0]}."
+        ) from error
 
 
 @dataclass
@@ -75,7 +106,7 @@ def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBa
     return instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes)
 
 
-def _shapes(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
+def shapes_of(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
     """What is seen, by key and without N, and the number of actions."""
     spec = env.observation_spec
     seen = [key for key in (keys.PIXELS, keys.VECTOR) if key in spec.keys()]
@@ -89,7 +120,7 @@ def _shapes(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
 
 def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     """Build the networks for what `env` shows and takes."""
-    shapes, action_dim = _shapes(env)
+    shapes, action_dim = shapes_of(env)
     encoders: dict[str, nn.Module] = {}
     for key, shape in shapes.items():
         if key == keys.PIXELS:

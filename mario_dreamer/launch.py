@@ -6,10 +6,13 @@ import fcntl
 import functools
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 import torch
@@ -22,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.rules import check_numbers
 
 __all__ = [
     "CONFIGS", "check_numbers", "compose_default", "entry_point", "given_overrides", "lock",
@@ -34,14 +38,18 @@ CONFIGS = "pkg://mario_dreamer.configs" if find_spec("mario_dreamer.configs") el
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
-    OmegaConfBaseException, FileNotFoundError,
+    OmegaConfBaseException, OSError, MemoryError, torch.OutOfMemoryError,
 )  # fmt: skip
+
+
+NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 
 
 def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Turn what a user can cause into one clear line on the screen and exit code 1.
 
-    Set MARIO_DREAMER_TRACEBACK=1 to see the traceback as well.
+    SIGTERM ends it in one line as well, with exit code 143; a training that is under way saves
+    first and a viewer that serves closes its pages. MARIO_DREAMER_TRACEBACK=1 shows tracebacks.
 
     Args:
         function: takes the configuration.
@@ -51,13 +59,16 @@ def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     def guarded(cfg: DictConfig) -> Any:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it greets every storage
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminated)
         try:
             return function(cfg)
         except KeyboardInterrupt:
             print("left at once, as asked", file=sys.stderr)
             sys.exit(130)
-        except EXPECTED as error:
-            if os.environ.get("MARIO_DREAMER_TRACEBACK"):
+        except (*EXPECTED, RuntimeError) as error:
+            known = isinstance(error, EXPECTED) or NO_MEMORY in str(error)
+            if os.environ.get("MARIO_DREAMER_TRACEBACK") or not known:
                 raise
             print(f"error: {_root(error)}", file=sys.stderr)
             sys.exit(1)
@@ -65,8 +76,16 @@ def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     return guarded
 
 
+def _terminated(number: int, frame: FrameType | None) -> None:
+    print("SIGTERM: left at once", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def _root(error: BaseException) -> str:
     """Our own message, from below the layers of whoever passed it on."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
+        reason = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
+        return f"out of memory ({reason}). Lower batch_size, batch_length or replay.capacity."
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, KeyError) and error.args:
@@ -150,30 +169,6 @@ def lock(folder: Path) -> TextIO:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-# The least that the whole numbers of configs/train.yaml may be.
-LEAST = {
-    "seed": 0, "steps": 1, "prefill": 0, "pretrain": 0, "batch_size": 1, "batch_length": 2,
-    "imag_horizon": 1, "log_every": 0, "eval_every": 0, "eval_episodes": 0, "save_every": 0,
-    "keep_checkpoints": 1, "collector.num_envs": 1, "collector.steps_per_env": 1,
-    "collector.eval_envs": 1,
-}  # fmt: skip
-
-
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuse words where whole numbers belong, and numbers too small to mean anything.
-
-    Args:
-        cfg: a run's configuration.
-
-    Raises:
-        ValueError: naming the option, what was given and the least it may be.
-    """
-    for name, least in LEAST.items():
-        value = OmegaConf.select(cfg, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}.")
 
 
 def set_threads(threads: int | None) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import build, launch
 from mario_dreamer.exporting.beside import ModelBeside
+from mario_dreamer.launch_memory import check_memory
 from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
@@ -44,7 +44,7 @@ def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
 
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
     """The configured tracker, and always the plain files in the run's folder."""
-    chosen = instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
+    chosen = build.instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
     return with_files(chosen)
 
 
@@ -77,6 +77,7 @@ def make_parts(
     """
     # The worlds begin anew on a resume: with the old seed their chances would repeat.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
+    print(check_memory(cfg, env, folder))
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)
     policy, env = build.make_policy(agent, learner, env)

@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own row or from a row above it.
 ENTRY_POINTS = {
     "launch", "session", "train", "evaluate", "play", "dream", "view", "viewer", "cli",
-    "export", "list_runs", "replay_actions", "report_run",
+    "export", "list_runs", "replay_actions", "report_run", "rules", "launch_memory",
 }  # fmt: skip
 LAYERS = [
     {"keys", "border"},
