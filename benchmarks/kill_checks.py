@@ -91,7 +91,8 @@ def mlflow_points(database: Path) -> tuple[int, Counter, list[str]]:
 
 def rubbish(folder: Path) -> list[str]:
     """Name files that only a running process should have."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
+    found = (*folder.rglob(".*"), *folder.rglob("tmp*"))
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 class Reference:
@@ -139,8 +140,8 @@ class Reference:
         extra = told - self.told
         machine = Counter((name, step) for name, step, _ in points.elements() if is_machine(name))
         mine = Counter((n, s) for n, s, _ in self.points.elements() if is_machine(n))
-        twice = {k for k, n in (machine - mine).items() if not k[0].startswith("system/")}
-        twice |= {k for k, n in machine.items() if n > 1 and k[0].startswith("system/")} - set(mine)
+        # The machine is looked at by the clock, on a slow one more than once a step.
+        twice = {key for key in machine - mine if not key[0].startswith("system/")}
         found = [f"MLflow: points too many: {sorted(extra)[:3]}"] if extra else []
         return found + ([f"MLflow: points twice: {sorted(twice)[:3]}"] if twice else [])
 

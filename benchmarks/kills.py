@@ -57,11 +57,15 @@ SMALL = [
     "precision=fp32", "tracker.system_seconds=1",
 ]  # fmt: skip
 VARIANTS = {
-    "toy": ["experiment=debug", *SMALL, "collector.num_envs=4", "steps=320"],
+    "toy": [
+        "experiment=debug", *SMALL, "collector.num_envs=4", "steps=320", "save_model=false",
+    ],
     "mario": [
         "experiment=mario_debug", *SMALL, "collector.num_envs=2", "steps=240", "prefill=32",
-        "env.max_steps=20", "env.random_noops=8", "env.sticky=0.25",
+        "env.max_steps=20", "env.random_noops=8", "env.sticky=0.25", "save_model=false",
     ],
+    # Each checkpoint with a program beside it, as is usual under MLflow: seconds more per life.
+    "program": ["experiment=debug", *SMALL, "collector.num_envs=4", "steps=160"],
 }  # fmt: skip
 NAME = "killed"
 

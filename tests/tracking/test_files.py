@@ -117,3 +117,34 @@ def test_every_run_leaves_metrics_jsonl_whatever_the_tracker(tmp_path: Path) -> 
         tracker.close()
         assert read_metrics(tracker.folder)["kl"] == [(1, 1.0)]
     assert not (tmp_path / "none" / "metrics.csv").exists()
+
+
+def test_a_run_that_goes_back_forgets_what_came_after_and_leaves_no_rubbish(tmp_path: Path) -> None:
+    with FileTracker(tmp_path) as first:
+        for step in (10, 20, 20, 30):
+            first.scalars({"kl": float(step)}, step)
+    for name in ("metrics.jsonl", "metrics.csv"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"step": 2')  # the last words of a killed process
+    (tmp_path / "videos/eval").mkdir(parents=True)
+    for name in ("videos/eval/.step_000000020.77.mp4", ".run.json.draft"):
+        (tmp_path / name).write_text("half")
+    second = FileTracker(tmp_path)
+    second.rewind(20)
+    second.scalars({"kl": 3.0}, 30)
+    second.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["kl"]) for row in rows] == [(10, 10), (20, 20), (20, 20), (30, 3)]
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "step,name,value,time"
+    assert [line.split(",")[0] for line in lines if ",kl," in line] == ["10", "20", "20", "30"]
+    assert [path.name for path in tmp_path.rglob(".*")] == []
+
+
+def test_a_run_without_metrics_goes_back_to_nothing(tmp_path: Path) -> None:
+    tracker = FileTracker(tmp_path)
+    tracker.rewind(0)
+    tracker.scalars({"kl": 1.0}, 1)
+    tracker.rewind(0)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert (tmp_path / "metrics.csv").read_text() == "step,name,value,time\n"

@@ -184,3 +184,94 @@ def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:
     tracker.close()
     run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)
+
+
+def _resume(uri: str, folder: Path, step: int) -> MLflowTracker:
+    tracker = MLflowTracker(
+        folder, tracking_uri=uri, system_metrics=False, flush_seconds=60, start_seconds=60
+    )
+    tracker.rewind(step)
+    return tracker
+
+
+def test_what_a_killed_run_tells_again_is_there_once(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = mlflow.MlflowClient(uri)
+    first = _resume(uri, tmp_path, 0)
+    picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for step in (10, 20, 30):
+        first.scalars({"kl": step / 7, "speed/fps": step * 1.0}, step)
+    first.scalars({"play/return": 1.0}, 30)  # two episodes end together
+    first.scalars({"play/return": 2.0}, 30)
+    first.image("dream/strip", picture, 30)
+    first.close("KILLED")  # delivered all, then died before the checkpoint of step 30
+
+    second = _resume(uri, tmp_path, 10)
+    second.scalars({"kl": 20 / 7, "speed/fps": 9.0}, 20)
+    second.scalars({"kl": 30 / 7, "speed/fps": 9.0}, 30)
+    second.scalars({"play/return": 1.0}, 30)
+    second.scalars({"play/return": 2.0}, 30)
+    second.image("dream/strip", picture, 30)
+    second.scalars({"kl": 5.0, "speed/fps": 9.0}, 40)
+    second.close("FINISHED")
+
+    assert second.run_id == first.run_id
+    expected = [(10, 10 / 7), (20, 20 / 7), (30, 30 / 7), (40, 5.0)]
+    assert _curve(client, first.run_id, "kl") == expected
+    assert _curve(client, first.run_id, "speed/fps") == [
+        (10, 10.0),
+        (20, 20.0),
+        (30, 30.0),
+        (40, 9.0),
+    ]
+    assert sorted(_curve(client, first.run_id, "play/return")) == [(30, 1.0), (30, 2.0)]
+    pictures = [item.path for item in client.list_artifacts(first.run_id, "images")]
+    assert sum(path.endswith(".png") for path in pictures) == 1
+    assert "both are kept" not in caplog.text
+
+
+def test_what_was_kept_and_told_again_is_there_once(uri: str, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(uri)
+    first = _resume(uri, tmp_path, 0)
+    first.scalars({"kl": 1.0}, 10)
+    first.scalars({"kl": 2.0}, 20)
+    assert first._outbox.close(60), "delivered; killed before the checkpoint of step 20"
+    killed = _resume(uri, tmp_path, 10)
+    killed.scalars({"kl": 2.0}, 20)
+    killed.scalars({"kl": 3.0}, 30)
+    killed.settle()  # the checkpoint of step 30 is written; killed before anything is delivered
+    killed._outbox._queue.clear()
+    third = _resume(uri, tmp_path, 20)  # that checkpoint turned out to be damaged
+    third.scalars({"kl": 3.0}, 30)
+    third.scalars({"kl": 4.0}, 40)
+    third.close("FINISHED")
+    expected = [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)]
+    assert _curve(client, first.run_id, "kl") == expected
+    killed.close("FINISHED")
+
+
+def test_a_run_that_goes_another_way_keeps_both_and_says_so(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = _resume(uri, tmp_path, 0)
+    first.scalars({"kl": 1.0}, 20)
+    first.close("KILLED")
+    second = _resume(uri, tmp_path, 10)
+    second.scalars({"kl": 1.5}, 20)
+    second.close("FINISHED")
+    curve = _curve(mlflow.MlflowClient(uri), second.run_id, "kl")
+    assert curve == [(20, 1.0), (20, 1.5)]
+    assert "kl is 1.5 at step 20, before it was 1; both are kept" in caplog.text
+
+
+def test_a_kill_before_the_id_is_written_down_makes_no_second_run(uri: str, tmp_path: Path) -> None:
+    first = _resume(uri, tmp_path, 0)
+    token = mlflow.MlflowClient(uri).get_run(first.run_id).data.tags["mario_dreamer.start"]
+    first.close("KILLED")
+    (tmp_path / "mlflow_run_id.txt").unlink()
+    (tmp_path / "mlflow_run_wanted.txt").write_text(token)
+    second = _resume(uri, tmp_path, 0)
+    second.close()
+    assert second.run_id == first.run_id
+    assert not (tmp_path / "mlflow_run_wanted.txt").exists()

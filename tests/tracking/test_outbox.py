@@ -125,3 +125,27 @@ def test_half_a_spooled_line_is_left_out(tmp_path: Path) -> None:
     server = Server()
     assert Outbox(server.write, tmp_path / "spool", "test", every=60).close(10)
     assert server.got == [_entry(0)]
+
+
+def test_what_is_kept_outlives_a_kill_before_its_delivery(tmp_path: Path) -> None:
+    server = Server()
+    killed = Outbox(server.write, tmp_path / "spool", "test", every=60)
+    killed.tried.wait(0.2)
+    killed.put(_entry(0))
+    killed.keep()
+    killed.put(_entry(1))  # told after the checkpoint: a resume tells it again
+    later = Outbox(server.write, tmp_path / "spool", "test", every=60)
+    assert later.close(10)
+    assert [entry["n"] for entry in server.got] == [0]
+    assert killed.close(10)
+
+
+def test_keeping_while_others_are_delivered_loses_nothing(tmp_path: Path) -> None:
+    server = Server()
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=0.0001)
+    for number in range(100, 400):
+        outbox.put(_entry(number), now=True)
+        outbox.keep()
+    assert outbox.close(10)
+    assert [entry["n"] for entry in server.got] == list(range(100, 400))
+    assert not (tmp_path / "spool").exists()

@@ -223,3 +223,60 @@ def test_a_run_or_a_checkpoint_can_be_named(tmp_path: Path) -> None:
 def test_no_checkpoint_at_all_is_said_with_the_place(where: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"no whole checkpoint found for '{where}'"):
         find_run(where, tmp_path)
+
+
+def test_whoever_goes_on_from_an_older_one_has_the_later_ones_put_aside(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1, 2, 3)
+    flip_a_bit(tmp_path / "step_000000003" / "agent.pt")
+    (tmp_path / ".tmp-9-4").mkdir()
+    moved = checkpoints.go_on_from(tmp_path / "step_000000001")
+    aside = tmp_path / "set_aside"
+    assert moved == [aside / "step_000000003", aside / "step_000000002"]
+    assert verify(aside / "step_000000002") is None
+    assert checkpoints.latest() == tmp_path / "step_000000001"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set_aside", "step_000000001"]
+    assert find_run(str(tmp_path / "step_000000001"), tmp_path) == tmp_path / "step_000000001"
+    checkpoints.save(2, content(5.0))
+    assert checkpoints.latest() == tmp_path / "step_000000002"
+
+
+def test_whoever_goes_on_from_the_newest_has_nothing_moved(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1, 2)
+    assert checkpoints.go_on_from(tmp_path / "step_000000002") == []
+    assert len(checkpoints.all()) == 2
+
+
+def test_a_step_saved_twice_is_there_even_if_the_second_save_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As sudden as a kill can be in one process."""
+
+    checkpoints = save(tmp_path, 5, keep=1)
+    rename = os.replace
+
+    def fatal(old: Path, new: Path) -> None:
+        if Path(old).name.startswith(".tmp-"):
+            raise Killed
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fatal)
+        with pytest.raises(Killed):
+            checkpoints.save(5, content(6.0))
+    found = checkpoints.latest()
+    assert found == tmp_path / "step_000000005.old"
+    assert float(read(found, "agent")["weight"][0]) == 5.0
+    checkpoints.save(5, content(7.0))
+    assert float(read(checkpoints.latest(), "agent")["weight"][0]) == 7.0
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000000005"]
+
+
+def test_latest_names_a_run_that_it_passes_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "old" / "checkpoints", 1)
+    os.utime(tmp_path / "old" / "checkpoints", (1, 1))
+    (tmp_path / "new" / "checkpoints").mkdir(parents=True)
+    assert find_run("latest", tmp_path) == tmp_path / "old" / "checkpoints" / "step_000000001"
+    assert f"{tmp_path / 'new'} holds no whole checkpoint" in caplog.text

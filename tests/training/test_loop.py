@@ -181,3 +181,42 @@ def test_evaluation_happens_when_it_is_due_and_something_is_learned(tmp_path: Pa
     train(parts, run)
     assert asked == [32, 48]
     assert logged(parts, "eval_return") == [1.0, 1.0]
+
+
+def test_what_a_signal_cut_is_told_once_and_learned_as_in_one_go(tmp_path: Path) -> None:
+    whole, parts, run = start(tmp_path / "whole", "log_every=8")
+    train(parts, run)
+    expected = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
+
+    tiny, parts, run = start(tmp_path / "cut", "log_every=8")
+    total = []
+
+    def stop(*_: object) -> None:
+        total.append(1)
+        if len(total) == 6:  # two updates of this turn are still to be made
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    tiny.learner.imagination.register_forward_hook(stop)
+    train(parts, run)
+    before = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
+    saved = Checkpoints(tmp_path / "cut").latest()
+    assert read(saved, "learning")["turn"]["pending"] == 2
+    tiny, parts, run = start(tmp_path / "cut", "log_every=8")
+    train(parts, run, parts.snapshot.restore(parts, saved))
+    after = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
+    assert tuple(one + two for one, two in zip(before, after, strict=True)) == expected
+    one, two = (run.learner.modules.state_dict() for run in (whole, tiny))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_a_prefill_that_is_over_stays_over_even_before_the_first_update(tmp_path: Path) -> None:
+    options = ["prefill=16", "prefill_random=true", "train_ratio=1", "steps=16"]
+    _, parts, run = start(tmp_path, *options)
+    train(parts, run)
+    tiny, parts, run = start(tmp_path, *options[:-1], "steps=24")
+    agent_steps = parts.snapshot.restore(parts, Checkpoints(tmp_path).latest())
+    assert tiny.learner.updates == 0 and parts.turn.learning
+    uniform = []
+    tiny.policy.register_forward_pre_hook(lambda policy, _: uniform.append(policy.uniform))
+    train(parts, run, agent_steps)
+    assert uniform == [False] * 4

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mario_dreamer.training.schedule import Every, UpdateRatio
+from mario_dreamer.training.schedule import Every, Turn, UpdateRatio
 
 
 def play(ratio: UpdateRatio, first: int, last: int, stride: int = 1) -> int:
@@ -73,3 +73,13 @@ def test_after_a_resume_the_next_interval_counts() -> None:
 def test_an_interval_of_zero_means_never() -> None:
     every = Every(0)
     assert not any(every.due(step) for step in range(1000))
+
+
+def test_a_turn_goes_on_in_mid_interval() -> None:
+    turn = Turn(learning=True, pending=3)
+    assert [step for step in (4, 10, 14, 21) if turn.due("log", 10, step)] == [10, 21]
+    other = Turn()
+    other.load_state_dict(turn.state_dict())
+    assert other == turn and other.last is not turn.last
+    assert [step for step in (25, 29, 33) if other.due("log", 10, step)] == [33]
+    assert not other.due("eval", 0, 1000)
