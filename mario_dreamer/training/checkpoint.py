@@ -33,9 +33,11 @@ class Checkpoints:
     more keeps its first folder as `step_<agent steps>.old` until the second one is there.
 
         agent.pt      weights of world model, actor, critic, slow critic, return statistics
-        learning.pt   optimiser, update ratio, counters, random states, environment state
+        learning.pt   optimiser, update ratio, counters, random states, worlds in mid-episode
         replay.pt     the records
         config.yaml   the run's configuration
+
+    Whoever goes on from an earlier checkpoint has the later ones moved to `set_aside`.
 
     Args:
         folder: where checkpoints lie; made when missing.

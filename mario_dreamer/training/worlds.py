@@ -34,7 +34,7 @@ def worlds_state(
     """
     worlds = _innermost(env)
     carried = getattr(collector, CARRIER, None)
-    if not getattr(worlds, "resumable", False):
+    if not _resumable(worlds):
         return {"restarted": f"{type(worlds).__name__} cannot be saved in mid-episode"}
     if carried is None:
         return {"restarted": f"{type(collector).__name__} does not show what it carries"}
@@ -74,7 +74,7 @@ def restore_worlds(
         return "the options of the worlds have changed"
     worlds = _innermost(env)
     carried: TensorDictBase | None = getattr(collector, CARRIER, None)
-    if not getattr(worlds, "resumable", False) or carried is None:
+    if not _resumable(worlds) or carried is None:
         return f"{type(worlds).__name__} cannot be put back into mid-episode"
     worlds.load_state_dict(state["worlds"])
     if state["transforms"]:
@@ -82,6 +82,11 @@ def restore_worlds(
     saved = TensorDict(state["carried"], env.batch_size, device=carried.device)
     setattr(collector, CARRIER, saved.unflatten_keys("/"))
     return None
+
+
+def _resumable(worlds: EnvBase) -> bool:
+    """Whether they say so themselves; asked of the class, as some envs answer for others."""
+    return bool(getattr(type(worlds), "resumable", False))
 
 
 def _innermost(env: EnvBase) -> EnvBase:
