@@ -9,7 +9,8 @@
 
 Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
-moved to checkpoints/set_aside, and what was told after it is told anew. Every choice and number stands in configs/train.yaml.
+moved to checkpoints/set_aside, and what was told after it is told anew.
+Every choice and number stands in configs/train.yaml.
 """
 
 from __future__ import annotations
