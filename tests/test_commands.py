@@ -58,6 +58,15 @@ def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None
     assert not (run_folder / "mlflow.db").exists(), "a run that was not in MLflow stays out of it"
 
 
+def test_report_writes_one_file_about_a_run(run_folder: Path) -> None:
+    said = command(run_folder, "report", "runs/tiny", "episodes=2", "horizon=4")
+    page = (run_folder / "runs/tiny/report.html").read_text()
+    assert "report.html" in said
+    for words in ("Learning curves", "Calibration", "Foresight", "Latent usage", "Losses"):
+        assert words in page
+    assert not (run_folder / "mlflow.db").exists()
+
+
 def test_runs_lists_what_is_there(run_folder: Path) -> None:
     said = command(run_folder, "runs")
     assert "FINISHED" in said and "tiny" in said

@@ -10,6 +10,7 @@ from mario_dreamer.reporting.plot import COLOURS, Plot, label
 __all__ = ["Line", "heat_map", "histogram", "lines", "running_mean", "scatter"]
 
 _FEW = 12  # values so few that each gets a dot
+_DOTS = 1500  # faint dots at most; a long run has many thousand episodes
 Line = tuple[str, Sequence[float], Sequence[float]]  # name, xs, ys
 
 
@@ -57,14 +58,15 @@ def lines(
         y: must be inside the y axis.
         calm: fit the y axis to what comes after the first tenth of each curve.
     """
-    every = [*curves, *(("", xs, ys) for xs, ys in points)]
+    shown = [*curves, *(("", xs, ys) for xs, ys in points)]
     # A first value far above all others would flatten the rest: it is put onto the border.
     skip = 0.1 if calm else 0.0
-    ys = [v for _, _, values in every for v in values[int(skip * len(values)) :]]
-    xs = [x for _, values, _ in every for x in values]
+    ys = [v for _, _, values in shown for v in values[int(skip * len(values)) :]]
+    xs = [x for _, values, _ in shown for x in values]
     plot = Plot(_span_x(xs), _span(ys, y), x_label, y_label)
     for colour, (dot_x, dot_y) in enumerate(points):
-        plot.dots(dot_x, dot_y, colour % COLOURS)
+        every = max(1, math.ceil(len(dot_x) / _DOTS))
+        plot.dots(dot_x[::every], dot_y[::every], colour % COLOURS)
     if band is not None:
         plot.band(*band, 0)
     for colour, (name, x, values) in enumerate(curves):

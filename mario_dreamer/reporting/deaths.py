@@ -87,12 +87,12 @@ def death_chart(
         )
     parts += _bars(places, _ROOM - 6)
     parts += [_mark(facts, _ROOM, height) for facts in episodes]
-    size, bottom = 30, _ROOM + height
+    size, bottom = min(40, max(15, width // 80)), _ROOM + height
     for x in ticks(0, width, 10):
         parts.append(f'<path class="axis" stroke-width="3" d="M{x:.0f} {bottom}v10"/>')
         side = "start" if x == 0 else "middle" if x < width - 60 else "end"
         parts.append(
-            f'<text x="{x:.0f}" y="{bottom + 42}" text-anchor="{side}" '
+            f'<text x="{x:.0f}" y="{bottom + 14 + size}" text-anchor="{side}" '
             f'font-size="{size}">{label(x)}</text>'
         )
     column = 0
@@ -101,13 +101,13 @@ def death_chart(
         if count:
             name = f"{how} {count}"
             parts.append(
-                f'<rect class="s{colour}" stroke-width="0" x="{column}" y="4" width="22" '
-                f'height="22" rx="4"/><text class="name" x="{column + 30}" y="25" '
+                f'<rect class="s{colour}" stroke-width="0" x="{column}" y="4" width="{size}" '
+                f'height="{size}" rx="4"/><text class="name" x="{column + 1.3 * size}" y="{size}" '
                 f'font-size="{size}">{name}</text>'
             )
-            column += 70 + 16 * len(name)
+            column += round(size * (2.5 + 0.55 * len(name)))
     return (
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'aria-label="where episodes ended in the level" viewBox="0 0 {width} {bottom + 52}">'
+        f'aria-label="where episodes ended in the level" viewBox="0 0 {width} {bottom + 22 + size}">'
         f"{''.join(parts)}</svg>"
     )
