@@ -4,11 +4,13 @@
     mario-dreamer view runs/NAME                a run's newest checkpoint
     mario-dreamer view checkpoint=none          an untrained agent
     mario-dreamer view runs/A compare=runs/B    two agents side by side
+    mario-dreamer view evaluation/greedy-best-0.json    dream from a recorded episode
     mario-dreamer view port=9000 host=0.0.0.0   let other machines look, such as a phone
 
-Prints the address of the page; Ctrl-C stops. A port in use is replaced by a free one.
+Without a checkpoint the newest run's is shown, or the one that comes with the package. Prints the
+address of the page; Ctrl-C stops. A port in use is replaced by a free one.
 
-Options: checkpoint, compare, port, host, max_pages, seed, device, env.*; see configs/view.yaml.
+Options: checkpoint, compare, recording, port, host, max_pages, seed, device, env.*; see configs/view.yaml.
 """
 
 from __future__ import annotations
@@ -48,13 +50,16 @@ def _main(cfg: DictConfig) -> None:
         print(f"host={cfg.host}: everybody who can reach this machine can open the page")
         hosts = None if str(cfg.host) in ("0.0.0.0", "::") else hosts
     print(f"{agents.first.name}\nopen {address}   Ctrl-C stops", flush=True)
-    run(make_app(agents, int(cfg.max_pages), hosts), listener)
-    print("\nstopped")
+    reason = run(make_app(agents, int(cfg.max_pages), hosts), listener)
+    print(f"\nstopped: {reason}")
 
 
 def main() -> None:
     """Run the command; see the top of this file."""
-    sys.argv = [sys.argv[0], *with_bare_path(sys.argv[1:])]
+    typed = with_bare_path(sys.argv[1:])
+    if typed and typed[0].startswith("checkpoint=") and typed[0].endswith(".json'"):
+        typed[0] = typed[0].replace("checkpoint=", "recording=", 1)
+    sys.argv = [sys.argv[0], *typed]
     _main()
 
 

@@ -14,15 +14,16 @@ PLAIN = ("sampled", 0, 0.0)  # the condition that the headline is taken from, wh
 
 
 def find_results(checkpoint: Path) -> Path | None:
-    """Find the evaluation of a checkpoint, in its own folder or in its run's.
+    """Find the evaluation of a checkpoint: in its own folder, its run's, or the current one.
 
-    A run's results count only when they are of this checkpoint and not of another one.
+    The last two count only when they are of this checkpoint and not of another one.
 
     Args:
         checkpoint: its folder.
     """
     own = checkpoint.resolve()
-    places = [own, *([own.parents[1]] if own.parent.name == "checkpoints" else [])]
+    run = [own.parents[1]] if own.parent.name == "checkpoints" else []
+    places = [own, *run, Path.cwd()]
     for place in places:
         for file in (place / name for name in FILES):
             if file.is_file() and (place == own or _is_of(file, own)):

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.session import open_session, shipped_checkpoint, steps_of
 from mario_dreamer.viewer.mind import Mind
+from mario_dreamer.viewer.recordings import Recordings
 
 __all__ = ["Agents", "LoadedAgent"]
 
@@ -71,6 +72,7 @@ class Agents:
         if cfg.get("compare"):
             self.places["second"] = str(cfg.compare)
         self.first = self.load("main")
+        self.recordings = self._recordings()
 
     def listed(self) -> list[dict[str, str]]:
         """Return id and name of every agent on offer, the first one first."""
@@ -85,6 +87,14 @@ class Agents:
         if shown is not None:
             self.places.setdefault("none", "none")
         return [{"id": id, "name": self._name(id, place)} for id, place in self.places.items()]
+
+    def _recordings(self) -> Recordings:
+        """Episodes that were asked for, and those that evaluations have left nearby."""
+        asked, shown = self.cfg.get("recording"), self.first.checkpoint
+        folders = [Path("evaluation")]
+        if shown is not None and shown.parent.name == "checkpoints":
+            folders.append(shown.resolve().parents[1] / "evaluation")
+        return Recordings(None if asked is None else Path(str(asked)), folders)
 
     def _name(self, id: str, place: str) -> str:
         if id in self._loaded:

@@ -49,6 +49,7 @@ class Player:
             "stages": list(STAGES) if world.has_stages else [],
             "stage": world.stage,
             "seed": self.simulation.seed,
+            "recordings": self.agents.recordings.listed(),
             "rate": self.rate,
             "real_rate": agent.rate,
             "horizon": self.simulation.horizon,
@@ -93,6 +94,10 @@ class Player:
         elif kind == "dream":
             frame = simulation.enter_dream() if command["on"] else simulation.leave_dream()
             return [pack(frame)]
+        elif kind == "recording":
+            recording = self.agents.recordings.load(command["id"])
+            frame = simulation.enter_recording(recording, command["position"])
+            return [self.hello(), pack(frame)]
         elif kind == "again":
             return [pack(simulation.dream_again())]
         return []

@@ -15,7 +15,7 @@ __all__ = ["AHEAD", "LIMIT", "ProtocolError", "pack", "parse", "plain"]
 
 LIMIT = 4096  # characters of a command; ours are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
-MAX_RATE, MAX_HORIZON, MAX_SEED = 120.0, 60, 2**31 - 1
+MAX_RATE, MAX_HORIZON, MAX_SEED, MAX_STEPS = 120.0, 60, 2**31 - 1, 10**6
 
 
 class ProtocolError(ValueError):
@@ -74,6 +74,7 @@ COMMANDS: dict[str, dict[str, tuple[Callable[[Any], Any], bool]]] = {
         "id": (_text, False), "seed": (_whole(0, MAX_SEED), True), "stage": (_text, True),
     },
     "dream": {"on": (_boolean, False)},
+    "recording": {"id": (_text, False), "position": (_whole(0, MAX_STEPS), False)},
     "again": {},
     "keys": {"held": (_buttons, False)},
 }  # fmt: skip

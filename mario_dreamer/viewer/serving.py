@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 
 import uvicorn
@@ -54,8 +55,12 @@ def address_of(listener: socket.socket, host: str) -> str:
     return f"http://{name}:{listener.getsockname()[1]}/"
 
 
-def run(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM; open pages are told, and nothing is left running."""
+def run(app: ASGIApp, listener: socket.socket) -> str:
+    """Serve until Ctrl-C or SIGTERM; open pages are told, and nothing is left running.
+
+    Returns:
+        what ended it, for people.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -64,9 +69,15 @@ def run(app: ASGIApp, listener: socket.socket) -> None:
         ws_per_message_deflate=False,  # squeezing pictures would cost more than making them
         timeout_graceful_shutdown=2,
     )
+    # uvicorn closes everything at a signal, and then sends it once more to whoever listened
+    # before: without a listener of ours SIGTERM would end the process there, without a word.
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn raises it again once everything is closed
-        pass
+    except KeyboardInterrupt:
+        return "Ctrl-C"
     finally:
+        signal.signal(signal.SIGTERM, before)
         listener.close()
+    return "asked to by SIGTERM" if heard else "the server ended"

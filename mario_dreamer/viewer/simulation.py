@@ -16,6 +16,7 @@ from torch import Tensor
 from mario_dreamer import keys
 from mario_dreamer.viewer.controller import nearest_action
 from mario_dreamer.viewer.mind import DreamsInFlight, Mind, State, Thought, picture_error
+from mario_dreamer.viewer.recordings import Recording
 from mario_dreamer.viewer.world import World
 
 __all__ = ["Branch", "Frame", "Simulation"]
@@ -86,8 +87,8 @@ class Simulation:
         Raises:
             ValueError: no such stage; the simulation then goes on as before.
         """
-        if stage is not None and stage != self.world.stage:
-            world = World(self.cfg, seed, stage)
+        if not self.world.chance or (stage is not None and stage != self.world.stage):
+            world = World(self.cfg, seed, self.world.stage if stage is None else stage)
             self.world.close()
             self.world = world
         self.seed, self.episode, self.mode = seed, 0, "watch"
@@ -155,6 +156,39 @@ class Simulation:
         )
         self.mode, self.dreamed, self.held = "dream", 0, frozenset()
         return self.look()
+
+    def enter_recording(self, recording: Recording, position: int) -> Frame:
+        """Leave for a dream from a moment of a recorded episode, which the agent watches first.
+
+        Args:
+            recording: the episode.
+            position: agent steps into it; at most the last one before its end.
+
+        Returns:
+            The moment of the branch, real and imagined.
+
+        Raises:
+            ValueError: it does not fit this agent, or ends before; all goes on as before.
+        """
+        recording.check(self.cfg, self.world.names)
+        world = World(self.cfg, 0, recording.stage, chance=False)
+        seen, state, before = world.begin(0), None, None
+        with self._own_chance():
+            state = self.mind.see(seen, None, None)
+            for action in recording.actions[: min(position, len(recording.actions) - 1)]:
+                before, seen = (state, action), world.step(action)
+                if world.over:
+                    world.close()
+                    raise ValueError(
+                        f"{recording.path.name} ends after {len(world.actions)} steps; choose an "
+                        "earlier moment."
+                    )
+                state = self.mind.see(seen, state, action)
+        self.world.close()
+        self.world, self._observation, self._state = world, seen, state
+        self._before, self.seed, self.episode, self.shut_for = before, 0, 0, 0
+        self._flight.begin(state)
+        return self.enter_dream()
 
     def dream_again(self) -> Frame:
         """Go back to where the dream began, in the dream and in the real world."""

@@ -39,13 +39,16 @@ class World:
         cfg: the agent's configuration, with `env`.
         seed: of the first episode.
         stage: "w-s"; None: the configuration's.
+        chance: False: no random no-ops and no sticky actions, whatever the configuration says.
 
     Raises:
         ValueError: a stage that does not exist, or one where the world has none.
     """
 
-    def __init__(self, cfg: DictConfig, seed: int = 0, stage: str | None = None) -> None:
-        self.has_stages = "stage" in cfg.env
+    def __init__(
+        self, cfg: DictConfig, seed: int = 0, stage: str | None = None, chance: bool = True
+    ) -> None:
+        self.has_stages, self.chance = "stage" in cfg.env, chance
         if stage is not None and not self.has_stages:
             raise ValueError(f"this agent's world has no stages; got stage {stage!r}.")
         changes: dict[str, Any] = {}
@@ -58,6 +61,8 @@ class World:
             changes = {"stage": self.stage, "backend": "batched", "threads": 1}
         else:
             self.stage = None
+        if not chance:
+            changes |= {name: 0 for name in ("random_noops", "sticky") if name in cfg.env}
         self.env = build.make_env(cfg, 1, seed, **changes)
         self.names = action_names(self.env)
         self.seed, self.actions = seed, []

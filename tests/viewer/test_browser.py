@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +27,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
 
 class Server:
@@ -49,7 +52,11 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(runs: Path) -> Iterator[Server]:
-    server = Server(runs, str(runs / "tiny"), "port=0", "max_pages=3")
+    env = OmegaConf.to_container(OmegaConf.load(next(runs.glob("tiny/*/*/config.yaml"))).env)
+    file = runs / "evaluation" / "sampled-best-0.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"env": env, "actions": [2, 2, 1, 2, 2, 2], "facts": {}}))
+    server = Server(runs, str(runs / "tiny"), "port=0", "max_pages=3", f"recording={file}")
     yield server
     server.stop()
 
@@ -168,6 +175,23 @@ def test_arrow_keys_move_the_dream_and_waking_shows_the_real_game(page: webdrive
     ActionChains(page).release().perform()
     press(page, Keys.ESCAPE)
     until(lambda: text(page, ".mind b") == "what it reconstructs")
+    assert page.get_log("browser") == []
+
+
+def test_a_dream_begins_at_a_step_of_a_recorded_episode(page: webdriver.Chrome) -> None:
+    page.find_element(By.ID, "tab-dream").click()
+    until(lambda: text(page, ".mind b") == "the dream")
+    choice = Select(page.find_element(By.ID, "from"))
+    choice.select_by_visible_text("evaluation/sampled-best-0")
+    shown = "//dt[text()='step']/following-sibling::dd"
+    until(lambda: page.find_element(By.XPATH, shown).text == "3")  # the middle of six
+    slider = page.find_element(By.ID, "at")
+    slider.send_keys(Keys.ARROW_LEFT)
+    until(lambda: page.find_element(By.XPATH, shown).text == "2")
+    assert text(page, "#at-shown") == "step 2 of 6"
+    ActionChains(page).key_down(Keys.ARROW_RIGHT).perform()
+    until(lambda: taken(page) == "right")
+    ActionChains(page).key_up(Keys.ARROW_RIGHT).perform()
     assert page.get_log("browser") == []
 
 

@@ -63,7 +63,19 @@ def test_the_command_serves_on_a_free_port_survives_a_huge_message_and_stops(
                 process.send_signal(signal.SIGINT)
                 out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "stopped" in out and "Traceback" not in out
+    assert "stopped: Ctrl-C" in out and "Traceback" not in out
+
+
+@pytest.mark.slow
+def test_sigterm_is_answered_with_one_clear_line(runs: Path) -> None:
+    with viewing(runs, str(runs / "tiny"), "port=0") as (process, url, _):
+        page = connect(url.replace("http", "ws") + "live")
+        assert json.loads(page.recv(timeout=20))["type"] == "hello"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+        page.close()
+    assert process.returncode == 0
+    assert "stopped: asked to by SIGTERM" in out and "Traceback" not in out
 
 
 def test_a_missing_checkpoint_gets_one_clear_line(runs: Path) -> None:

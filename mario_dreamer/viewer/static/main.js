@@ -2,6 +2,7 @@
 
 import { Controller } from "./keys.js";
 import { Lane } from "./lane.js";
+import { Recordings } from "./recordings.js";
 
 const by = (id) => document.getElementById(id);
 const body = document.body;
@@ -22,6 +23,8 @@ const controller = new Controller((held) => {
     setPaused(false);
   }
 });
+
+const recordings = new Recordings(() => view === "dream" && beginDream());
 
 function all(message) { for (const lane of lanes) lane.send(message); }
 
@@ -94,6 +97,7 @@ const listener = {
         showRate();
       }
       by("seed").value = settings.seed ?? message.seed;
+      recordings.meet(message.recordings);
       by("stage-field").hidden = !message.stages.length;
       by("stage-choice").replaceChildren(...message.stages.map((stage) => {
         return new Option(stage, stage, false, stage === message.stage);
@@ -170,7 +174,7 @@ function restart(seed, except = null) {
 function beginDream() {
   setPaused(true);
   setAwake(false);
-  lanes[0].send({ type: "dream", on: true });
+  lanes[0].send(recordings.start);
   setWaiting(true);
 }
 
