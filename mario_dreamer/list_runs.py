@@ -4,12 +4,15 @@
     mario-dreamer runs --runs-dir /data/runs
 
 For each: status, agent steps, updates, best x, flag rate of the last episodes, and its folder.
+DIED: it says that it runs, but its process is gone; go on with it by `train resume=FOLDER`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,8 @@ def summary_of(folder: Path) -> dict[str, Any]:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """
     try:
-        status = json.loads((folder / "run.json").read_text()).get("status", "?")
-    except (OSError, json.JSONDecodeError):
+        status = _status(json.loads((folder / "run.json").read_text()))
+    except (OSError, ValueError, AttributeError):
         status = "?"
     last: dict[str, float] = {}
     try:
@@ -49,6 +52,26 @@ def summary_of(folder: Path) -> dict[str, Any]:
     except OSError:
         pass
     return {"name": folder.name, "status": status, **{SHOWN[k]: v for k, v in last.items()}}
+
+
+def _status(told: dict[str, Any]) -> str:
+    """What run.json says, unless the process that would have changed it is not there any more."""
+    status, pid = str(told.get("status", "?")), told.get("pid")
+    here = (told.get("tags") or {}).get("machine.host") in (None, platform.node())
+    if status == "RUNNING" and here and isinstance(pid, int) and pid > 0:
+        try:
+            os.kill(pid, 0)  # asks only; nothing is sent
+        except ProcessLookupError:
+            return "DIED"
+        except OSError:
+            pass  # somebody else's: it is there
+    return status
+
+
+def _cell(column: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if column in ("steps", "updates") else f"{value:.4g}"
 
 
 def main() -> None:
@@ -65,10 +88,7 @@ def main() -> None:
     print("  ".join(f"{column:>9}" for column in columns))
     for folder in folders:
         summary = summary_of(folder)
-        cells = []
-        for column in columns:
-            value = summary.get(column, "-")
-            cells.append(f"{value:.4g}" if isinstance(value, float) else str(value))
+        cells = [_cell(column, summary.get(column, "-")) for column in columns]
         print("  ".join(f"{cell:>9}" for cell in cells))
 
 
