@@ -22,7 +22,10 @@ def run(folder: Path, **told) -> Path:
 def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    status = lambda name, **told: list_runs.summary_of(run(tmp_path / name, **told))["status"]  # noqa: E731
+
+    def status(name: str, **told) -> str:
+        return list_runs.summary_of(run(tmp_path / name, **told))["status"]
+
     assert status("a", status="RUNNING", pid=gone.pid) == "DIED"
     assert status("b", status="RUNNING", pid=os.getpid()) == "RUNNING"
     elsewhere = {"machine.host": "another machine"}
