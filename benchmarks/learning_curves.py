@@ -3,56 +3,56 @@
     python benchmarks/learning_curves.py runs/laptop-seed0 runs/laptop-seed1 --out laptop_1-1
     python benchmarks/learning_curves.py --train experiment=laptop --seeds 0 1 2 --out laptop_1-1
 
-The first form reads runs that are there; the second trains them first, one after the other.
-Writes benchmarks/results/<out>.csv (seed,step,frames,hours,return,x_max,flag,length; one line per
-episode) and <out>.md with command, commit, machine and versions. Draw it with plot.py.
+The first form reads runs that are there, as many as are named; the second trains them first, one
+after the other. Writes benchmarks/results/<out>.csv (run,seed,step,frames,hours,return,x_max,flag,
+length; one line per episode) and <out>.md with each run's command, commit, machine and dates, as
+the run itself wrote them down when it was trained. Draw it with plot.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.tracking.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parent / "results"
-COLUMNS = ("seed", "step", "frames", "hours", "return", "x_max", "flag", "length")
-PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
+COLUMNS = ("run", "seed", "step", "frames", "hours", "return", "x_max", "flag", "length")
 
 
-def episodes(folder: Path) -> Iterator[dict[str, float]]:
-    """Read a run's training episodes, with the hours it had been at work.
+def rows_of(history: History) -> list[dict[str, float | str]]:
+    """One row per training episode of a run; empty cells where its world does not tell.
 
     Args:
-        folder: a run's folder, with metrics.jsonl and config.yaml.
+        history: of the run.
     """
-    cfg = OmegaConf.load(folder / "config.yaml")
-    repeat, seed = cfg.env.get("action_repeat", 1), cfg.seed
-    worked, before = 0.0, None
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        if before is not None and entry["time"] - before < PAUSE:
-            worked += entry["time"] - before
-        before = entry["time"]
-        if "play/return" in entry:
-            yield {
-                "seed": seed,
-                "step": entry["step"],
-                "frames": entry["step"] * repeat,
-                "hours": round(worked / 3600, 4),
-                "return": entry["play/return"],
-                "x_max": entry.get("play/x_max", ""),
-                "flag": entry.get("play/flag", ""),
-                "length": entry["play/length"],
-            }
+    place = {"run": history.name, "seed": history.config.get("seed", "")}
+    rows = []
+    for episode in history.episodes:
+        row = {**place, **episode, "hours": round(episode["hours"], 4)}
+        rows.append({column: row.get(column, "") for column in COLUMNS})
+    return rows
+
+
+def facts_of(history: History) -> dict[str, str]:
+    """What a run says of itself: seed, how far it came, how it ended, where it was trained."""
+    episodes = history.episodes
+    flags = sum(episode.get("flag", 0.0) for episode in episodes)
+    facts = {
+        "seed": history.config.get("seed", "unknown"),
+        "status": history.facts.get("status", "unknown"),
+        "agent steps": f"{max((e['step'] for e in episodes), default=0):.0f}",
+        "hours at work": f"{max((e['hours'] for e in episodes), default=0.0):.2f}",
+        "training episodes": f"{len(episodes)}, {flags:.0f} with the flag",
+    }
+    if history.facts.get("started"):
+        facts["started"] = time.strftime("%Y-%m-%d %H:%M", time.gmtime(history.facts["started"]))
+    return {**{k: str(v) for k, v in facts.items()}, **history.facts.get("tags", {})}
 
 
 def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:
@@ -66,6 +66,18 @@ def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:
     return folders
 
 
+def describe(out: str, note: str, runs: list[History]) -> str:
+    """Write the .md beside the CSV."""
+    here = provenance()
+    lines = [f"# {out}", "", note, "", f"- date: {time.strftime('%Y-%m-%d')}"]
+    lines += [f"- runs: {len(runs)}", f"- collected by: {here['command']}"]
+    lines += [f"- collected at commit: {here.get('git.commit', 'unknown')}"]
+    for history in runs:
+        lines += ["", f"## {history.name}", ""]
+        lines += [f"- {name}: {value}" for name, value in facts_of(history).items()]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Run the script; see the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,22 +86,22 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--out", required=True, help="name of the result, without ending")
     parser.add_argument("--note", default="", help="a remark for the .md")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")
     arguments = parser.parse_args()
-    runs = list(arguments.runs)
+    folders = list(arguments.runs)
     if arguments.train is not None:
-        runs += train(arguments.train, arguments.seeds, arguments.out)
-    if not runs:
+        folders += train(arguments.train, arguments.seeds, arguments.out)
+    if not folders:
         parser.error("name run folders, or train some with --train")
-    rows = [row for folder in runs for row in episodes(folder)]
-    with (RESULTS / f"{arguments.out}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+    runs = [read_history(folder) for folder in folders]
+    rows = [row for history in runs for row in rows_of(history)]
+    with (arguments.results / f"{arguments.out}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    facts = {**provenance(), "date": time.strftime("%Y-%m-%d"), "runs": len(runs)}
-    lines = [f"# {arguments.out}", "", arguments.note, ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    (RESULTS / f"{arguments.out}.md").write_text("\n".join(lines) + "\n")
-    print(f"{len(rows)} episodes of {len(runs)} runs -> {RESULTS / arguments.out}.csv")
+    told = describe(arguments.out, arguments.note, runs)
+    (arguments.results / f"{arguments.out}.md").write_text(told)
+    print(f"{len(rows)} episodes of {len(runs)} runs -> {arguments.results / arguments.out}.csv")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""benchmarks/learning_curves.py and plot.py: from run folders to a figure with its caption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import learning_curves
+import plot
+
+
+def make_run(folder: Path, seed: int, commit: str) -> Path:
+    """A run of 30 episodes; the last ten reach the flag."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"seed: {seed}\nenv: {{action_repeat: 4}}\n")
+    tags = {"git.commit": commit, "machine.cpu": "abacus", "command": "train experiment=laptop"}
+    (folder / "run.json").write_text(json.dumps({"status": "FINISHED", "tags": tags}))
+    rows = [
+        {"step": 100 * i, "time": 36.0 * i, "play/return": float(i), "play/length": 9.0,
+         "play/x_max": 10.0 * i, "play/flag": float(i >= 20)}
+        for i in range(30)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results of two runs."""
+    runs = [make_run(tmp_path / f"run-{seed}", seed, 40 * str(seed)) for seed in (1, 2)]
+    typed = [str(run) for run in runs]
+    monkeypatch.setattr(
+        sys, "argv", ["learning_curves.py", *typed, "--out", "two", "--results", str(tmp_path)]
+    )
+    learning_curves.main()
+    return tmp_path
+
+
+def test_several_runs_become_one_csv_with_steps_frames_and_hours(collected: Path) -> None:
+    with (collected / "two.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60 and {row["seed"] for row in rows} == {"1", "2"}
+    last = rows[-1]
+    assert (last["run"], last["step"], last["frames"], last["hours"]) == (
+        "run-2", "2900", "11600", "0.29",
+    )  # fmt: skip
+    assert list(plot.runs_of(rows)) == ["seed 1", "seed 2"]
+
+
+def test_runs_of_one_seed_are_told_apart_by_their_names() -> None:
+    rows = [{"run": name, "seed": "0"} for name in ("a", "b", "a")]
+    assert {name: len(run) for name, run in plot.runs_of(rows).items()} == {
+        "a (seed 0)": 2, "b (seed 0)": 1,
+    }  # fmt: skip
+
+
+def test_the_caption_says_command_commit_machine_and_date(collected: Path) -> None:
+    told = plot.caption("two", collected)
+    assert "command: train experiment=laptop" in told
+    assert "commit: 111111111111; 222222222222" in told
+    assert "machine: abacus" in told and "date: 20" in told
+
+
+def test_curves_are_drawn_with_their_interval(collected: Path) -> None:
+    low, high = plot.interval(np.array([0.0] * 20 + [1.0] * 20))
+    assert low[19] == pytest.approx(0.0) and high[19] == pytest.approx(0.161, abs=1e-3)  # 0 of 20
+    assert low[29] == pytest.approx(0.299, abs=1e-3)  # 10 of 20
+    path = plot.curves("two", collected, collected)
+    assert path.stat().st_size > 20_000
