@@ -113,7 +113,14 @@ def stored_config(checkpoint: Path, overrides: list[str]) -> tuple[DictConfig, l
     file = checkpoint / "config.yaml"
     if not file.is_file():
         raise CheckpointError(f"{file} is missing: the checkpoint cannot be used without it.")
-    cfg = OmegaConf.load(file)
+    try:
+        cfg = OmegaConf.load(file)
+        OmegaConf.to_container(cfg, resolve=True)
+    except Exception as error:  # yaml, OmegaConf and Unicode have many words for "not readable"
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file} is not a configuration ({reason}).") from error
+    if not isinstance(cfg, DictConfig) or "env" not in cfg:
+        raise CheckpointError(f"{file} is not a run's configuration; it holds no `env`.")
     values, choices = [], []
     for override in overrides:
         name = override.lstrip("+~").split("=", 1)[0]

@@ -38,17 +38,18 @@ def summary_of(folder: Path) -> dict[str, Any]:
     """
     try:
         status = _status(json.loads((folder / "run.json").read_text()))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
         status = "?"
     last: dict[str, float] = {}
     try:
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            values = entry.get("values", entry)
-            last.update({name: float(values[name]) for name in SHOWN if name in values})
+                values = entry.get("values", entry)
+                last.update({name: float(values[name]) for name in SHOWN if name in values})
+            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+                continue  # half a line, or nothing of ours
     except OSError:
         pass
     return {"name": folder.name, "status": status, **{SHOWN[k]: v for k, v in last.items()}}

@@ -29,11 +29,11 @@ from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
-from mario_dreamer.training.checkpoint import Checkpoints, find_run, read
+from mario_dreamer.training.checkpoint import Checkpoints, find_run
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.snapshot import Snapshot
+from mario_dreamer.training.snapshot import Snapshot, progress_of
 
 __all__ = ["main", "run_training"]
 
@@ -132,8 +132,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
         if not trust:
             build.check_targets(cfg)
-        learning = read(checkpoint, "learning")
-        run_id, agent_steps = learning["run_id"], learning["agent_steps"]
+        run_id, agent_steps = progress_of(checkpoint)
     launch.check_numbers(cfg)
     folder = _run_folder(cfg, checkpoint)
     if checkpoint is None and any(folder.glob("checkpoints/step_*")):

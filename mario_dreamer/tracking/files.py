@@ -148,10 +148,7 @@ class FileTracker(Tracker):
     def _begin(self) -> None:
         """Take over what an earlier start left in run.json."""
         path = self.folder / "run.json"
-        try:
-            self._facts = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            self._facts = {"run_id": None, "started": time.time(), "tags": {}}
+        self._facts = {"run_id": None, "started": time.time(), "tags": {}} | _read_facts(path)
         self._run_id = self._run_id or self._facts["run_id"] or uuid.uuid4().hex
         self._facts |= {"run_id": self._run_id, "name": self.run_name, "pid": os.getpid()}
         self._facts |= {"status": "RUNNING", "ended": None}
@@ -205,12 +202,32 @@ class FileTracker(Tracker):
         _write_json(self.folder / "run.json", self._facts)
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What run.json says; nothing where it is not there, or is not ours."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(facts, dict) or not isinstance(facts.get("tags", {}), dict):
+        return {}
+    good = isinstance(facts.get("run_id"), str)
+    return facts if good else {name: facts[name] for name in facts if name != "run_id"}
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for half a line, and for what was never one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(row, dict) and isinstance(row.get("step"), int | float)
+    return row if good else None
+
+
 def _step_of_row(line: str) -> float:
     """The step of a line of metrics.jsonl; endless for a broken one."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+    row = _row(line)
+    return math.inf if row is None else row["step"]
 
 
 def _step_of_line(line: str) -> float:
@@ -236,17 +253,20 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
     with (Path(folder) / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # half a line: the run died there, or is writing it now
+            row = _row(line)
+            if row is None:  # half a line: the run died there, or is writing it now
                 continue
             step = row.pop("step")
             row.pop("time", None)
             for name, value in row.items():
+                try:
+                    value = float(value)
+                except (TypeError, ValueError, OverflowError):
+                    continue
                 curve = curves.setdefault(name, [])
                 while curve and curve[-1][0] >= step:
                     curve.pop()
-                curve.append((step, float(value)))
+                curve.append((step, value))
     return curves
 
 

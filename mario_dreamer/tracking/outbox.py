@@ -201,9 +201,11 @@ class Outbox:
         entries = []
         for line in self._spool.read_text("utf-8", "replace").splitlines():
             try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
+                entries.append(entry)
         return entries[-self._capacity :]
 
     def _complain(self, topic: str, message: str) -> None:

@@ -105,16 +105,49 @@ class Snapshot:
             )
             parts.replay.load_state_dict(read(path, "replay"))
             anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, self.worlds)
-        except (RuntimeError, ValueError, KeyError) as error:
+            parts.ratio.load_state_dict(learning["ratio"])
+            parts.report.load_state_dict(learning["report"])
+            if "turn" in learning:  # older checkpoints say it with their number of updates
+                parts.turn.load_state_dict(learning["turn"])
+            restore_random_states(learning["random"])
+        except CheckpointError:
+            raise
+        except Exception as error:  # a file of another make fails in as many ways as there are
             raise CheckpointError(_mismatch(path, error)) from error
-        parts.ratio.load_state_dict(learning["ratio"])
-        parts.report.load_state_dict(learning["report"])
-        if "turn" in learning:  # older checkpoints say it with their number of updates
-            parts.turn.load_state_dict(learning["turn"])
+        _check_finite(parts.learner.modules, path)
         if anew is not None:
             print(f"resume: episodes begin anew, because {anew}")
-        restore_random_states(learning["random"])
-        return learning["agent_steps"]
+        return progress_of(path)[1]
+
+
+def progress_of(path: Path) -> tuple[str | None, int]:
+    """Return the tracker's run id and the agent steps played.
+
+    Args:
+        path: a checkpoint folder.
+
+    Raises:
+        CheckpointError: when it is damaged, or says neither.
+    """
+    learning = read(path, "learning")
+    facts = learning if isinstance(learning, dict) else {}
+    run_id, steps = facts.get("run_id"), facts.get("agent_steps")
+    if not isinstance(run_id, str | None) or isinstance(steps, bool) or not isinstance(steps, int):
+        raise CheckpointError(
+            f"{path}/learning.pt does not say how far the run had come; got agent_steps={steps!r}, "
+            f"run_id={run_id!r}. Use another checkpoint."
+        )
+    return run_id, steps
+
+
+def _check_finite(modules: torch.nn.Module, path: Path) -> None:
+    """Raise CheckpointError when a weight is not a number: nothing good comes of it."""
+    state = modules.state_dict()
+    bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise CheckpointError(
+            f"the checkpoint {path} holds weights that are not finite: {bad[:3]}. Use another one."
+        )
 
 
 def load_agent(modules: torch.nn.Module, path: Path) -> None:
@@ -129,8 +162,11 @@ def load_agent(modules: torch.nn.Module, path: Path) -> None:
     """
     try:
         modules.load_state_dict(read(path, "agent"))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(_mismatch(path, error)) from error
+    _check_finite(modules, path)
 
 
 def _mismatch(path: Path, error: Exception) -> str:
