@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mario_dreamer.replay import Replay
-from mario_dreamer.tracking import files, video
+from mario_dreamer.tracking import files, mlflow_run, video
 from mario_dreamer.tracking.mlflow_run import MLflowRun
 from mario_dreamer.training import checkpoint, snapshot
 from mario_dreamer.training.snapshot import Snapshot
@@ -199,6 +199,25 @@ def _in_an_update(number: int, chance: random.Random) -> None:
     _before(Replay, "sample", _always, _Count(number * 3, _gone))
 
 
+def _while_setting_aside(number: int, chance: random.Random) -> None:
+    """A damaged later checkpoint is being moved out of the way."""
+    _before(os, "replace", _replaces("step_", "step_"), _gone)
+
+
+def _before_the_run_id(number: int, chance: random.Random) -> None:
+    """MLflow has a new run, and nobody has written down which."""
+
+    def _is_id(path: Path, *_: Any) -> bool:
+        return Path(path).name == "mlflow_run_id.txt"
+
+    _before(mlflow_run, "_write", _is_id, _gone)
+
+
+def _at_the_end(number: int, chance: random.Random) -> None:
+    """All is learned and saved; MLflow has not been told that it is over."""
+    _before(MLflowRun, "_write_status", _always, _gone)
+
+
 def _gone(*_: Any, **__: Any) -> None:
     die()
 
@@ -219,4 +238,7 @@ MOMENTS: dict[str, Callable[[int, random.Random], None]] = {
     "in the restore": _in_the_restore,
     "before the first step": _before_the_first_step,
     "in an update": _in_an_update,
+    "while setting aside": _while_setting_aside,
+    "before the run id is written": _before_the_run_id,
+    "at the end": _at_the_end,
 }

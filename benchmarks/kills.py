@@ -203,8 +203,12 @@ def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[s
         broken = damage(whole.pop(0), chance)
     wanted = whole[0].name if whole else None
     damaged = [p.name for p in checkpoints.all() if verify(p)] if checkpoints else []
-    by_command = turn.life % 10 == 0
+    by_command = turn.life % 10 == 0 and not broken
     moment = "anywhere" if by_command or chance.random() < 0.35 else chance.choice(list(MOMENTS))
+    if turn.life == 1 and chance.random() < 0.5:
+        moment = "before the run id is written"  # any later and there is nothing to lose
+    elif broken and chance.random() < 0.5:
+        moment = "while setting aside"
     number = chance.randint(1, 3)
     if moment == "anywhere":
         number = int(1000 * chance.uniform(0, 25 if by_command else 6))

@@ -40,10 +40,8 @@ class Past:
         self.step, self._differs = step, False
         if step is not None:
             self._read_metrics(client, run_id)
-        pictures = [item.path for item in client.list_artifacts(run_id, "images")]
-        # A picture is written twice, the small copy last: only then it is complete.
-        found = [re.search(r"images/(.+)[+%]step[+%](\d+)[+%].*compressed", p) for p in pictures]
-        self._pictures = {(match[1], int(match[2])) for match in found if match}
+        self._pictures: set[tuple[str, int]] | None = None
+        self._client, self._run_id = client, run_id
 
     def _read_metrics(self, client: MlflowClient, run_id: str) -> None:
         names = client.get_run(run_id).data.metrics
@@ -96,7 +94,19 @@ class Past:
 
     def knows_picture(self, key: str, step: int) -> bool:
         """Whether the picture of this name and step is there, complete."""
+        if self._pictures is None:
+            self._pictures = self._list_pictures()
         return (key, step) in self._pictures
+
+    def _list_pictures(self) -> set[tuple[str, int]]:
+        try:
+            paths = [item.path for item in self._client.list_artifacts(self._run_id, "images")]
+        except Exception as error:  # noqa: BLE001 - a store that cannot be listed can be written to
+            log.warning("MLflow: its pictures cannot be listed (%s); some may come twice", error)
+            return set()
+        # A picture is written twice, the small copy last: only then it is complete.
+        found = [re.search(r"images/(.+)[+%]step[+%](\d+)[+%].*compressed", p) for p in paths]
+        return {(match[1], int(match[2])) for match in found if match}
 
 
 def _of_the_machine(point: Metric) -> bool:
