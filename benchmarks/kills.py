@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Round:
         folder: everything of the round lies in here.
         flush: seconds between two writes to MLflow.
         life: processes started so far.
+        seconds: that the unbroken run took.
     """
 
     variant: str
@@ -87,7 +88,7 @@ class Round:
     folder: Path
     flush: float
     life: int = 0
-    log: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def runs(self) -> Path:
@@ -211,7 +212,7 @@ def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[s
         moment = "while setting aside"
     number = chance.randint(1, 3)
     if moment == "anywhere":
-        number = int(1000 * chance.uniform(0, 25 if by_command else 6))
+        number = int(1000 * chance.uniform(0, turn.seconds + (15 if by_command else 0)))
     log = turn.folder / f"life_{turn.life:03d}.log"
     began = time.monotonic()
     if by_command:
@@ -256,8 +257,10 @@ def unbroken(turn: Round, template: Path) -> Reference:
         if template.is_file():
             shutil.copy(template, target)
     words = turn.fresh(folder, database, "whole")
+    began = time.monotonic()
     if wait(live(words, turn.folder / "whole.log", None), 600) != 0:
         raise RuntimeError(f"the unbroken run fell: {(turn.folder / 'whole.log').read_text()}")
+    turn.seconds = time.monotonic() - began
     return Reference(folder / "whole", database)
 
 
