@@ -16,6 +16,7 @@ Each takes `--help`, and options as NAME=VALUE.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 __all__ = ["COMMANDS", "main"]
@@ -49,7 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(module.__doc__)
         return
     sys.argv = [f"mario-dreamer {command}", *rest]
-    module.main()
+    try:
+        module.main()
+    except (ValueError, KeyError, TypeError) as error:  # Hydra's own, for a choice such as env=null
+        if os.environ.get("MARIO_DREAMER_TRACEBACK"):
+            raise
+        print(f"error: {error}. Look at what was typed: {' '.join(rest)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mario_dreamer.envs.emulator import actions_of, button_byte
+from mario_dreamer.envs.emulator import actions_of, button_byte, parse_stage
 from mario_dreamer.envs.tapes import play_buttons, unpack_tape
 from mario_dreamer.tracking.video import encode_mp4
 
@@ -40,9 +41,15 @@ def read_actions(path: Path) -> dict[str, Any]:
         saved = json.loads(path.read_text())
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
-        saved["env"]["stage"], saved["env"]["action_repeat"], saved["facts"]["x_max"]
+        parse_stage(saved["env"]["stage"])
+        repeat, facts = saved["env"]["action_repeat"], saved["facts"]
+        if isinstance(repeat, bool) or not isinstance(repeat, int) or not 1 <= repeat <= 1000:
+            raise ValueError(f"action_repeat is {repeat!r}, not a whole number from 1 to 1000")
+        for name in ("x_max", *(claim for claim in ("flag", "time") if claim in facts)):
+            if not isinstance(facts[name], int | float) or not math.isfinite(facts[name]):
+                raise ValueError(f"facts.{name} is {facts[name]!r}, not a number")
         unpack_tape(saved.get("tape", []))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not an action list ({type(error).__name__}: {error}). "
             "Expected a file written by mario-dreamer evaluate."

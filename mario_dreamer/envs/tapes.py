@@ -55,6 +55,8 @@ def unpack_tape(runs: Sequence[Sequence[int]]) -> list[int]:
     )  # fmt: skip
     if not right:
         raise ValueError("a tape must be a list of [byte 0..255, number of frames].")
+    if sum(count for _, count in runs) > 10**7:
+        raise ValueError("a tape may hold at most 10,000,000 frames, two days of play.")
     return [byte for byte, count in runs for _ in range(count)]
 
 
