@@ -91,16 +91,14 @@ def _being_traced() -> bool:
 
 @functools.lru_cache(4096)
 def _parsed(wanted: str) -> tuple[bool, tuple[str, ...], bool, str]:
-    """"... D: float" -> is there any number of dimensions in front, the sizes, or behind; kind."""
+    """ "... D: float" -> is there any number of dimensions in front, the sizes, or behind; kind."""
     shape, _, kind = wanted.partition(":")
     words = shape.split()
     lead, rest = words[:1] == ["..."], words[-1:] == ["*"]
     return lead, tuple(words[lead : len(words) - rest]), rest, kind.strip()
 
 
-def _fits(
-    shape: torch.Size, lead: bool, wanted: tuple[str, ...], rest: bool, bound: dict
-) -> bool:
+def _fits(shape: torch.Size, lead: bool, wanted: tuple[str, ...], rest: bool, bound: dict) -> bool:
     """Compare sizes; note what names mean that are met for the first time."""
     count = len(wanted)
     if len(shape) < count or (len(shape) > count and not lead and not rest):
@@ -119,9 +117,7 @@ def _fits(
     return True
 
 
-def _dtypes(
-    kind: str, weight: Tensor | None, device: torch.device
-) -> tuple[torch.dtype, ...]:
+def _dtypes(kind: str, weight: Tensor | None, device: torch.device) -> tuple[torch.dtype, ...]:
     """The types that are taken; under autocast the short floats count as weights do."""
     if kind in KINDS:
         return KINDS[kind]
@@ -136,7 +132,7 @@ def _wish(wanted: str, bound: Mapping[str, object]) -> str:
     words = wanted.partition(":")[0].split()
     spelled = []
     for word in words:
-        name, plus, more = word.partition("+")
+        name, _, more = word.partition("+")
         known = bound.get(name)
         if isinstance(known, torch.Size):
             spelled += [str(size) for size in known]

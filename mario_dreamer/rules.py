@@ -134,7 +134,11 @@ def check_numbers(cfg: DictConfig) -> None:
     found = OmegaConf.to_container(cfg, resolve=True)
     for name, value in _leaves({key: found[key] for key in found if key != "hydra"}):
         rule = _rule(name)
-        if rule is None or name.endswith("_") or (isinstance(value, dict | list) and _any_inside(name)):
+        if (
+            rule is None
+            or name.endswith("_")
+            or (isinstance(value, dict | list) and _any_inside(name))
+        ):
             continue
         if rule is bool:
             if not isinstance(value, bool):

@@ -56,9 +56,7 @@ def record_bytes(
         action_dim: A.
         latents: (D, S) where they are stored.
     """
-    seen = sum(
-        math.prod(shape) * (1 if key == keys.PIXELS else 4) for key, shape in shapes.items()
-    )
+    seen = sum(math.prod(shape) * (1 if key == keys.PIXELS else 4) for key, shape in shapes.items())
     deter, stoch = latents or (0, 0)
     return seen + action_dim + 4 + 3 + 8 + 2 * deter + stoch
 

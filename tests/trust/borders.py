@@ -88,7 +88,7 @@ def as_tensordict(inputs: dict[Key, Any], batch: list[int]) -> TensorDict:
         made.batch_size = batch
     except RuntimeError:
         pass
-    if "next" in made.keys():
+    if "next" in made:
         try:
             made["next"].batch_size = batch
         except RuntimeError:

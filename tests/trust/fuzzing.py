@@ -24,8 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hydra.errors import HydraException
+from hypothesis import HealthCheck, settings
 from omegaconf.errors import OmegaConfBaseException
 
 from mario_dreamer.training.checkpoint import CheckpointError
@@ -36,7 +36,7 @@ COLLECT = bool(os.environ.get("MARIO_FUZZ_COLLECT"))
 OUT = os.environ.get("MARIO_FUZZ_OUT")
 OURS = (ValueError, KeyError, TypeError, CheckpointError, NonFiniteLoss, ImportError, IndexError)
 # Hydra and OmegaConf name the option and what was typed; the command line prints one line of it.
-ON_THE_COMMAND_LINE = (*OURS, HydraException, OmegaConfBaseException, OSError)
+TYPED = (HydraException, OmegaConfBaseException)
 PACKAGE = "/mario_dreamer/"
 SECONDS = 60
 
@@ -102,7 +102,7 @@ def judge(
     call: Callable[[], Any],
     must_refuse: bool,
     expected: tuple[type[BaseException], ...] = OURS,
-    anywhere: bool = False,
+    anywhere: tuple[type[BaseException], ...] = (),
     group: str | None = None,
 ) -> Any:
     """Call a border with broken input; raise Failure, or count it, when the answer is not good.
@@ -113,7 +113,7 @@ def judge(
         call: does it.
         must_refuse: a result would be silent nonsense.
         expected: kinds of errors that are answers.
-        anywhere: the error may come from below us, as long as it is of an expected kind.
+        anywhere: kinds that may come from below us, because they name what is wrong.
         group: failures of one group are one; None: `what`.
 
     Returns:
@@ -127,9 +127,10 @@ def judge(
             result = call()
     except expected as error:
         text = str(error.args[0]) if error.args else ""
-        if not anywhere and not raised_by_us(error):
+        if not isinstance(error, anywhere) and not raised_by_us(error):
             frame = traceback.extract_tb(error.__traceback__)[-1]
             kind = f"raw {type(error).__name__} from {Path(frame.filename).name}:{frame.name}"
+            what = f"{what}: {str(error)[:250]}"
         elif len(text) < 15:
             kind = f"{type(error).__name__} without words: {text!r}"
     except Hang:
@@ -141,7 +142,7 @@ def judge(
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
         kind = f"raw {type(error).__name__} from {Path(frame.filename).name}:{frame.name}"
-        what = f"{what}: {str(error)[:150]}"
+        what = f"{what}: {str(error)[:250]}"
     else:
         tally.taken += 1
         if must_refuse:
