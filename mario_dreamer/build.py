@@ -38,8 +38,18 @@ from mario_dreamer.trust import check_targets
 from mario_dreamer.world_model import WorldModel
 
 __all__ = [
-    "Agent", "check_targets", "make_agent", "make_collector", "make_env", "make_eval_env", "make_learner",
-    "make_policy", "make_replay", "make_run", "seed_everything", "instantiate",
+    "Agent",
+    "check_targets",
+    "instantiate",
+    "make_agent",
+    "make_collector",
+    "make_env",
+    "make_eval_env",
+    "make_learner",
+    "make_policy",
+    "make_replay",
+    "make_run",
+    "seed_everything",
     "shapes_of",
 ]  # fmt: skip
 

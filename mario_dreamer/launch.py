@@ -23,9 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mario_dreamer.rules import check_numbers
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
-from mario_dreamer.rules import check_numbers
 
 __all__ = [
     "CONFIGS", "check_numbers", "compose_default", "entry_point", "given_overrides", "lock",
