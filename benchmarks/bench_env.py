@@ -4,8 +4,10 @@
     python benchmarks/bench_env.py --seconds 20 --json --out benchmarks/results/env_<machine>.csv
 
 `bare` is the ceiling: the same number of emulators on the same threads, stepped with nothing
-around them. `share` is a row's frames/s over the bare frames/s of as many worlds. On a busy machine
-`cpu_ms` is fairer: milliseconds of CPU time per agent step of one world, worker processes excluded.
+around them. All ways with as many worlds take turns, so that a neighbour on the machine slows all
+of them alike; a row holds medians over the rounds. `share` is the median of a way's frames/s over
+the bare frames/s of the same round. `cpu_ms` is milliseconds of CPU time per agent step of one
+world, worker processes excluded.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import csv
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,80 +39,114 @@ from mario_dreamer.envs.mario import make_mario_env  # noqa: E402
 REPEAT = 4
 
 
-def rate(step: Callable[[], None], frames: int, seconds: float) -> tuple[float, float]:
-    """Call `step`, worth `frames` raw frames, for `seconds`.
+@dataclass
+class Way:
+    """One way to step Mario, set up and ready.
 
-    Returns:
-        Frames per second, and milliseconds of this process's CPU time per agent step.
+    Args:
+        name, envs, threads: for the table.
+        setup: seconds it took to make.
+        step: steps every world once.
+        close: frees it.
+        rounds: frames/s of each round.
+        cpu: milliseconds of this process's CPU time per agent step of a world, of each round.
     """
-    step()  # warm up
-    done, start, cpu = 0, time.perf_counter(), time.process_time()
-    while (now := time.perf_counter()) - start < seconds:
-        step()
-        done += frames
-    return done / (now - start), 1e3 * (time.process_time() - cpu) / (done / REPEAT)
+
+    name: str
+    envs: int
+    threads: int
+    setup: float
+    step: Callable[[], object]
+    close: Callable[[], object]
+    rounds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def run(self, seconds: float) -> None:
+        """Step for so long, and note how fast it went."""
+        self.step()  # warm up
+        done, start, cpu = 0, time.perf_counter(), time.process_time()
+        while (now := time.perf_counter()) - start < seconds:
+            self.step()
+            done += self.envs
+        self.rounds.append(done * REPEAT / (now - start))
+        self.cpu.append(1e3 * (time.process_time() - cpu) / done)
 
 
-def bench_bare(num_envs: int, threads: int, seconds: float) -> tuple[float, ...]:
-    """Step emulators on threads and nothing else; return frames/s, CPU ms, set-up seconds."""
+def bare(num_envs: int, threads: int) -> Way:
+    """Emulators on threads and nothing else."""
     start = time.perf_counter()
     emulators = [make_emulator("1-1") for _ in range(num_envs)]
     for emulator in emulators:
         emulator.reset()
     setup = time.perf_counter() - start
+    pool = ThreadPoolExecutor(threads)
 
     def play(emulator: object) -> None:
         for _ in range(REPEAT):
             if emulator.step(0)[2]:
                 emulator.reset()
 
-    with ThreadPoolExecutor(threads) as pool:
-        speed = rate(lambda: list(pool.map(play, emulators)), num_envs * REPEAT, seconds)
-    for emulator in emulators:
-        emulator.close()
-    return *speed, setup
+    def close() -> None:
+        pool.shutdown()
+        for emulator in emulators:
+            emulator.close()
+
+    return Way("bare", num_envs, threads, setup, lambda: list(pool.map(play, emulators)), close)
 
 
-def bench_env(
-    num_envs: int, threads: int | None, seconds: float, backend: str
-) -> tuple[float, ...]:
-    """Step a whole environment with no-ops; return frames/s, CPU ms, set-up seconds."""
+def whole(name: str, num_envs: int, threads: int, backend: str) -> Way:
+    """A whole environment, stepped with no-ops: the same game as the bare emulators play."""
     start = time.perf_counter()
-    env: EnvBase = make_mario_env(num_envs=num_envs, backend=backend, threads=threads)
+    env: EnvBase = make_mario_env(
+        num_envs=num_envs, backend=backend, threads=threads if backend == "batched" else None
+    )
     root = env.reset()
     noop = torch.zeros_like(env.rand_action(root)["action"])
-    noop[:, 0] = 1  # the same game as the bare emulators play
+    noop[:, 0] = 1
     setup = time.perf_counter() - start
 
     def step() -> None:
         nonlocal root
         _, root = env.step_and_maybe_reset(root.set("action", noop))
 
-    speed = rate(step, num_envs * REPEAT, seconds)
-    env.close()
-    return *speed, setup
+    return Way(name, num_envs, threads, setup, step, env.close)
+
+
+def compare(ways: list[Way], rounds: int, seconds: float) -> list[dict[str, object]]:
+    """Run the ways in turn, round after round; rows of medians. The first is the yardstick."""
+    for _ in range(rounds):
+        for way in ways:
+            way.run(seconds / rounds)
+    rows = []
+    for way in ways:
+        frames = statistics.median(way.rounds)
+        shares = [own / other for own, other in zip(way.rounds, ways[0].rounds, strict=True)]
+        rows.append(
+            {
+                "way": way.name,
+                "envs": way.envs,
+                "threads": way.threads,
+                "frames_per_s": round(frames, 1),
+                "steps_per_s": round(frames / REPEAT, 1),
+                "cpu_ms": round(statistics.median(way.cpu), 2),
+                "setup_s": round(way.setup, 2),
+                "share": round(statistics.median(shares), 3),
+            }
+        )
+        way.close()
+    return rows
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
-    """Measure every way; each batched size stands beside a bare run of as many worlds."""
+    """Measure every way, those with as many worlds against each other."""
     rows: list[dict[str, object]] = []
-
-    def add(way: str, num_envs: int, threads: int, found: tuple[float, ...]) -> None:
-        frames, cpu, setup = found
-        bare = [r["frames_per_s"] for r in rows if r["way"] == "bare" and r["envs"] == num_envs]
-        row = {"way": way, "envs": num_envs, "threads": threads, "frames_per_s": round(frames, 1)}
-        row |= {"steps_per_s": round(frames / REPEAT, 1), "cpu_ms": round(cpu, 2)}
-        row["setup_s"] = round(setup, 2)
-        rows.append(row | {"share": round(frames / bare[0], 3) if bare else 1.0})
-
     for num_envs in options.envs:
         threads = min(num_envs, options.threads)
-        add("bare", num_envs, threads, bench_bare(num_envs, threads, options.seconds))
-        add("batched", num_envs, threads, bench_env(num_envs, threads, options.seconds, "batched"))
-    for way, backend in (("SerialEnv", "transformed"), ("ParallelEnv", "parallel")):
-        if options.several:
-            found = bench_env(options.several, None, options.seconds, backend)
-            add(way, options.several, 1 if way == "SerialEnv" else options.several, found)
+        ways = [bare(num_envs, threads), whole("batched", num_envs, threads, "batched")]
+        if num_envs == options.several:
+            ways.append(whole("SerialEnv", num_envs, 1, "transformed"))
+            ways.append(whole("ParallelEnv", num_envs, num_envs, "parallel"))
+        rows += compare(ways, options.rounds, options.seconds)
     return rows
 
 
@@ -116,9 +154,15 @@ def main() -> None:
     """Measure, print a table, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--envs", type=int, nargs="+", default=[1, 8, 16])
-    parser.add_argument("--several", type=int, default=8, help="worlds of SerialEnv; 0: skip both")
+    parser.add_argument(
+        "--several",
+        type=int,
+        default=8,
+        help="worlds beside which SerialEnv and ParallelEnv run; 0: nowhere",
+    )
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=count_cpus())
-    parser.add_argument("--seconds", type=float, default=10.0, help="per row")
+    parser.add_argument("--seconds", type=float, default=10.0, help="per row, all rounds together")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--out", type=Path, help="CSV file to write")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ class Game:
         stage: "w-s".
         rules: what a raw frame pays.
         action_repeat: raw frames per agent step; an episode's end cuts them short.
-        max_pool: take the brighter of the last two raw frames of a step, against flicker.
+        max_pool: take the brighter of the last two raw frames of a whole step, against flicker.
         chance: no-op starts and sticky actions.
     """
 
@@ -66,16 +66,14 @@ class Game:
         reward = 0.0
         for played in range(1, self.action_repeat + 1):
             reward += self._frame(byte)
-            if self.max_pool:  # which two frames are the last is only known afterwards
-                self._older, self._newer = self._newer, self._older
-                copy_screen(self.emulator, self._newer)
             if self.over:
                 break
-        if not self.max_pool:
-            copy_screen(self.emulator, self._newer)
-        elif played > 1:  # a step of one frame has nothing else of its own to pool with
+            if self.max_pool and played == self.action_repeat - 1:
+                copy_screen(self.emulator, self._older)
+        copy_screen(self.emulator, self._newer)
+        if self.max_pool and 1 < played == self.action_repeat:
             return np.maximum(self._older, self._newer, out=self._older), reward
-        return self._newer, reward
+        return self._newer, reward  # a step cut short shows its last frame alone
 
     def rewind(self) -> None:
         """Put the emulator at the start of the stage, before any no-ops."""

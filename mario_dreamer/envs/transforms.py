@@ -44,8 +44,8 @@ class ActionRepeat(Transform):
     """Hold an action for several raw frames, sum their rewards, and stop where the episode ends.
 
     TorchRL's `FrameSkipTransform` steps on past the end. With `max_pool` the picture is the
-    brighter of the last two raw frames *of this step*: a step that ends on its first frame
-    shows that frame alone, never one of the step before.
+    brighter of the last two raw frames of a whole step; one that the episode's end cuts short
+    shows its last frame alone.
 
     Args:
         repeat: raw frames per agent step, at least 1.
@@ -66,9 +66,9 @@ class ActionRepeat(Transform):
             root = tensordict.copy().update(next_tensordict.exclude("reward"))
             next_tensordict = self.parent._step(root)
             reward = reward + next_tensordict["reward"]
-            pictures = [pictures[-1], next_tensordict[PIXELS]]
-        if self.max_pool and len(pictures) > 1:
-            next_tensordict[PIXELS] = torch.maximum(*pictures)
+            pictures.append(next_tensordict[PIXELS])
+        if self.max_pool and 1 < len(pictures) == self.repeat:
+            next_tensordict[PIXELS] = torch.maximum(*pictures[-2:])
         return next_tensordict.set("reward", reward)
 
 

@@ -102,7 +102,7 @@ def test_a_death_costs_fifteen_and_is_terminal(name: str, x: int, ticks: int, fr
     assert last["episode_reward"].item() == pytest.approx(x - 40 - 15 - 0.1 * ticks, abs=0.01)
 
 
-@pytest.mark.parametrize("repeat, max_pool", [(1, False), (3, True), (5, False)])
+@pytest.mark.parametrize("repeat, max_pool", [(1, False), (3, True), (4, True), (5, False)])
 def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> None:
     options = {"action_repeat": repeat, "max_pool": max_pool, "image_size": 96, "crop_top": 32}
     runs = {b: hold("right+B", 120, backend=b, **options) for b in BACKENDS}
@@ -110,8 +110,9 @@ def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> N
     assert len(runs["batched"]) == -(-106 // repeat)  # with 3, the last step has one frame
 
 
-def test_a_last_step_of_one_frame_shows_that_frame_alone() -> None:
-    env = make_mario_env(action_set=["right+B"], action_repeat=3, max_pool=True)
+@pytest.mark.parametrize("repeat", [3, 4])  # the last step has one frame, or two
+def test_a_step_cut_short_shows_its_last_frame_alone(repeat: int) -> None:
+    env = make_mario_env(action_set=["right+B"], action_repeat=repeat, max_pool=True)
     last = play(env, [0] * 60)[-1]["next"]
     assert last["done"]
     assert torch.equal(last["pixels"], shrink(env.screens()[0], 64, 64))
