@@ -118,7 +118,8 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written."""
-        for left_over in self.folder.glob(".tmp-*"):
+        # tmp*: of what is written into a checkpoint later on, such as a model for others.
+        for left_over in (*self.folder.glob(".tmp-*"), *self.folder.glob("step_*/tmp*")):
             shutil.rmtree(left_over, ignore_errors=True)
 
     def go_on_from(self, chosen: Path) -> list[Path]:

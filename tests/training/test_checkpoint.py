@@ -229,10 +229,12 @@ def test_whoever_goes_on_from_an_older_one_has_the_later_ones_put_aside(tmp_path
     checkpoints = save(tmp_path, 1, 2, 3)
     flip_a_bit(tmp_path / "step_000000003" / "agent.pt")
     (tmp_path / ".tmp-9-4").mkdir()
+    (tmp_path / "step_000000001" / "tmpxyz").mkdir()
     moved = checkpoints.go_on_from(tmp_path / "step_000000001")
     aside = tmp_path / "set_aside"
     assert moved == [aside / "step_000000003", aside / "step_000000002"]
     assert verify(aside / "step_000000002") is None
+    assert not (tmp_path / "step_000000001" / "tmpxyz").exists()
     assert checkpoints.latest() == tmp_path / "step_000000001"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set_aside", "step_000000001"]
     assert find_run(str(tmp_path / "step_000000001"), tmp_path) == tmp_path / "step_000000001"
