@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mario_dreamer.rules import check_numbers
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.loop import WorldFailed
 
 __all__ = [
     "CONFIGS", "check_numbers", "compose_default", "entry_point", "given_overrides", "lock",
@@ -38,7 +39,7 @@ CONFIGS = "pkg://mario_dreamer.configs" if find_spec("mario_dreamer.configs") el
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
-    OmegaConfBaseException, OSError, MemoryError, torch.OutOfMemoryError,
+    OmegaConfBaseException, WorldFailed, OSError, MemoryError, torch.OutOfMemoryError,
 )  # fmt: skip
 
 

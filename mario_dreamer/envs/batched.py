@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,9 @@ from mario_dreamer.envs.rewards import MarioReward
 from mario_dreamer.envs.screens import check_picture, shrink
 from mario_dreamer.keys import PIXELS
 
+log = logging.getLogger(__name__)
+
+MOST_FAILURES = 10  # of emulators in one run; one in a while is bad luck
 X_MAX = list(INFO).index("x_max")
 
 
@@ -88,10 +93,11 @@ class BatchedMario(BatchedEnv):
         self._pool = ThreadPoolExecutor(threads, "mario") if threads > 1 else None
         rules = MarioReward() if reward is None else reward
 
-        def _start(world: int) -> Game:
-            chance = Chance(seed + world, random_noops, sticky)
+        def _start(world: int, chance: Chance | None = None) -> Game:
+            chance = chance or Chance(seed + world, random_noops, sticky)
             return Game(stage, rules, action_repeat, max_pool, chance)
 
+        self._start, self.failures = _start, 0
         self.games: list[Game] = self._each(_start, range(num_envs))
         self.pixels = torch.zeros(num_envs, 3, image_size, image_size, dtype=torch.uint8)
         self.facts = torch.zeros(num_envs, len(INFO), dtype=torch.int64)  # as in INFO
@@ -115,7 +121,11 @@ class BatchedMario(BatchedEnv):
 
     def _begin(self, mask: Tensor) -> None:
         def _open(world: int) -> list[int]:
-            return self._see(world, self.games[world].begin())
+            try:
+                return self._see(world, self.games[world].begin())
+            except Exception as error:  # once more, with a new emulator; then it is hopeless
+                self._revive(world, error)
+                return self._see(world, self.games[world].begin())
 
         worlds = mask.nonzero().flatten()
         facts = self._each(_open, worlds.tolist())
@@ -123,19 +133,44 @@ class BatchedMario(BatchedEnv):
             self.facts[worlds] = torch.tensor(facts)
         self.stalled.masked_fill_(mask, 0)
 
+    def _revive(self, world: int, error: Exception) -> None:
+        """Start a new emulator in place of one that failed; its episode is cut, not ended.
+
+        Raises:
+            RuntimeError: it has failed ten times; something else is wrong.
+        """
+        self.failures += 1
+        told = f"world {world}: its emulator failed ({type(error).__name__}: {error})"
+        if self.failures > MOST_FAILURES:
+            raise RuntimeError(
+                f"{told}, the {self.failures}th failure of a world in this run. Check the "
+                "installation of nes-py and the machine's memory."
+            ) from error
+        log.warning("%s; the episode is cut and a new emulator started", told)
+        old = self.games[world]
+        with contextlib.suppress(Exception):
+            old.emulator.close()
+        self.games[world] = self._start(world, old.chance)
+
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def _play(world: int, index: int) -> tuple[float, list[int]]:
-            screen, reward = self.games[world].play(self.bytes[index])
-            return reward, self._see(world, screen)
+            try:
+                screen, reward = self.games[world].play(self.bytes[index])
+                return reward, self._see(world, screen)
+            except Exception as error:
+                self._revive(world, error)
+                broken[world] = True
+                return 0.0, self.facts[world].tolist()
 
+        broken = torch.zeros(self.num_envs, dtype=torch.bool)
         best = self.facts[:, X_MAX]
         rewards, facts = zip(*self._each(_play, range(self.num_envs), action.tolist()), strict=True)
         self.facts = torch.tensor(facts)
         self.stalled = torch.where(self.facts[:, X_MAX] > best, 0, self.stalled + 1)
-        terminated = torch.tensor([game.over for game in self.games])
-        truncated = torch.zeros_like(terminated)
+        terminated = torch.tensor([game.over for game in self.games]) & ~broken
+        truncated = broken.clone()
         if self.stall_limit is not None:
-            truncated = self.stalled >= self.stall_limit
+            truncated |= self.stalled >= self.stall_limit
         return torch.tensor(rewards), terminated, truncated
 
     def _observe(self) -> dict[str, Tensor]:

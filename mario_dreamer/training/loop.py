@@ -20,9 +20,13 @@ from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import Turn, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
-__all__ = ["Parts", "Run", "train"]
+__all__ = ["Parts", "Run", "WorldFailed", "train"]
 
 log = logging.getLogger(__name__)
+
+
+class WorldFailed(RuntimeError):
+    """An environment broke, so there is nothing to learn from any more."""
 
 
 @dataclass
@@ -89,6 +93,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
 
     Raises:
         NonFiniteLoss: when a loss term is not a number; the last good state is saved first.
+        WorldFailed: when an environment raises, or pays what is not a number; likewise.
     """
     report, turn = parts.report, parts.turn
     began = time.monotonic()
@@ -104,14 +109,17 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     with Interrupt() as interrupt:
         while True:
             if not turn.pending:  # a resume first makes the updates that an interruption cut off
-                agent_steps = act(parts, run, next(batches), agent_steps)
+                try:
+                    agent_steps = act(parts, run, next(batches), agent_steps)
+                except Exception as error:
+                    raise _failed(parts, agent_steps, error) from error
 
             try:
                 while turn.pending:
                     metrics = learn(parts.replay, parts.learner)
                     turn.pending -= 1
                     report.learned(metrics, agent_steps)
-                    if interrupt.requested:
+                    if interrupt.requested or _late(began, run.minutes):
                         break
             except NonFiniteLoss:
                 _save(parts, agent_steps)
@@ -121,7 +129,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 return "KILLED"
 
             # Report, and save what has been reported.
-            out_of_time = run.minutes and time.monotonic() - began > run.minutes * 60
+            out_of_time = _late(began, run.minutes)
             over = agent_steps >= run.steps or interrupt.requested or out_of_time
             if turn.due("log", run.log_every, agent_steps) or over:
                 _still_finite(parts.learner, metrics)
@@ -133,6 +141,24 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 _save(parts, agent_steps)
             if over:
                 return "FINISHED" if agent_steps >= run.steps else "KILLED"
+
+
+def _late(began: float, minutes: float | None) -> bool:
+    return bool(minutes) and time.monotonic() - began > minutes * 60
+
+
+def _failed(parts: Parts, agent_steps: int, error: Exception) -> WorldFailed:
+    """Save what has been learned, as far as that goes; say what happened."""
+    try:
+        _save(parts, agent_steps)
+        saved = "What was learned so far is saved"
+    except Exception as second:  # a world that broke may not know where it stands either
+        saved = f"It could not be saved ({second}), the older checkpoints are there"
+    reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return WorldFailed(
+        f"the environment failed after agent step {agent_steps:,}: {type(error).__name__}: "
+        f"{reason}. {saved}: go on with resume=..."
+    )
 
 
 def act(parts: Parts, run: Run, transitions: TensorDictBase, agent_steps: int) -> int:
