@@ -22,7 +22,8 @@ import hydra
 from omegaconf import DictConfig
 
 from mario_dreamer import launch
-from mario_dreamer.reporting.agent_sections import add_agent
+from mario_dreamer.exporting.evaluated import find_results, read_results
+from mario_dreamer.reporting.agent_sections import add_agent, rate_text
 from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.reporting.run_sections import (
@@ -81,6 +82,22 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     return add_agent(page, watched, session.learner, stage, trained, cfg.horizon)
 
 
+def _add_evaluation(page: Page, checkpoint: Path) -> None:
+    """Show what `mario-dreamer evaluate` found for this checkpoint, where it was run."""
+    file = find_results(checkpoint)
+    if file is None:
+        return
+    facts = ("return", "length", "x_max", "x_max_best")
+    rows = []
+    for entry in read_results(file):
+        told = entry["summary"]
+        name = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
+        cells = [f"{told[fact]:.1f}" if fact in told else "-" for fact in facts]
+        rows.append([name, f"{told['episodes']:.0f}", rate_text(told), *cells])
+    page.section("Evaluated", f"by mario-dreamer evaluate: {file}; intervals are Wilson's, 95 %.")
+    page.table(["condition", "episodes", "flag rate", *facts], rows)
+
+
 def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:
     if not uses_mlflow(cfg.track, folder):
         return
@@ -105,6 +122,11 @@ def _intro(history: History, checkpoint: Path | None) -> str:
 def run(cfg: DictConfig) -> None:
     """Write the report."""
     began = time.monotonic()
+    if cfg.episodes < 0 or cfg.horizon < 1:
+        raise ValueError(
+            f"episodes={cfg.episodes} horizon={cfg.horizon}: episodes must be 0 or more, horizon "
+            "1 or more."
+        )
     folder, checkpoint = run_folder(str(cfg.checkpoint), cfg.runs_dir)
     history = read_history(folder)
     page = Page(f"mario-dreamer: {history.name}", _intro(history, checkpoint))
@@ -112,6 +134,8 @@ def run(cfg: DictConfig) -> None:
     add_learning(page, history)
     add_coverage(page, history)
     numbers: dict[str, float] = {}
+    if checkpoint is not None:
+        _add_evaluation(page, checkpoint)
     if checkpoint is not None and cfg.episodes:
         trained = [e["x_max"] for e in history.episodes if "x_max" in e]
         numbers = _play(page, cfg, checkpoint, trained)

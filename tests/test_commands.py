@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mario_dreamer import cli, list_runs, replay_actions
+from mario_dreamer.envs import tapes
 from mario_dreamer.envs.emulator import BUTTONS
 from mario_dreamer.tracking.video import decode_video
 
@@ -109,6 +110,19 @@ def test_a_false_claim_is_not_verified(tmp_path: Path, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit) as exit_info:
         replay_actions.main()
     assert exit_info.value.code == 1 and "NOT VERIFIED" in capsys.readouterr().err
+
+
+@pytest.mark.rom
+def test_a_tape_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
+    frames = [int(byte) for byte in np.load(TAPE)[:30] for _ in range(4)]
+    facts = tapes.play_buttons("1-1", frames, 1).facts
+    path = action_list(tmp_path / "chance.json", {"x_max": facts["x_max"], "time": facts["time"]})
+    # Sticky actions: what the agent chose is not what was pressed.
+    saved = json.loads(path.read_text()) | {"actions": [0], "tape": tapes.pack_tape(frames)}
+    path.write_text(json.dumps(saved))
+    monkeypatch.setattr(sys, "argv", ["replay", str(path)])
+    replay_actions.main()
+    assert "VERIFIED" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_action_list_is_refused(tmp_path: Path) -> None:

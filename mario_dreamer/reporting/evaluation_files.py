@@ -85,9 +85,14 @@ class Evaluation:
         return self.checkpoint.resolve().parents[1].name if in_run else self.checkpoint.name
 
     def add(self, condition: Condition, episodes: list[Episode]) -> dict[str, float]:
-        """Take in the episodes of one condition; return their summary."""
+        """Take in the episodes of one condition, keep them on disk; return their summary."""
         summary = summarise(episodes)
         self.results.append((condition, summary, episodes))
+        # Now and not only at the end: what was played is not lost when the rest is interrupted.
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._save_episodes(condition, episodes)
+        self._json()
+        self._csv()
         return summary
 
     def metrics(self) -> dict[str, float]:
@@ -108,8 +113,6 @@ class Evaluation:
     def write(self) -> list[Path]:
         """Write all files; return those worth naming."""
         self.out.mkdir(parents=True, exist_ok=True)
-        for condition, _, episodes in self.results:
-            self._save_episodes(condition, episodes)
         return [self._json(), self._csv(), self._page()]
 
     def _json(self) -> Path:

@@ -90,9 +90,10 @@ def read_history(folder: str | Path) -> History:
     repeat = (history.config.get("env") or {}).get("action_repeat", 1)
     worked, before = 0.0, None
     for row in _lines(folder / "metrics.jsonl"):
-        if before is not None and 0 < row["time"] - before < PAUSE:
-            worked += row["time"] - before
-        before = row["time"]
+        now = row.get("time", before)
+        if before is not None and 0 < now - before < PAUSE:
+            worked += now - before
+        before = now
         place = {"step": row["step"], "frames": row["step"] * repeat, "hours": worked / 3600}
         if "play/return" in row:
             names = ("return", "length", "x_max", "flag")

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mario_dreamer.envs.tapes import pack_tape, unpack_tape
 from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.level_map import level_map, map_of_tape, png_url
 
@@ -57,15 +56,6 @@ def test_unreached_columns_are_transparent_in_the_file() -> None:
     picture, seen = level_map([strip(10, 20)], [0], width=3)
     file = io.BytesIO(base64.b64decode(png_url(picture, seen).split(",")[1]))
     assert [Image.open(file).getpixel((x, 0))[3] for x in range(3)] == [255, 255, 0]
-
-
-def test_a_tape_survives_being_packed() -> None:
-    tape = [0, 0, 129, 129, 129, 0]
-    assert pack_tape(tape) == [[0, 2], [129, 3], [0, 1]]
-    assert unpack_tape(pack_tape(tape)) == tape
-    for wrong in ([[300, 1]], [[1]], "junk", [[1, -1]], [[1, 10**9]], [[True, 1]]):
-        with pytest.raises(ValueError, match="a tape must be"):
-            unpack_tape(wrong)
 
 
 @pytest.mark.rom
