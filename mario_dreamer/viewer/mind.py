@@ -126,6 +126,26 @@ class Mind:
         return State(deter.float(), stoch.float(), post, surprise.float())
 
     @torch.no_grad()
+    def watch(self, observations: TensorDictBase, actions: list[int]) -> State:
+        """Take in an episode from its opening frame on, in one go; return where it leads.
+
+        Args:
+            observations: x_1 .. x_T, a TensorDict [T].
+            actions: a_1 .. a_{T-1}, taken between them.
+        """
+        seen = self.world_model.observation_keys
+        length = observations.shape[0]
+        frames = TensorDict({key: observations[key] for key in seen}, [length]).to(self.device)
+        taken = torch.cat([self._one_hot(action) for action in (None, *actions)])
+        first = torch.zeros(1, length, 1, dtype=torch.bool, device=self.device)
+        first[:, 0] = True
+        with self._autocast():
+            embed = torch.cat([self.world_model.encode(part) for part in frames.split(64)])
+            deter, stoch, post, prior = self.rssm.observe(embed[None], taken[None], first)
+            surprise = self.rssm.kl_loss(post[:, -1], prior[:, -1])[2]
+        return State(deter[:, -1].float(), stoch[:, -1].float(), post[:, -1], surprise.float())
+
+    @torch.no_grad()
     def imagine(self, state: State, action: int) -> State:
         """Go on from `state`, [B], by `action` without looking."""
         with self._autocast():

@@ -119,7 +119,7 @@ class Recordings:
     def listed(self) -> list[dict[str, Any]]:
         """Return id, name and number of steps of each."""
         return [
-            {"id": id, "name": f"{made.path.parent.name}/{made.path.stem}",
+            {"id": id, "name": f"{made.path.stem} ({made.path.parent.name})",
              "length": len(made.actions)}
             for id, made in self.found.items()
         ]  # fmt: skip

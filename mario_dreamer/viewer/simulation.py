@@ -171,22 +171,23 @@ class Simulation:
             ValueError: it does not fit this agent, or ends before; all goes on as before.
         """
         recording.check(self.cfg, self.world.names)
+        actions = recording.actions[: min(position, len(recording.actions) - 1)]
         world = World(self.cfg, 0, recording.stage, chance=False)
-        seen, state, before = world.begin(0), None, None
+        seen = [world.begin(0)]
+        for action in actions:
+            seen.append(world.step(action).clone())
+            if world.over:
+                world.close()
+                raise ValueError(
+                    f"{recording.path.name} ends after {len(world.actions)} steps; choose an "
+                    "earlier moment."
+                )
         with self._own_chance():
-            state = self.mind.see(seen, None, None)
-            for action in recording.actions[: min(position, len(recording.actions) - 1)]:
-                before, seen = (state, action), world.step(action)
-                if world.over:
-                    world.close()
-                    raise ValueError(
-                        f"{recording.path.name} ends after {len(world.actions)} steps; choose an "
-                        "earlier moment."
-                    )
-                state = self.mind.see(seen, state, action)
+            kept = self.mind.world_model.observation_keys
+            state = self.mind.watch(torch.cat([one.select(*kept) for one in seen]), actions)
         self.world.close()
-        self.world, self._observation, self._state = world, seen, state
-        self._before, self.seed, self.episode, self.shut_for = before, 0, 0, 0
+        self.world, self._observation, self._state = world, seen[-1], state
+        self.seed, self.episode, self.shut_for = 0, 0, 0
         self._flight.begin(state)
         return self.enter_dream()
 

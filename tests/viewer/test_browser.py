@@ -182,7 +182,7 @@ def test_a_dream_begins_at_a_step_of_a_recorded_episode(page: webdriver.Chrome) 
     page.find_element(By.ID, "tab-dream").click()
     until(lambda: text(page, ".mind b") == "the dream")
     choice = Select(page.find_element(By.ID, "from"))
-    choice.select_by_visible_text("evaluation/sampled-best-0")
+    choice.select_by_visible_text("sampled-best-0 (evaluation)")
     shown = "//dt[text()='step']/following-sibling::dd"
     until(lambda: page.find_element(By.XPATH, shown).text == "3")  # the middle of six
     slider = page.find_element(By.ID, "at")

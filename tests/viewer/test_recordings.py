@@ -55,6 +55,22 @@ def test_the_agent_has_watched_the_episode_up_to_there(simulation: Simulation, f
     assert not torch.equal(*states)
 
 
+def test_watching_in_one_go_leads_where_looking_frame_by_frame_does(
+    simulation: Simulation,
+) -> None:
+    world, mind = simulation.world, simulation.mind
+    seen = [world.begin(0), *(world.step(action).clone() for action in WAY[:4])]
+    torch.manual_seed(1)
+    state = None
+    for observation, action in zip(seen, [None, *WAY[:4]], strict=True):
+        state = mind.see(observation, state, action)
+    torch.manual_seed(1)
+    watched = mind.watch(torch.cat([one.select("pixels") for one in seen]), WAY[:4])
+    torch.testing.assert_close(watched.deter, state.deter)
+    assert torch.equal(watched.stoch, state.stoch)
+    torch.testing.assert_close(watched.surprise, state.surprise)
+
+
 def test_the_last_moment_is_the_one_before_the_end(simulation: Simulation, file: Path) -> None:
     frame = simulation.enter_recording(read_recording(file), 10**6)
     assert frame.facts["time"] == len(WAY) - 1 and not frame.facts["over"]
@@ -108,7 +124,7 @@ def test_a_page_chooses_from_the_list_and_is_shown_the_moment(cfg: DictConfig, f
     agents = Agents(OmegaConf.merge(cfg, {"recording": str(file)}))
     player = Player(agents)
     offered = player.hello()["recordings"]
-    assert offered == [{"id": "0", "name": "evaluation/greedy-best-0", "length": 6}]
+    assert offered == [{"id": "0", "name": "greedy-best-0 (evaluation)", "length": 6}]
     hello, frame = player.apply({"type": "recording", "id": "0", "position": 3})
     assert hello["type"] == "hello" and b'"mode": "dream"' in frame and b'"time": 3' in frame
     with pytest.raises(ValueError, match="no recorded episode '/etc/passwd'"):

@@ -174,7 +174,7 @@ function restart(seed, except = null) {
 function beginDream() {
   setPaused(true);
   setAwake(false);
-  lanes[0].send(recordings.start);
+  lanes[0].send(recordings.begin());
   setWaiting(true);
 }
 

@@ -27,15 +27,16 @@ export class Recordings {
     if (list.some(({ id }) => id === before)) by("from").value = before;
     by("from-field").hidden = !list.length;
     if (by("from").value !== before) this.show();
+    else if (this.chosen) this.label(); // the moment asked for is there
   }
 
   get chosen() { return this.list.find(({ id }) => id === by("from").value); }
 
-  /** The message that begins the dream. */
-  get start() {
-    return this.chosen
-      ? { type: "recording", id: this.chosen.id, position: Number(by("at").value) }
-      : { type: "dream", on: true };
+  /** The message that begins the dream. Winding on to a late step may take a while. */
+  begin() {
+    if (!this.chosen) return { type: "dream", on: true };
+    by("at-shown").textContent = "winding on";
+    return { type: "recording", id: this.chosen.id, position: Number(by("at").value) };
   }
 
   show() {
