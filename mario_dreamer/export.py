@@ -30,6 +30,7 @@ from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
 from mario_dreamer.session import Session, open_session, steps_of, with_bare_path
+from mario_dreamer.tracking.evidence import recorded_run
 from mario_dreamer.tracking.mlflow_model import log_model, save_model
 
 __all__ = ["main"]
@@ -66,13 +67,14 @@ def _as_model(cfg: DictConfig, session: Session) -> None:
         print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
         if cfg.register is None:
             return
-        run_file = session.checkpoint.parent.parent / "mlflow_run_id.txt"
+        in_run = session.checkpoint.parent.name == "checkpoints"
+        run_id = recorded_run(session.checkpoint.parents[1]) if in_run else None
         uri = cfg.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         model = log_model(
             program,
             card,
             uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
-            run_file.read_text().strip() if run_file.is_file() else None,
+            run_id,
             cfg.experiment,
             str(cfg.register),
             tags := _tags(cfg, session.checkpoint, card),
