@@ -14,6 +14,7 @@ device; see configs/report.yaml.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -72,8 +73,14 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
 def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -> dict[str, float]:
     """Let the checkpoint play and draw what that shows; return numbers for the tracker."""
     cfg.checkpoint = str(checkpoint)
-    session = open_session(cfg, min(8, cfg.episodes))
-    watched = watch(session.policy, session.env, session.learner, cfg.episodes, cfg.max_steps)
+    stored, _ = launch.stored_config(checkpoint, [])
+    changes: dict[str, int] = {}
+    if "max_steps" in stored.env:  # cut by its world, an episode without an end still counts
+        changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)
+    worlds = min(8, cfg.episodes)
+    session = open_session(cfg, worlds, **changes)
+    longest = cfg.max_steps * math.ceil(cfg.episodes / worlds)
+    watched = watch(session.policy, session.env, session.learner, cfg.episodes, longest)
     session.env.close()
     if not watched:
         page.section("", f"No episode ended within max_steps={cfg.max_steps}.")
