@@ -19,6 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -127,14 +128,15 @@ def stored_config(checkpoint: Path, overrides: list[str]) -> tuple[DictConfig, l
         name = override.lstrip("+~").split("=", 1)[0]
         is_choice = "@" in name or OmegaConf.is_dict(OmegaConf.select(cfg, name.replace("/", ".")))
         (choices if is_choice or name == "experiment" else values).append(override)
-    for value in values:
-        name = value.lstrip("+").split("=", 1)[0]
-        if not value.startswith("+") and not _has(cfg, name):
+    for value in OverridesParser.create().parse_overrides(values):  # as the command line is read
+        name = value.key_or_group
+        if not value.is_add() and not _has(cfg, name):
             raise ValueError(
                 f"{name!r} is not in the run's configuration {file}. Look it up there, or add it "
-                f"with +{value}."
+                f"with +{name}=..."
             )
-    return OmegaConf.merge(cfg, OmegaConf.from_dotlist([v.lstrip("+") for v in values])), choices
+        OmegaConf.update(cfg, name, value.value(), force_add=True)
+    return cfg, choices
 
 
 def _has(cfg: DictConfig, name: str) -> bool:

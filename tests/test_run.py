@@ -181,6 +181,16 @@ def test_a_resume_keeps_choices_and_changes_numbers(runs: Path) -> None:
     assert cfg.env.image_size == 16
 
 
+def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
+    checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
+    rates = "{world_model:3.0e-4,actor:6e-5,critic:1}"  # no space after a colon: not YAML
+    cfg, _ = launch.stored_config(
+        checkpoint, [f"optimizer.lr={rates}", "minutes=null", "name='a, b'", "+new=[1,x]"]
+    )
+    assert cfg.optimizer.lr == {"world_model": 3e-4, "actor": 6e-5, "critic": 1}
+    assert cfg.minutes is None and cfg.name == "a, b" and cfg.new == [1, "x"]
+
+
 def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:
     with launch.lock(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
         launch.lock(tmp_path)
