@@ -160,10 +160,12 @@ class ClippedOptimizer:
             if not params:
                 raise ValueError(f"optimizer: the group {name!r} has no parameters to train.")
             self.base_lr[name] = lr[name] if isinstance(lr, Mapping) else lr
-            rate: float | Tensor = float(self.base_lr[name])
-            if params[0].is_cuda:  # a tensor, so that a captured graph reads the rate of today
-                rate = torch.tensor(rate, device=params[0].device)
-            groups.append({"params": params, "lr": rate, "name": name})
+            groups.append({"params": params, "lr": float(self.base_lr[name]), "name": name})
+            if params[0].is_cuda:
+                # Both on the device, so that a captured graph reads those of today: the learning
+                # rate, and with `capturable` torch's count of updates.
+                rate = torch.tensor(groups[-1]["lr"], device=params[0].device)
+                groups[-1] |= {"lr": rate, "capturable": True}
             if eps is not None:
                 groups[-1]["eps"] = eps[name]
             limit = clip_norm[name] if isinstance(clip_norm, Mapping) else clip_norm
@@ -209,10 +211,18 @@ class ClippedOptimizer:
         return {"optimizer": self.optimizer.state_dict(), "updates": self.updates.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` returned, keeping the learning rate tensors in place."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Put back what `state_dict` returned, here or on another kind of device.
+
+        Learning rates stay the objects they are, floats on a CPU and tensors on a GPU.
+        """
+        groups, saved = self.optimizer.param_groups, dict(state["optimizer"])
+        rates = [group["lr"] for group in groups]
+        # Told by `capturable`, torch puts the count of updates on the parameters' device or not.
+        here = {"capturable": groups[0].get("capturable", False)}
+        saved["param_groups"] = [{**group, **here} for group in saved["param_groups"]]
+        self.optimizer.load_state_dict(saved)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            if isinstance(rate, Tensor):
-                group["lr"] = rate.copy_(torch.as_tensor(group["lr"]))
+            now = group["lr"]
+            on_device = isinstance(rate, Tensor)
+            group["lr"] = rate.copy_(torch.as_tensor(now)) if on_device else float(now)
         self.updates.copy_(state["updates"])

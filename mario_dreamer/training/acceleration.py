@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import CudaGraphModule
 
-__all__ = ["accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory", "resolve_device"]
+__all__ = [
+    "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory",
+    "resolve_device",
+]  # fmt: skip
 
 
 def resolve_device(name: str) -> torch.device:
@@ -113,7 +115,7 @@ def capture(function: Update, mode: str, device: torch.device) -> Update:
     """Capture a whole update in a CUDA graph and replay it from then on, or leave it alone.
 
     Args:
-        function: TensorDict -> TensorDict; after five ordinary calls it is captured.
+        function: TensorDict -> TensorDict; see `GraphedUpdate`.
         mode: "cudagraph"; "off" and "on" leave the function as it is.
         device: where it runs.
 
@@ -122,7 +124,62 @@ def capture(function: Update, mode: str, device: torch.device) -> Update:
     """
     if _checked(mode, device) != "cudagraph":
         return function
-    return CudaGraphModule(function, warmup=5, in_keys=[], out_keys=[])
+    return GraphedUpdate(function, device)
+
+
+class GraphedUpdate:
+    """Record the kernels of an update once and launch them all at once from then on.
+
+    A recorded graph reads and writes the same memory each time: records are copied to where the
+    recording found them, and the results lie still until the next call overwrites them. Nothing
+    waits for the device. (tensordict's `CudaGraphModule` waits for it at every call, and runs the
+    update one time more than it is called.)
+
+    Args:
+        function: TensorDict -> TensorDict without gradients. Waits for no number, keeps its
+            shapes, and changes its state in place; random numbers come from the device's own
+            generator, which moves on with each replay.
+        device: where it runs, a GPU.
+        warmup: ordinary calls before the recording; the first ones make the optimiser's state
+            and let the libraries choose their kernels.
+    """
+
+    def __init__(self, function: Update, device: torch.device, warmup: int = 5) -> None:
+        self.function, self.device, self.warmup = function, device, warmup
+        self.stream = torch.cuda.Stream(device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: TensorDictBase | None = None
+        self.outputs: TensorDictBase | None = None
+
+    def __call__(self, records: TensorDictBase) -> TensorDictBase:
+        """Take one update; the same keys, shapes and types at every call."""
+        with torch.cuda.device(self.device):
+            if self.warmup > 0:
+                self.warmup -= 1
+                return self._run(records)
+            if self.graph is None:
+                self._record(records)
+            for key, value in self.inputs.items():
+                value.copy_(records.get(key), non_blocking=True)
+            self.graph.replay()
+            return self.outputs.copy()  # the caller may drop keys from its copy
+
+    def _run(self, records: TensorDictBase) -> TensorDictBase:
+        """An ordinary call, on the stream that will record: what autograd keeps belongs there."""
+        here = torch.cuda.current_stream()
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            result = self.function(records)
+        here.wait_stream(self.stream)
+        return result
+
+    def _record(self, records: TensorDictBase) -> None:
+        self.inputs = records.clone()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on allocating meanwhile: replay reads ahead, trackers look around.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            self.outputs = self.function(self.inputs.copy())
+        self.graph = graph
 
 
 def _checked(mode: str, device: torch.device) -> str:

@@ -114,7 +114,7 @@ class Learner:
         return {
             "return_mean": returns.mean(),
             "return_std": returns.std(correction=0),
-            "return_scale": torch.ones(()) if norm is None else norm.scale().squeeze(),
+            "return_scale": returns.new_ones(()) if norm is None else norm.scale().squeeze(),
             "value_mean": dream[keys.VALUE].detach().mean(),
             "reward_mean": dream[keys.REWARD][:, 1:].mean(),
             "cont_mean": dream[keys.CONT].mean(),

@@ -1,0 +1,248 @@
+"""What a CUDA graph asks of an update, held without a GPU.
+
+A `Tape` does on a CPU what a graph does on a GPU: it writes down every operator with the very
+tensors that it read and wrote, and plays them again without any Python in between. What Python
+decided while it was recorded (a learning rate as a float, a state that was replaced instead of
+changed, a number that was read) would stay as it was, and the weights would go another way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tiny import make_tiny, random_records
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from mario_dreamer import border, build
+from mario_dreamer.training.acceleration import GraphedUpdate
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.loop import learn
+
+CPU = torch.device("cpu")
+# Operators that hand a value or a shape to the host, or bring one from there.
+WAITING = {
+    "_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "bincount",
+    "repeat_interleave", "lift_fresh", "is_nonzero", "equal",
+}  # fmt: skip
+
+
+class Tape(TorchDispatchMode):
+    """A CUDA graph on a CPU: operators with their tensors, recorded once, played again."""
+
+    def __init__(self, forbidden: set[str] = WAITING) -> None:
+        super().__init__()
+        self.forbidden = forbidden
+        self.calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
+        self.before: dict[int, tuple[Any, Any]] = {}
+
+    def __enter__(self) -> Tape:
+        self.chances = torch.get_rng_state()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """A graph does nothing while it is recorded, so all is put back as it was."""
+        super().__exit__(*error)
+        for storage, content in self.before.values():
+            storage.copy_(content)
+        torch.set_rng_state(self.chances)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.forbidden, f"{name}: the host would wait for the device"
+        for tensor in _tensors((args, kwargs)):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self.before:
+                self.before[storage.data_ptr()] = storage, storage.clone()
+        read = _alias((args, kwargs or {}))  # a later operator may change a tensor's shape in place
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, *read, _tensors(_alias(out))))
+        return out
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, written in self.calls:
+            args, kwargs = _alias((args, kwargs))
+            for old, new in zip(written, _tensors(func(*args, **kwargs)), strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def _alias(tree: Any) -> Any:
+    """The same memory under tensors of its own."""
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class Stream:
+    """The one stream that a CPU has."""
+
+    def __init__(self, device: Any = None) -> None: ...
+    def wait_stream(self, other: Any) -> None: ...
+
+
+@pytest.fixture
+def taped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's graphs and streams, with a CPU below; tensors say they lie on a GPU."""
+
+    @contextlib.contextmanager
+    def nothing(*args: Any, **options: Any) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", nothing)
+    monkeypatch.setattr(torch.cuda, "device", nothing)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks `is_cuda` takes the way it takes on a GPU; Adam may be captured here too."""
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(Tensor, "is_cpu", property(lambda tensor: False))
+    monkeypatch.setattr(
+        sys.modules["torch.optim.adam"],  # torch.optim hides the module behind the class
+        "_get_capturable_supported_devices",
+        lambda *args, **options: ["cpu", "meta"],
+    )
+
+
+def make_learner(*changes: str) -> Learner:
+    learner = make_tiny("optimizer.warmup=20", *changes).learner
+    learner.check = learner._void_if_spoiled  # a GPU waits for no number
+    return learner
+
+
+def batches(count: int) -> list[TensorDict]:
+    generator = torch.Generator().manual_seed(5)
+    records = [random_records() for _ in range(count)]
+    for batch in records:
+        batch["reward"] = torch.randn(batch["reward"].shape, generator=generator)
+    return records
+
+
+RECIPES = {
+    "nature": [],
+    "nature's convolutions": ["encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru"],
+    "adam with clipping": ["optimizer=adam_agc"],
+    "the seed": [
+        "rssm=rssm_v1", "head@reward=twohot_symlog", "head@critic=twohot_symlog", "loss=seed_v1",
+        "optimizer=adam", "optimizer.lr={world_model: 1e-3, actor: 1e-3, critic: 1e-3}",
+    ],
+}  # fmt: skip
+
+
+SOME_SLOW = [
+    pytest.param(name, marks=[] if name in ("nature", "the seed") else pytest.mark.slow)
+    for name in RECIPES
+]
+
+
+@pytest.mark.usefixtures("taped", "as_on_a_gpu")
+@pytest.mark.parametrize("recipe", SOME_SLOW)
+def test_a_recorded_update_learns_what_the_plain_one_learns(recipe: str) -> None:
+    """Bit for bit over warm-up, recording and replays: weights, optimiser, norm, slow critic."""
+    plain, graphed = make_learner(*RECIPES[recipe]), make_learner(*RECIPES[recipe])
+    graphed._step = GraphedUpdate(graphed.step, CPU, warmup=2)
+    said: list[list[TensorDict]] = []
+    for learner in (plain, graphed):
+        torch.manual_seed(7)
+        said.append([learner.update(batch.clone()).clone() for batch in batches(5)])
+    for name, value in plain.modules.state_dict().items():
+        assert torch.equal(value, graphed.modules.state_dict()[name]), name
+    assert float(graphed.optimizer.updates) == plain.updates == graphed.updates == 5
+    for before, after in zip(*said, strict=True):
+        assert torch.equal(before["total"], after["total"])
+        assert torch.equal(before["posterior", "deter"], after["posterior", "deter"])
+    assert len({float(metrics["total"]) for metrics in said[1]}) == 5
+
+
+@pytest.mark.usefixtures("taped", "as_on_a_gpu")
+def test_a_loss_that_is_not_finite_leaves_the_weights_of_a_recorded_update_finite() -> None:
+    learner = make_learner()
+    learner._step = GraphedUpdate(learner.step, CPU, warmup=1)
+    spoiled = batches(1)[0]
+    spoiled["reward"][0, 0] = float("nan")
+    for batch in (*batches(3), spoiled):
+        learner.update(batch)
+    assert all(value.isfinite().all() for value in learner.optimizer.parameters())
+    assert float(learner._spoiled) == 1
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize(
+    "recipe", ["nature", *(pytest.param(n, marks=pytest.mark.slow) for n in list(RECIPES)[2:])]
+)
+def test_an_update_touches_nothing_outside_its_device(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On `meta` no tensor has a value, so none can be read; one on the CPU would stand out."""
+
+    class OneDevice(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__
+            assert name not in WAITING, name
+            out = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves((args, kwargs, out)):
+                assert not isinstance(leaf, Tensor) or leaf.device.type == "meta", name
+            return out
+
+    tiny = make_tiny(*RECIPES[recipe])
+    tiny.cfg.device = "meta"
+    monkeypatch.setattr(border, "_being_traced", lambda: True)  # it refuses what has no values
+    learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
+    records = random_records().to("meta")
+    for _ in range(2):  # the first makes the optimiser's state
+        with OneDevice():
+            metrics = learner.step(records)
+    assert metrics["total"].device.type == "meta"
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_no_value_is_read_from_drawing_a_batch_to_writing_the_latents_back() -> None:
+    """The whole of `learn`: sample, update, write-back. Only the host's own books are read."""
+    tiny = make_tiny().fill()
+    tiny.learner.check = tiny.learner._void_if_spoiled
+    learn(tiny.replay, tiny.learner)
+    with Tape(WAITING - {"lift_fresh"}) as tape:  # fresh windows come pinned
+        learn(tiny.replay, tiny.learner)
+    assert len(tape.calls) > 500
+
+
+@pytest.mark.parametrize("optimizer", ["laprop", "adam_agc"])
+def test_an_optimiser_moves_between_cpu_and_gpu(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """From a CPU to a GPU the count of updates goes along and the rate becomes a tensor; and back."""
+    here = make_learner(f"optimizer={optimizer}")
+    for batch in batches(3):
+        here.update(batch)
+    request.getfixturevalue("as_on_a_gpu")
+    there = make_learner(f"optimizer={optimizer}")
+    there.load_state_dict(here.state_dict())
+    group = there.optimizer.optimizer.param_groups[0]
+    assert group["capturable"] is True and isinstance(group["lr"], Tensor)
+    state = next(iter(there.optimizer.optimizer.state.values()))
+    assert float(state["step"]) == 3 and state["step"].dtype is torch.float32
+    there.update(batches(1)[0])
+    monkeypatch.undo()
+    back = make_learner(f"optimizer={optimizer}")
+    back.load_state_dict(there.state_dict())
+    group = back.optimizer.optimizer.param_groups[0]
+    assert group["capturable"] is False and isinstance(group["lr"], float)
+    back.update(batches(1)[0])
+    assert float(back.optimizer.updates) == 5
