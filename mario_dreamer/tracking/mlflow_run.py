@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +66,6 @@ class MLflowRun:
         self.run_id, self._id_file = run_id, id_file
         self._client: MlflowClient | None = None
         self._started = False
-        self._began = time.time()  # entries from before are an earlier process's
         self._step: int | None = None
         self._continued = False
         self._past: Past | None = None
@@ -178,13 +176,13 @@ class MLflowRun:
     def _write_metrics(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
         from mlflow.entities import Metric
 
-        late = [entry["step"] for entry in entries if entry["time"] < self._began]
+        late = [entry["step"] for entry in entries if "late" in entry]
         past = self._known(client, run_id, min(late, default=None))
         metrics = []
         for entry in entries:
             for name, value in entry["values"].items():
                 point = Metric(_key(name), value, int(entry["time"] * 1000), entry["step"])
-                if past is not None and entry["time"] < self._began:
+                if past is not None and "late" in entry:
                     if past.holds(point):
                         continue
                     past.note(point)
@@ -249,7 +247,7 @@ class MLflowRun:
 
     def _write_status(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
         assert entries[-1]["status"] in STATUSES, entries[-1]
-        if entries[-1]["time"] < self._began:
+        if "late" in entries[-1]:
             return  # how an earlier process ended; this one goes on
         client.set_terminated(
             run_id, entries[-1]["status"], end_time=int(entries[-1]["time"] * 1000)

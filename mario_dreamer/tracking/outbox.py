@@ -34,7 +34,8 @@ class Outbox:
     Args:
         write: called with 1 .. `group` entries of equal `kind`; raises to be called again
             later with the same ones, or Refused to have them dropped. It has to bear repetition.
-        spool: file for what cannot be delivered; what lies there is delivered first.
+        spool: file for what cannot be delivered; what lies there is delivered first, with
+            `late` set to True.
         name: in messages, to whom it goes.
         every: seconds between deliveries.
         capacity: entries kept at most; beyond it the oldest are dropped.
@@ -205,7 +206,7 @@ class Outbox:
             except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
-                entries.append(entry)
+                entries.append({**entry, "late": True})  # told by an earlier process
         return entries[-self._capacity :]
 
     def _complain(self, topic: str, message: str) -> None:

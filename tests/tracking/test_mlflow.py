@@ -275,3 +275,15 @@ def test_a_kill_before_the_id_is_written_down_makes_no_second_run(uri: str, tmp_
     second.close()
     assert second.run_id == first.run_id
     assert not (tmp_path / "mlflow_run_wanted.txt").exists()
+
+
+def test_a_clock_that_jumps_back_loses_nothing(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = _resume(uri, tmp_path, 0)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 7200)
+    tracker.scalars({"kl": 1.0}, 10)
+    tracker.close("FINISHED")
+    run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)
