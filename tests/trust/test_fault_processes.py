@@ -70,7 +70,7 @@ def test_a_second_run_on_one_folder_is_refused_with_the_pid_of_the_first(
     running: subprocess.Popen, tmp_path: Path
 ) -> None:
     second = subprocess.run(
-        command(tmp_path, "name=one"), capture_output=True, text=True, timeout=240
+        command(tmp_path, "name=one"), check=False, capture_output=True, text=True, timeout=240
     )
     assert second.returncode == 1 and f"process {running.pid}" in second.stderr
     assert "Traceback" not in second.stderr and running.poll() is None
@@ -80,7 +80,7 @@ def test_a_second_run_on_one_folder_is_refused_with_the_pid_of_the_first(
 def test_a_run_that_cannot_fit_is_refused_from_the_command_line(tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path, "name=big", "replay.capacity=100_000_000_000", "steps=100_000_000_000"),
-        capture_output=True, text=True, timeout=240,
+        check=False, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 1 and "Lower replay.capacity" in done.stderr
     assert "Traceback" not in done.stderr

@@ -205,7 +205,7 @@ def test_jumps_of_the_clock_change_neither_steps_nor_speed_nor_the_time_limit(
         return true_time() + (365 if next(jumps) % 2 else -1) * 86_400
 
     monkeypatch.setattr(time, "time", jumping)
-    tiny, parts, run = start(tmp_path, "minutes=60")
+    _, parts, run = start(tmp_path, "minutes=60")
     tracker = FileTracker(tmp_path, csv=False)
     parts.report.tracker = tracker
     assert train(parts, run) == "FINISHED"
