@@ -59,7 +59,7 @@ WEIGHT = Rule(0, 1e12)
 SIZE = _whole(1, 2**20)
 
 # The first pattern that fits a dotted name is its rule.
-RULES: dict[str, Rule | type[bool]] = {
+RULES: dict[str, Rule | type[bool] | None] = {
     "trust_config": bool, "prefill_random": bool,
     "seed": _whole(0, 2**31 - 1),
     "threads": _whole(1, 4096, none=True), "env.threads": _whole(1, 4096, none=True),
@@ -98,7 +98,7 @@ RULES: dict[str, Rule | type[bool]] = {
     "env.random_noops": _whole(0, 10**4), "env.sticky": SHARE,
     "env.crop_top": _whole(0, 239), "env.num_actions": _whole(1, 10**4),
     "env.cells": _whole(3, 4096), "env.pixels": bool, "env.grayscale": bool,
-    "env.max_pool": bool, "env.reward.backward": bool,
+    "env.max_pool": bool, "env.reward.backward": bool, "env.reward.kind": None,  # a word
     "env.reward.scale": Rule(-1e6, 1e6), "env.reward.warp": Rule(0, 1e6),
     "env.reward.*": Rule(-1e9, 1e9), "optimizer.optimizer.foreach": bool,
     "tracker.*_seconds": Rule(0, 1e9), "tracker.jsonl": bool, "tracker.csv": bool,
