@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,10 @@ from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_md
 
 from mario_dreamer import keys
 
-__all__ = ["Episode", "episode_ends", "evaluate", "play_episodes", "summarise", "wilson_interval"]
+__all__ = [
+    "Episode", "episode_ends", "evaluate", "height_of", "play_episodes", "summarise",
+    "wilson_interval",
+]  # fmt: skip
 
 # What the last transition of an episode says about the whole of it, where the env tells it.
 FACTS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
@@ -42,6 +45,16 @@ class Episode:
     steps: TensorDictBase | None = None
 
 
+def height_of(info: Mapping[str, Any]) -> float:
+    """Return how high Mario is above the lower edge of the screen, in pixels; 0 in a pit.
+
+    Args:
+        info: of the emulator; without a height it is 0.
+    """
+    # Below the screen the console counts from the top again.
+    return 0.0 if info.get("y_viewport", 1) > 1 else float(info.get("y_pos", 0))
+
+
 class _Notes:
     """What is written down of one episode while it is played."""
 
@@ -56,7 +69,7 @@ class _Notes:
         tape = b""
         if hasattr(env, "games"):
             game = env.games[world]
-            tape, facts["y_pos"] = bytes(game.tape), float(game.info.get("y_pos", 0))
+            tape, facts["y_pos"] = bytes(game.tape), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None
         return Episode(facts, self.actions, frames, tape, steps)

@@ -9,6 +9,7 @@ from mario_dreamer.training.evaluation import (
     Episode,
     episode_ends,
     evaluate,
+    height_of,
     play_episodes,
     summarise,
     wilson_interval,
@@ -99,6 +100,13 @@ def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator()
         told = {name: int(episode.facts[name]) for name in ("x_pos", "x_max", "time", "score")}
         assert told == {name: found[name] for name in told}
         assert len(episode.tape) == found["frames"] and episode.facts["y_pos"] > 0
+
+
+def test_mario_in_a_pit_is_below_the_screen_and_not_at_its_top() -> None:
+    # what the emulator says at the end of a fall into 1-1's first pit, and on the ground
+    assert height_of({"y_pos": 253, "y_pixel": 2, "y_viewport": 2}) == 0.0
+    assert height_of({"y_pos": 79, "y_viewport": 1}) == 79.0
+    assert height_of({}) == 0.0
 
 
 def test_greedy_and_sampled_play_differ() -> None:
