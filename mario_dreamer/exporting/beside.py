@@ -60,12 +60,12 @@ class ModelBeside:
             return None
 
     def _write(self, checkpoint: Path, agent_steps: int) -> Path:
-        if self.file is None:
-            program = ActingProgram(self.policy)
-            self.file = ProgramFile(program, Facts.of(program, self.env, self.options))
-        else:
-            self.file.program.take(self.policy)
         with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
-            program = Path(folder) / PROGRAM
-            card = self.file.write(program, str(checkpoint), agent_steps)
-            return save_model(program, card, checkpoint / MODEL)
+            if self.file is None:
+                program = ActingProgram(self.policy)
+                self.file = ProgramFile(program, Facts.of(program, self.env, self.options))
+            else:
+                self.file.program.take(self.policy)
+            path = Path(folder) / PROGRAM
+            card = self.file.write(path, str(checkpoint), agent_steps)
+            return save_model(path, card, checkpoint / MODEL)

@@ -149,7 +149,7 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
     frames = np.empty((1, *SCREEN), np.uint8)
     copy_screen(emulator, frames[0])
     state = env.reset()
-    for step in range(60):
+    for step in range(24):
         assert torch.equal(player.picture(frames), state["pixels"])
         choice = [1, 2, 4, 5][step % 4]
         action = torch.zeros(1, 7, dtype=torch.int64)
