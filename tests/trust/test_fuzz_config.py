@@ -130,7 +130,7 @@ def run(typed: list[str], folder: Path) -> None:
 
 @pytest.mark.fuzz
 @given(typed=overrides())
-@examples(12)
+@examples(5)
 def test_any_configuration_trains_or_says_why_not(typed: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-config-"))
     threads = torch.get_num_threads()

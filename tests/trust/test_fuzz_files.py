@@ -125,7 +125,7 @@ def state_of_the_whole() -> list[str]:
 
 @pytest.mark.fuzz
 @given(name=st.sampled_from(FILES), damage=damages())
-@examples(10)
+@examples(8)
 def test_a_damaged_checkpoint_is_skipped_and_named(name: str, damage: Any) -> None:
     kind, spoil = damage
 
@@ -155,7 +155,7 @@ def launch_find(path: Path) -> Path:
 
 @pytest.mark.fuzz
 @given(name=st.sampled_from(FILES[:4]), damage=damages())
-@examples(10)
+@examples(4)
 def test_damage_that_the_manifest_agrees_with_is_refused_too(name: str, damage: Any) -> None:
     kind, spoil = damage
 
@@ -194,7 +194,7 @@ def changed(draw: st.DrawFn, value: Any, depth: int = 3) -> Any:
 
 @pytest.mark.fuzz
 @given(data=st.data(), stem=st.sampled_from(["agent", "learning", "replay"]))
-@examples(10)
+@examples(5)
 def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str) -> None:
     content = data.draw(changed(read(whole()[2], stem)))
 
@@ -267,7 +267,7 @@ def test_a_command_with_one_thing_wrong_is_checked(content: Any) -> None:
 
 @pytest.mark.fuzz
 @given(content=JSON.map(json.dumps) | st.text(), more=JSON.map(json.dumps) | st.text())
-@examples(10)
+@examples(8)
 def test_a_run_folder_with_other_peoples_files_is_still_a_folder(content: str, more: str) -> None:
     folder = Path(tempfile.mkdtemp())
     (folder / "run.json").write_text(content)

@@ -51,7 +51,7 @@ def test_what_is_good_is_taken(name: str) -> None:
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", BORDERS)
-@examples(12)
+@examples(6)
 @given(data=st.data())
 def test_a_spoilt_tensor_gets_one_clear_message(name: str, data: st.DataObject) -> None:
     border = all_borders()[name]
