@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
+from tensordict import TensorDictBase
 
 from mario_dreamer import replay_actions
+from mario_dreamer.envs.emulator import BUTTONS
+from mario_dreamer.envs.mario import make_mario_env
 from mario_dreamer.evaluate import chosen_conditions
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
-from mario_dreamer.training.evaluation import Episode
+from mario_dreamer.training.evaluation import Episode, play_episodes
 
 
 def episode(score: float, flag: float = 0.0, **more: float) -> Episode:
@@ -103,3 +109,40 @@ def test_conditions_are_chosen_by_name() -> None:
             OmegaConf.create({"conditions": ["sampled-noops"], "random_noops": 1, "sticky": 0.0}),
             is_mario=False,
         )
+
+
+class Winner(torch.nn.Module):
+    """A policy that knows the winning buttons of 1-1 by heart."""
+
+    def __init__(self, actions: list[int], count: int) -> None:
+        super().__init__()
+        self.actions, self.count, self.step = actions, count, 0
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = torch.zeros(1, self.count, dtype=torch.int64)
+        action[0, self.actions[self.step % len(self.actions)]] = 1
+        self.step += 1
+        return tensordict.set("action", action)
+
+
+@pytest.mark.slow
+@pytest.mark.rom
+def test_a_win_is_saved_verified_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tape = [int(byte) for byte in np.load(Path(__file__).parents[1] / "envs" / "win-1-1.npy")]
+    kinds = sorted(set(tape))
+    names = ["+".join(n for n, bit in BUTTONS.items() if kind & bit) or "noop" for kind in kinds]
+    env = make_mario_env(num_envs=1, action_set=names, max_steps=3000)
+    winner = Winner([kinds.index(byte) for byte in tape], len(names))
+    episodes = play_episodes(winner, env, 1)
+    found = Evaluation(tmp_path, None, ENV | {"action_set": names}, {})
+    summary = found.add(Condition("sampled"), episodes)
+    assert summary["flag_rate"] == 1.0 and summary["x_max_best"] == 3161.0
+    found.write()
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "100 % [21, 100]" in page and "flag 1" in page
+    assert (tmp_path / "level_map.png").stat().st_size > 5000
+    monkeypatch.setattr(sys, "argv", ["replay", str(tmp_path / "sampled-flag-0.json")])
+    replay_actions.main()
+    assert "VERIFIED" in capsys.readouterr().out
