@@ -219,6 +219,7 @@ def test_the_viewer_listens_on_this_machine_alone_by_default() -> None:
         assert listener.getsockname()[0] == "127.0.0.1"
 
 
+@pytest.mark.slow  # importing the command line of MLflow takes long
 def test_mlflows_pages_bind_to_this_machine_alone_by_default() -> None:
     from mlflow.cli import cli
 
