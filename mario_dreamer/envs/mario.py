@@ -12,6 +12,7 @@ from mario_dreamer.envs.batched import BatchedMario
 from mario_dreamer.envs.emulator import actions_of, import_emulator, parse_stage
 from mario_dreamer.envs.rewards import MarioReward
 from mario_dreamer.envs.single import make_single_mario
+from mario_dreamer.envs.transforms import DeathScreen
 
 BACKENDS = ("batched", "transformed", "parallel")
 
@@ -30,6 +31,7 @@ def make_mario_env(
     stall_limit: int | None = None,
     random_noops: int = 0,
     sticky: float = 0.0,
+    death_screen: str = "game",
     backend: str = "batched",
     threads: int | None = None,
 ) -> TransformedEnv:
@@ -38,6 +40,8 @@ def make_mario_env(
     Args:
         num_envs: N.
         seed: world i draws its no-ops and sticky actions from seed + i.
+        death_screen: last picture of an episode that ends in a death: "game", the frame in which
+            it happens, or "black", see `DeathScreen`.
         backend: "batched", N emulators in one env, on threads (fast; has `screens()` and a
             resumable state); "transformed", one env of TorchRL transforms per world, in turn;
             "parallel", the same, one process per world.
@@ -57,6 +61,8 @@ def make_mario_env(
             f"env.backend: got {backend!r}, expected one of {list(BACKENDS)}. "
             "Set env.backend=batched."
         )
+    if death_screen not in ("game", "black"):
+        raise ValueError(f"env.death_screen: got {death_screen!r}, expected 'game' or 'black'.")
     check_at_least_one(num_envs=num_envs)
     picture = {"image_size": image_size, "max_pool": max_pool, "crop_top": crop_top}
     ends = {"max_steps": max_steps, "stall_limit": stall_limit}
@@ -64,8 +70,11 @@ def make_mario_env(
     game = {"stage": stage, "action_set": actions_of(action_set), "action_repeat": action_repeat}
     options = {**game, **picture, **ends, **chance, "reward": reward}
     if backend == "batched":
-        return with_bookkeeping(BatchedMario(num_envs, seed=seed, threads=threads, **options))
-    parse_stage(stage), import_emulator()  # one clear error here, not one per worker
-    worlds = [partial(make_single_mario, seed=seed + world, **options) for world in range(num_envs)]
-    several = SerialEnv if backend == "transformed" else ParallelEnv
-    return with_bookkeeping(several(num_envs, worlds))
+        env = with_bookkeeping(BatchedMario(num_envs, seed=seed, threads=threads, **options))
+    else:
+        parse_stage(stage), import_emulator()  # one clear error here, not one per worker
+        make = partial(make_single_mario, **options)
+        several = SerialEnv if backend == "transformed" else ParallelEnv
+        env = several(num_envs, [partial(make, seed=seed + world) for world in range(num_envs)])
+        env = with_bookkeeping(env)
+    return env.append_transform(DeathScreen()) if death_screen == "black" else env

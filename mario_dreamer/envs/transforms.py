@@ -72,6 +72,20 @@ class ActionRepeat(Transform):
         return next_tensordict.set("reward", reward)
 
 
+class DeathScreen(Transform):
+    """Show a black picture where an episode ended in a death, as the game does a moment later.
+
+    The frame in which Mario dies looks almost like the one before it: he touches an enemy of four
+    by four pixels. A world model must see a death before it can foresee one, and black is seen.
+    A flag, a truncation and the next episode keep their pictures.
+    """
+
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        died = next_tensordict["terminated"] & ~next_tensordict["flag"]  # [N, 1]
+        pixels = next_tensordict[PIXELS]
+        return next_tensordict.set(PIXELS, pixels.masked_fill(died[..., None, None], 0))
+
+
 class StickyAction(Transform):
     """Now and then repeat the previous action instead of the chosen one, once per agent step.
 

@@ -110,6 +110,28 @@ def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> N
     assert len(runs["batched"]) == -(-106 // repeat)  # with 3, the last step has one frame
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_death_may_be_shown_as_a_black_picture_and_nothing_else_is(backend: str) -> None:
+    options = {"action_set": ["right+B"], "backend": backend}
+    env = make_mario_env(num_envs=2, death_screen="black", **options)
+    black = env.rollout(30, lambda td: td.set("action", torch.ones(2, 1, dtype=torch.int64)),
+                        break_when_any_done=False)  # fmt: skip
+    env = make_mario_env(num_envs=2, **options)
+    game = env.rollout(30, lambda td: td.set("action", torch.ones(2, 1, dtype=torch.int64)),
+                       break_when_any_done=False)  # fmt: skip
+    dead = black["next", "terminated"].squeeze(-1)
+    assert dead.sum() == 2  # right+B meets the first goomba in the 27th step
+    assert (black["next", "pixels"][dead] == 0).all()
+    assert torch.equal(black["next", "pixels"][~dead], game["next", "pixels"][~dead])
+    assert torch.equal(black["pixels"], game["pixels"])
+    assert game["next", "pixels"][dead].any()
+
+
+def test_an_unknown_death_screen_is_refused() -> None:
+    with pytest.raises(ValueError, match="death_screen: got 'red', expected 'game' or 'black'"):
+        make_mario_env(death_screen="red")
+
+
 @pytest.mark.parametrize("repeat", [3, 4])  # the last step has one frame, or two
 def test_a_step_cut_short_shows_its_last_frame_alone(repeat: int) -> None:
     env = make_mario_env(action_set=["right+B"], action_repeat=repeat, max_pool=True)
