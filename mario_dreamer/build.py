@@ -66,7 +66,7 @@ def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
     """
     try:
         return build_from(cfg, **sizes)
-    except HydraException as error:
+    except (HydraException, TypeError, AttributeError) as error:
         cause: BaseException = error
         while isinstance(cause, HydraException) and cause.__cause__ is not None:
             cause = cause.__cause__
