@@ -30,7 +30,7 @@ from tensordict import TensorDict
 PRESETS = {
     "seed": ["experiment=seed_v1"],
     "size12m": ["size=size12m"],
-    "laptop": ["experiment=laptop"],
+    "laptop": ["experiment=laptop", "~env.action_set"],  # it plays in the counting world
     "size1m": ["size=size1m"],
     "torchrl": [],  # the seed's sizes, from TorchRL's public parts, fp32
 }

@@ -38,6 +38,10 @@ def resolve_device(name: str) -> torch.device:
             f"device={name!r} was asked for, but this machine shows torch no CUDA GPU "
             f"(torch {torch.__version__}). Set device=cpu or device=auto."
         )
+    if device.type == "cuda" and device.index is None:
+        # By its full name: "cuda" does not equal "cuda:0", and a collector that finds weights on
+        # another device than it was given plays with a copy of the policy.
+        device = torch.device("cuda", torch.cuda.current_device())
     return device
 
 
