@@ -38,7 +38,7 @@ def _bars(xs: Sequence[float], base: float) -> list[str]:
     most = max(counts.values(), default=1)
     out = []
     for place, count in sorted(counts.items()):
-        height = (_ROOM - 40) * count / most
+        height = (_ROOM - 60) * count / most
         out.append(
             f'<rect class="s0" stroke-width="0" x="{place * _BAR + 2}" y="{base - height:.0f}" '
             f'width="{_BAR - 4}" height="{height:.0f}"><title>x {place * _BAR} to '
