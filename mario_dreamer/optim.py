@@ -218,8 +218,12 @@ class ClippedOptimizer:
         groups, saved = self.optimizer.param_groups, dict(state["optimizer"])
         rates = [group["lr"] for group in groups]
         # Told by `capturable`, torch puts the count of updates on the parameters' device or not.
-        here = {"capturable": groups[0].get("capturable", False)}
-        saved["param_groups"] = [{**group, **here} for group in saved["param_groups"]]
+        # Where the optimiser knows no such word, a resume adds none: states stay bit-equal.
+        here = {key: value for key, value in groups[0].items() if key == "capturable"}
+        saved["param_groups"] = [
+            {**{key: group[key] for key in group if key != "capturable"}, **here}
+            for group in saved["param_groups"]
+        ]
         self.optimizer.load_state_dict(saved)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             now = group["lr"]

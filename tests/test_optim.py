@@ -156,6 +156,8 @@ def test_an_optimiser_goes_on_bit_for_bit_from_its_state(kind: type) -> None:
         other.step()
     assert torch.equal(weight, again)
     assert float(other.updates) == 10
+    one, two = (run.state_dict()["optimizer"]["param_groups"] for run in (optimizer, other))
+    assert one == two, "a resume adds no word of its own"
 
 
 def _saved(state: dict) -> object:
