@@ -205,7 +205,10 @@ def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[s
     wanted = whole[0].name if whole else None
     damaged = [p.name for p in checkpoints.all() if verify(p)] if checkpoints else []
     by_command = turn.life % 10 == 0 and not broken
-    moment = "anywhere" if by_command or chance.random() < 0.35 else chance.choice(list(MOMENTS))
+    never = set() if damaged else {"while setting aside"}
+    never |= set() if wanted else {"in the restore", "before the first step"}
+    possible = [moment for moment in MOMENTS if moment not in never]
+    moment = "anywhere" if by_command or chance.random() < 0.35 else chance.choice(possible)
     if turn.life == 1 and chance.random() < 0.5:
         moment = "before the run id is written"  # any later and there is nothing to lose
     elif broken and chance.random() < 0.5:
