@@ -53,11 +53,28 @@ class _RMSNormOnCPU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
         dim = x.shape[-1]
+        exact = x.dtype == torch.float32  # then torch's sums for the weight are good
         grad_x, grad_weight, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, x, [dim], torch.zeros_like(scale), scale, weight, None, [True, True, False]
+            grad, x, [dim], torch.zeros_like(scale), scale, weight, None, [True, exact, False]
         )
         taken_off = (grad @ weight.to(grad.dtype)).unsqueeze(-1) * (scale / dim).to(grad.dtype)
+        if not exact:
+            (grad_weight,) = _sum_rows(scale.reshape(1, -1), grad * x)
         return grad_x + taken_off, grad_weight, None
+
+
+def _sum_rows(shares: Tensor, rows: Tensor) -> Tensor:
+    """Sum rows [..., dim] with the weights of shares [k, rows]: [k, dim], float32.
+
+    As matrix products, whose sums are made in float32, of up to 256 parts, so that what they are
+    rounded to is small. torch's own norms add up the gradients of weight and bias in bfloat16 on a
+    CPU: from some hundred rows on, hardly anything is added any more.
+    """
+    count = shares.shape[1]
+    parts = min(256, count & -count)  # a power of two that divides it
+    shares = shares.to(rows.dtype).unflatten(1, (parts, -1)).transpose(0, 1)  # [parts, k, n]
+    sums = shares @ rows.reshape(parts, -1, rows.shape[-1])  # [parts, k, dim]
+    return sums.sum(0, dtype=torch.float32)
 
 
 class LayerNorm(nn.Module):
@@ -84,7 +101,36 @@ class LayerNorm(nn.Module):
             with torch.autocast("cuda", enabled=False):
                 weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
                 return F.layer_norm(x, (self.dim,), weight, bias, self.eps)
-        return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+        if x.dtype == torch.float32:
+            return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+        return _ShortLayerNormOnCPU.apply(x, self.weight, self.bias, self.eps)
+
+
+class _ShortLayerNormOnCPU(torch.autograd.Function):
+    """Layer norm of bfloat16 with gradients of weight and bias that are summed in float32.
+
+    d weight = sum (grad * x) / std - sum grad * mean / std     over all rows
+    d bias = sum grad
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, mean, scale = torch.native_layer_norm(x, [x.shape[-1]], weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        grad_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, x, [x.shape[-1]], mean, scale, weight, bias, [True, False, False]
+        )
+        share = scale.reshape(1, -1)
+        (with_x,) = _sum_rows(share, grad * x)
+        shares = torch.cat([share * mean.reshape(1, -1), torch.ones_like(share)])
+        with_mean, grad_bias = _sum_rows(shares, grad)
+        return grad_x, with_x - with_mean, grad_bias, None
 
 
 class ChannelNorm(nn.Module):

@@ -61,6 +61,19 @@ def test_statistics_of_bfloat16_are_taken_in_float32(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rms", "layer"])
+def test_gradients_of_bfloat16_add_up_over_thousands_of_rows(name: str) -> None:
+    """torch's own kernel adds them up in bfloat16 on a CPU: 256 ones and all that follow are 256."""
+    x, grad = 0.5 + 2 * torch.randn(20_000, 8), 0.05 + 0.1 * torch.randn(20_000, 8)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        norm, leaf = make_norm(name, 8), x.bfloat16().to(dtype).requires_grad_()
+        norm(leaf).backward(grad.bfloat16().to(dtype))
+        found.append([leaf.grad.float(), *(param.grad for param in norm.parameters())])
+    for exact, short in zip(*found, strict=True):
+        assert float((short - exact).norm() / exact.norm()) < 0.01
+
+
+@pytest.mark.parametrize("name", ["rms", "layer"])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_a_channel_norm_treats_each_pixel_by_itself(name: str, layout: torch.memory_format) -> None:
     norm, maps = make_norm(name, 6), torch.randn(2, 6, 3, 4)
