@@ -49,6 +49,7 @@ def install(wheels: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
     command += ["--no-compile", "--no-cache-dir", "--upgrade", "--target", str(SITE), *found]
     subprocess.run(command, check=True)
+    importlib.invalidate_caches()
     print(f"installed {len(found)} wheels in {SITE}", flush=True)
 
 
@@ -95,7 +96,7 @@ def evaluate(run: Path, args: argparse.Namespace, folder: Path) -> dict[str, flo
 
 def draw(run: Path, folder: Path, name: str) -> Path | None:
     """Write the run's episodes as CSV and its curve as PNG, as `learning_curves.py` does."""
-    sys.path[:0] = [str(HERE), str(ROOT), str(SITE)]
+    sys.path[:0] = [str(HERE), str(ROOT)]
     import learning_curves
     import plot
 
@@ -147,8 +148,7 @@ def collect(run: Path, args: argparse.Namespace, facts: dict[str, object]) -> No
     work.mkdir(parents=True)
     if args.episodes:
         facts |= evaluate(run, args, work / "evaluation")
-        film = ["play", f"checkpoint={run}", f"out={args.out / 'episode.mp4'}"]
-        command(*film)
+        command("play", f"checkpoint={run}", f"out={args.out / 'episode.mp4'}")
     curve = draw(run, work, args.experiment)
     facts["checkpoint"] = keep_agent(run, work)
     for name in ("metrics.jsonl", "metrics.csv", "config.yaml", "run.json"):
@@ -179,8 +179,8 @@ def main() -> None:
         parser.error(f"what is {' '.join(wrong)}? Options of the training look like steps=20000.")
     args.out, args.run = args.out.resolve(), args.run.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
+    SITE.mkdir(exist_ok=True)
     sys.path.insert(1, str(SITE))
-    importlib.invalidate_caches()
     if not installed():
         install(args.wheels)
     began = time.monotonic()
@@ -188,7 +188,7 @@ def main() -> None:
     facts: dict[str, object] = {
         "training exit code": code,
         "minutes in this call": round((time.monotonic() - began) / 60, 1),
-        "run": args.run,
+        "run": str(args.run),
     }
     if not any(args.run.glob("checkpoints/step_*")):
         sys.exit(f"error: no checkpoint came of it (exit code {code}); see {args.out}/train.log")

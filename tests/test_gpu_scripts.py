@@ -1,0 +1,101 @@
+"""The scripts for a GPU machine, as far as a machine without one can tell."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from mario_dreamer import build, launch
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_wheel(folder: Path, requires: str) -> Path:
+    path, info = folder / "toy-1.0-py3-none-any.whl", "toy-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: toy\nVersion: 1.0\nRequires-Python: {requires}\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("toy.py", "answer = 42\n")
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(
+            f"{info}/RECORD", f"toy.py,,\n{info}/METADATA,sha256=x,1\n{info}/RECORD,,\n"
+        )
+    return path
+
+
+def test_a_wheel_for_3_13_is_told_that_3_12_will_do_and_its_record_agrees(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, ">=3.13")
+    assert script("carry_wheels").allow_python_312(wheel) is True
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        body = archive.read("toy-1.0.dist-info/METADATA")
+        record = archive.read("toy-1.0.dist-info/RECORD").decode().splitlines()
+        assert archive.read("toy.py") == b"answer = 42\n"
+    assert b"Requires-Python: >=3.12\n" in body
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
+    assert f"toy-1.0.dist-info/METADATA,sha256={digest},{len(body)}" in record
+    assert len(record) == 3
+
+
+def test_a_wheel_that_takes_3_12_stays_as_it_is(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, ">=3.9")
+    before = wheel.read_bytes()
+    assert script("carry_wheels").allow_python_312(wheel) is False
+    assert wheel.read_bytes() == before
+
+
+def test_what_comes_back_is_in_parts_that_join_to_one_archive(tmp_path: Path) -> None:
+    run_gpu = script("run_gpu")
+    run_gpu.PART = 1000
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
+    noise = torch.randint(0, 256, (3500,), dtype=torch.uint8).numpy().tobytes()
+    (work / "agent.pt").write_bytes(noise)
+    names = run_gpu.pack(work, out)
+    assert len(names) == 4 and all((out / name).stat().st_size <= 1000 for name in names)
+    (tmp_path / "all.tar.gz").write_bytes(b"".join((out / name).read_bytes() for name in names))
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        assert archive.extractfile("results/agent.pt").read() == noise
+
+
+def test_without_wheels_one_line_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"holds no wheels. Run benchmarks/carry_wheels.py"):
+        script("run_gpu").install(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_the_benchmark_says_in_one_line_that_there_is_no_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py"])
+    with pytest.raises(SystemExit, match=r"^error: .* sees no CUDA GPU .* --cpu tries [^\n]*$"):
+        script("bench_gpu").main()
+
+
+def test_the_gpu_experiment_is_mario_1_1_with_a_graph_and_many_worlds() -> None:
+    plain, gpu = (
+        launch.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
+    )
+    build.check_targets(gpu)
+    launch.check_numbers(gpu)
+    assert gpu.compile == "cudagraph" and gpu.collector.num_envs == 32
+    for part in ("env", "size", "encoder", "rssm", "loss", "optimizer", "actor", "critic"):
+        assert gpu[part] == plain[part], part
