@@ -10,7 +10,7 @@
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
 
-Each takes `--help`, and options as NAME=VALUE.
+Each takes `--help`, and options as NAME=VALUE; a path that comes first is the checkpoint or run.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     if any(word in ("-h", "--help") for word in rest):
         print(module.__doc__)
         return
+    if command in ("evaluate", "play", "dream"):  # the others read a bare path by themselves
+        rest = importlib.import_module("mario_dreamer.session").with_bare_path(rest)
     sys.argv = [f"mario-dreamer {command}", *rest]
     try:
         module.main()

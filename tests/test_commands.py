@@ -43,7 +43,7 @@ def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> Non
 
 
 def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
-    said = command(run_folder, "dream", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2")
+    said = command(run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2")
     assert "eyes shut" in said
     assert (run_folder / "d.gif").stat().st_size > 1000
     assert (run_folder / "d.png").stat().st_size > 1000

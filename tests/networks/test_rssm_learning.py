@@ -62,7 +62,7 @@ def test_free_nats_silence_a_small_kl(nats: float, silent: bool) -> None:
 
 
 def test_the_kl_of_32_disjoint_choices_is_bounded_by_unimix() -> None:
-    rssm = RSSM(BlockGRU, **SIZES)
+    rssm = RSSM(BlockGRU, **{**SIZES, "stoch_shape": (32, 32)})
     post, prior = torch.full((2, 1, 1, 32, 32), -1e4)
     post[..., 0] = prior[..., 1] = 1e4
     assert rssm.kl_loss(post, prior)[2].item() == pytest.approx(255.38, abs=0.01)
