@@ -43,7 +43,9 @@ def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> Non
 
 
 def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
-    said = command(run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2")
+    said = command(
+        run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2"
+    )
     assert "eyes shut" in said
     assert (run_folder / "d.gif").stat().st_size > 1000
     assert (run_folder / "d.png").stat().st_size > 1000
@@ -74,6 +76,7 @@ def test_runs_lists_what_is_there(run_folder: Path) -> None:
     assert list_runs.summary_of(run_folder / "runs" / "tiny")["steps"] >= 300
 
 
+@pytest.mark.slow  # four programs, 20 s; tests/test_run.py has more of them in one
 def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
     assert "no command 'fly'" in command(run_folder, "fly", code=2)
     assert "ending in .mp4 or .gif" in command(run_folder, "play", "out=x.avi", code=1)

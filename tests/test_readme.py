@@ -37,7 +37,9 @@ def test_the_tree_and_the_metric_table_are_up_to_date() -> None:
 
 def test_every_linked_or_indexed_file_exists() -> None:
     links = re.findall(r"\]\(((?:mario_dreamer|configs|benchmarks)[^)]*)\)", TEXT)
-    index = re.findall(r"`((?:\w+/)*\w+\.py)`", TEXT.split("## Where is")[1].split("## The tree")[0])
+    index = re.findall(
+        r"`((?:\w+/)*\w+\.py)`", TEXT.split("## Where is")[1].split("## The tree")[0]
+    )
     paths = [ROOT / link for link in links] + [ROOT / "mario_dreamer" / name for name in index]
     assert len(paths) > 20
     missing = [str(path) for path in paths if not path.exists()]
@@ -56,9 +58,7 @@ def test_the_foreign_project_trains_with_our_loss(tmp_path: Path) -> None:
 def test_a_part_of_the_users_own_swaps_in(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(block("# mine.py"))
     (tmp_path / "my_configs" / "encoder").mkdir(parents=True)
-    (tmp_path / "my_configs/encoder/tiny.yaml").write_text(
-        block("# my_configs/encoder/tiny.yaml")
-    )
+    (tmp_path / "my_configs/encoder/tiny.yaml").write_text(block("# my_configs/encoder/tiny.yaml"))
     search = f"hydra.searchpath=[file://{tmp_path}/my_configs]"
     options = ["experiment=debug", "encoder=tiny", search, "steps=400", "tracker=csv", "threads=1"]
     options += ["eval_every=0", "save_every=0", "name=mine"]
@@ -72,7 +72,12 @@ def test_a_part_of_the_users_own_swaps_in(tmp_path: Path) -> None:
     assert run(*again, "trust_config=true", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "play", "dream", "replay", "runs"])
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("evaluate", "play", "dream", "replay")
+]
+
+
+@pytest.mark.parametrize("command", ["train", "runs", *SLOW])
 def test_help_is_for_people(command: str, tmp_path: Path) -> None:
     result = run(sys.executable, "-m", "mario_dreamer.cli", command, "--help", cwd=tmp_path)
     assert result.returncode == 0
