@@ -96,16 +96,21 @@ def test_in_other_worlds_the_cut_episode_is_closed_and_not_terminal(
     )
 
 
-def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path)
+def terminate_in_update_6(tiny) -> None:
+    """SIGTERM in the middle of the second turn of four updates: two are still to be made."""
     total = []
 
     def stop(*_: object) -> None:
         total.append(1)
-        if len(total) == 6:  # in the middle of the second turn of four updates
+        if len(total) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     tiny.learner.imagination.register_forward_hook(stop)
+
+
+def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path)
+    terminate_in_update_6(tiny)
     assert train(parts, run) == "KILLED"
     assert tiny.learner.updates == 6
     saved = Checkpoints(tmp_path).latest()
@@ -189,14 +194,7 @@ def test_what_a_signal_cut_is_told_once_and_learned_as_in_one_go(tmp_path: Path)
     expected = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
 
     tiny, parts, run = start(tmp_path / "cut", "log_every=8")
-    total = []
-
-    def stop(*_: object) -> None:
-        total.append(1)
-        if len(total) == 6:  # two updates of this turn are still to be made
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    tiny.learner.imagination.register_forward_hook(stop)
+    terminate_in_update_6(tiny)
     train(parts, run)
     before = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
     saved = Checkpoints(tmp_path / "cut").latest()
