@@ -31,7 +31,7 @@ def to_model_input(observation: Tensor) -> Tensor:
             "floats, frames then in [0, 1]."
         )
     if observation.dtype == torch.uint8:
-        return observation.float() / 255.0
+        return observation.float().div_(255.0)  # of our own copy
     return observation
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -74,10 +76,26 @@ class MSE:
         """Minus the summed squared error, [..., *event] -> [...]."""
         shape = " ".join(map(str, self.mean.shape))
         check("MSE.log_prob", self.mean.device, {}, {"target": (x, f"{shape}: one-hot")})
-        difference = self.mean - x.float()
-        # The norm's backward is one product; that of squares, a fill and three of the same size.
-        event = tuple(range(-self.event_dims, 0))
-        return -torch.linalg.vector_norm(difference, dim=event).square()
+        return _SquaredDistance.apply(self.mean, x.float(), self.event_dims).neg()
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """sum (a - b)^2 over the last dimensions: one pass back where autograd's formula takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, event_dims: int) -> Tensor:
+        difference = a - b
+        ctx.save_for_backward(difference)
+        event = tuple(range(-event_dims, 0))
+        return torch.linalg.vector_norm(difference, dim=event).square_()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (difference,) = ctx.saved_tensors
+        shape = grad.shape + (1,) * (difference.dim() - grad.dim())
+        towards_a = difference * (2 * grad).reshape(shape)
+        return towards_a, -towards_a if ctx.needs_input_grad[1] else None, None
 
 
 class SymlogMSE(MSE):

@@ -121,7 +121,7 @@ class ConvDecoder(nn.Module):
         maps = self.input(*flat)
         # Frames lie as replay's do, so that the loss compares like with like.
         frames = self.stages(maps).to(torch.float32, memory_format=torch.contiguous_format)
-        frames = frames.sigmoid() if self.sigmoid else frames + 0.5
+        frames = frames.sigmoid() if self.sigmoid else frames.add_(0.5)
         return frames.reshape(*deter.shape[:-1], *self.image_shape)
 
     def dist(self, mean: Tensor) -> MSE:

@@ -105,8 +105,9 @@ class ConvEncoder(nn.Module):
         """Frames [..., C, H, W], float in [0, 1], to e_t [..., E]."""
         wanted = "... {} {} {}: weight".format(*self.image_shape)
         check(type(self).__name__, self, {}, {"pixels": (pixels, wanted)})
-        frames = (pixels - 0.5).reshape(-1, *self.image_shape)
-        maps = self.stages(frames.contiguous(memory_format=torch.channels_last))
+        frames = pixels.reshape(-1, *self.image_shape)
+        frames = frames.clone(memory_format=torch.channels_last).sub_(0.5)
+        maps = self.stages(frames)
         return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
-from mario_dreamer.networks.upsampling import DoublingConv
+from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
 
 __all__ = [
     "MLP",
@@ -163,6 +163,8 @@ def convolution(
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     if doubling:
         kind = DoublingConv
+    elif transposed and kernel == stride:
+        kind = PatchConv
     padding = (kernel - stride) // 2
     layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
     area = kernel * kernel

@@ -1,4 +1,4 @@
-"""The doubling convolution gives what doubling and convolving give."""
+"""Doubling and patch convolutions give what torch's own operations give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mario_dreamer.networks.upsampling import DoublingConv
+from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
@@ -45,3 +45,22 @@ def test_the_output_lies_channels_last() -> None:
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="odd kernel"):
         DoublingConv(1, 1, 4)
+
+
+def test_a_patch_convolution_equals_the_transposed_convolution_in_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    layer = PatchConv(5, 3, 4, 4).double()
+    x = torch.randn(2, 5, 3, 2, dtype=torch.float64, requires_grad=True)
+    torch.nn.init.normal_(layer.bias)
+    plain = F.conv_transpose2d(x, layer.weight, layer.bias, stride=4)
+    torch.testing.assert_close(layer(x), plain)
+    toward, inputs = torch.randn_like(plain), [x, *layer.parameters()]
+    wanted = torch.autograd.grad(plain, inputs, toward)
+    for got, want in zip(torch.autograd.grad(layer(x), inputs, toward), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (4, 2, 0), (4, 4, 1)])
+def test_patches_that_overlap_are_refused(kernel: int, stride: int, padding: int) -> None:
+    with pytest.raises(ValueError, match="stride = kernel"):
+        PatchConv(1, 1, kernel, stride, padding)
