@@ -49,8 +49,6 @@ def main(arguments: list[str] | None = None) -> None:
     if any(word in ("-h", "--help") for word in rest):
         print(module.__doc__)
         return
-    if command in ("evaluate", "play", "dream"):  # the others read a bare path by themselves
-        rest = importlib.import_module("mario_dreamer.session").with_bare_path(rest)
     sys.argv = [f"mario-dreamer {command}", *rest]
     try:
         module.main()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 import torch
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
@@ -52,8 +51,7 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
     return unbroken(torch.stack(windows), rows)
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="dream")
-@launch.entry_point
+@launch.command("dream")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)

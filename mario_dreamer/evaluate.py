@@ -19,7 +19,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import launch
@@ -99,8 +98,7 @@ def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
         print(f"logged in MLflow, run {run}")
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="evaluate")
-@launch.entry_point
+@launch.command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     session = open_session(cfg, num_envs=1)

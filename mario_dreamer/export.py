@@ -18,18 +18,16 @@ configs/export.yaml.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import launch
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
-from mario_dreamer.session import Session, open_session, steps_of, with_bare_path
+from mario_dreamer.session import Session, open_session, steps_of
 from mario_dreamer.tracking.evidence import recorded_run
 from mario_dreamer.tracking.mlflow_model import log_model, save_model
 
@@ -82,9 +80,9 @@ def _as_model(cfg: DictConfig, session: Session) -> None:
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="export")
-@launch.entry_point
-def _main(cfg: DictConfig) -> None:
+@launch.command("export")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
     if cfg.format not in FORMATS:
         raise ValueError(f"format={cfg.format!r}: expected one of {', '.join(FORMATS)}.")
     if cfg.register is not None and cfg.format != "mlflow":
@@ -101,12 +99,6 @@ def _main(cfg: DictConfig) -> None:
         card = export_program(session, out)
         print(f"{out}, {card}: the policy of {session.checkpoint}")
     session.env.close()
-
-
-def main() -> None:
-    """Run the command; see the top of this file."""
-    sys.argv = [sys.argv[0], *with_bare_path(sys.argv[1:])]
-    _main()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+import hydra
 import torch
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -30,8 +31,8 @@ from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import WorldFailed
 
 __all__ = [
-    "CONFIGS", "check_numbers", "compose_default", "entry_point", "given_overrides", "lock",
-    "set_threads", "stored_config",
+    "CONFIGS", "check_numbers", "command", "compose_default", "entry_point", "given_overrides",
+    "lock", "set_threads", "stored_config", "with_bare_path",
 ]  # fmt: skip
 
 HERE = Path(__file__).resolve().parents[1] / "configs"
@@ -45,6 +46,50 @@ EXPECTED = (
 
 
 NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
+
+
+def command(
+    config_name: str, path: str = "checkpoint"
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a function a program: Hydra's options, a bare path, errors in one line.
+
+    Args:
+        config_name: the file in configs/ that holds its options.
+        path: the option that a path which comes first stands for, see `with_bare_path`.
+    """
+
+    def make(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        configured = hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
+        with_options = configured(entry_point(function))
+
+        @functools.wraps(function)
+        def main() -> Any:
+            sys.argv[1:] = with_bare_path(sys.argv[1:], path)
+            return with_options()
+
+        return main
+
+    return make
+
+
+def with_bare_path(arguments: list[str], option: str = "checkpoint") -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`, a .json for `recording=PATH`.
+
+    Args:
+        arguments: as typed.
+        option: what another path than a recording stands for.
+
+    Examples:
+        >>> with_bare_path(["runs/a", "port=9000"])
+        ["checkpoint='runs/a'", 'port=9000']
+        >>> with_bare_path(["best.json"])
+        ["recording='best.json'"]
+    """
+    if not arguments or "=" in arguments[0] or arguments[0].startswith(("-", "+", "~")):
+        return arguments
+    option = "recording" if arguments[0].endswith(".json") else option
+    quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{option}='{quoted}'", *arguments[1:]]
 
 
 def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from mario_dreamer import launch
@@ -29,8 +28,7 @@ def _path(out: Path, number: int, count: int) -> Path:
     return out if count == 1 else out.with_stem(f"{out.stem}-{number}")
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="play")
-@launch.entry_point
+@launch.command("play")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)

@@ -15,11 +15,9 @@ device; see configs/report.yaml.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from mario_dreamer import launch
@@ -124,10 +122,9 @@ def _intro(history: History, checkpoint: Path | None) -> str:
     return f"{experiment}{plays}; written {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="report")
-@launch.entry_point
-def run(cfg: DictConfig) -> None:
-    """Write the report."""
+@launch.command("report")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
     began = time.monotonic()
     if cfg.episodes < 0 or cfg.horizon < 1:
         raise ValueError(
@@ -152,15 +149,6 @@ def run(cfg: DictConfig) -> None:
     path = page.write(Path(cfg.out) if cfg.out else folder / "report.html")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s")
     _log(cfg, folder, path, numbers, int(history.last("run/agent_steps") or 0))
-
-
-def main() -> None:
-    """Run the command; a word without `=` names the run."""
-    for i, word in enumerate(sys.argv[1:], 1):
-        if "=" not in word and not word.startswith("-"):
-            quoted = word.replace("\\", "\\\\").replace('"', '\\"')
-            sys.argv[i] = f'checkpoint="{quoted}"'
-    run()
 
 
 if __name__ == "__main__":

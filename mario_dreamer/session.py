@@ -17,7 +17,7 @@ from mario_dreamer.training.checkpoint import CheckpointError, find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
 
-__all__ = ["Session", "open_session", "shipped_checkpoint", "steps_of", "with_bare_path"]
+__all__ = ["Session", "open_session", "shipped_checkpoint", "steps_of"]
 
 
 @dataclass
@@ -56,19 +56,6 @@ def steps_of(checkpoint: Path) -> int | None:
         return int(json.loads((checkpoint / "manifest.json").read_text())["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def with_bare_path(arguments: list[str]) -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`.
-
-    Examples:
-        >>> with_bare_path(["runs/a", "port=9000"])
-        ["checkpoint='runs/a'", 'port=9000']
-    """
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
-        quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
-        return [f"checkpoint='{quoted}'", *arguments[1:]]
-    return arguments
 
 
 def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:

@@ -4,6 +4,7 @@
     mario-dreamer train experiment=mario_1_1       Mario 1-1, Nature settings, on a GPU
     mario-dreamer train experiment=debug           a toy world, under a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
+    mario-dreamer train runs/NAME                  go on with this one
     mario-dreamer train size=size25m seed=1        change a choice, change a number
     mario-dreamer train -m seed=0,1,2              one run for each seed
 
@@ -19,7 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import build, launch
@@ -168,8 +168,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     return {"folder": str(folder), "status": status, "metrics": facts}
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="train")
-@launch.entry_point
+@launch.command("train", path="resume")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     result = run_training(cfg, launch.given_overrides())

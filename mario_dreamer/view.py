@@ -15,22 +15,18 @@ Options: checkpoint, compare, recording, port, host, max_pages, seed, device, en
 
 from __future__ import annotations
 
-import sys
-
-import hydra
 from omegaconf import DictConfig
 
 from mario_dreamer import launch
-from mario_dreamer.session import with_bare_path
 
 __all__ = ["main"]
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-@hydra.main(version_base="1.3", config_path=launch.CONFIGS, config_name="view")
-@launch.entry_point
-def _main(cfg: DictConfig) -> None:
+@launch.command("view")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
     # Imported only now: `--help` and a bad option should not wait for the web server.
     from mario_dreamer.viewer.agents import Agents
     from mario_dreamer.viewer.server import make_app
@@ -52,15 +48,6 @@ def _main(cfg: DictConfig) -> None:
     print(f"{agents.first.name}\nopen {address}   Ctrl-C stops", flush=True)
     reason = run(make_app(agents, int(cfg.max_pages), hosts), listener)
     print(f"\nstopped: {reason}")
-
-
-def main() -> None:
-    """Run the command; see the top of this file."""
-    typed = with_bare_path(sys.argv[1:])
-    if typed and typed[0].startswith("checkpoint=") and typed[0].endswith(".json'"):
-        typed[0] = typed[0].replace("checkpoint=", "recording=", 1)
-    sys.argv = [sys.argv[0], *typed]
-    _main()
 
 
 if __name__ == "__main__":
