@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from tiny import make_tiny, tiny_config
 
-from mario_dreamer import build
+from mario_dreamer import build, launch
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 CHOICES = {
     "nature": ["encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru"],
@@ -26,6 +29,8 @@ CHOICES = {
     "memory": ["env=memory", "env.delay=3", "~env.length"],
     "no normalisation": ["loss.returns.normalize=false"],
 }
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_is_built_plays_and_learns(choice: str) -> None:
     # Worlds without a length or a picture do not know the options for them.
@@ -34,6 +39,14 @@ def test_a_choice_is_built_plays_and_learns(choice: str) -> None:
     tiny = make_tiny(*typed, without=without).fill()
     metrics = tiny.learner.update(tiny.replay.sample())
     assert math.isfinite(float(metrics["total"]))
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_shipped_recipe_keeps_the_rules_for_numbers(experiment: str) -> None:
+    launch.check_numbers(launch.compose_default([f"experiment={experiment}"]))
 
 
 def test_another_class_may_not_come_from_a_stored_configuration() -> None:

@@ -68,4 +68,5 @@ class ModelBeside:
                 self.file.program.take(self.policy)
             path = Path(folder) / PROGRAM
             card = self.file.write(path, str(checkpoint), agent_steps)
-            return save_model(path, card, checkpoint / MODEL)
+            whole = save_model(path, card, Path(folder) / MODEL)
+            return whole.replace(checkpoint / MODEL)  # at once: a kill leaves none or all of it

@@ -40,6 +40,24 @@ def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -
     assert [path.name for path in videos.iterdir()] == ["step_000000010.mp4"]
 
 
+def test_a_resumed_run_hides_what_was_told_after_its_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    killed = TensorBoardTracker(tmp_path)
+    for step in (10, 20, 30):
+        killed.scalars({"kl": float(step)}, step=step)
+    killed.close()
+    resumed = TensorBoardTracker(tmp_path)
+    resumed.rewind(20)
+    resumed.scalars({"kl": 25.0}, step=25)
+    resumed.close()
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("kl")] == [10, 20, 25]
+
+
 def test_without_tensorboard_the_way_out_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
