@@ -111,7 +111,8 @@ def play_episodes(
         env: [N] worlds that carry the policy's state.
         episodes: number of episodes, at least 1.
         greedy: take the likeliest action; otherwise sample.
-        film: called before each step; returns the picture of every world, [N, 3, H, W] uint8.
+        film: called before each step; returns the pictures of the first n <= N worlds,
+            [n, 3, H, W] uint8; episodes of the others have no frames.
         max_steps: give up on what is not finished after so many agent steps per world; such
             episodes are missing in the result. (To count them, let the world truncate them.)
         keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
@@ -143,7 +144,7 @@ def play_episodes(
                 if len(done[world]) == quota:
                     continue
                 notes[world].actions.append(action[world])
-                if pictures is not None:
+                if pictures is not None and world < len(pictures):
                     notes[world].frames.append(pictures[world].clone())
                 if kept is not None:
                     notes[world].steps.append(kept[world])

@@ -33,6 +33,11 @@ def film(env: EnvBase) -> Tensor:
         return env.base_env.current()[keys.PIXELS]
 
 
+def _film_first(env: EnvBase) -> Tensor:
+    """The picture of world 0 alone, [1, 3, H, W]: only its film is kept, the rest is memory."""
+    return film(env)[:1]
+
+
 def open_loop(
     world_model: WorldModel, replay: Replay, context: int | None = None, rows: int = 4
 ) -> tuple[Tensor, Tensor, int]:
@@ -126,7 +131,7 @@ class EvaluationReport:
         self._env.set_seed(int(torch.randint(2**31, ())))
         shows = keys.PIXELS in self._env.observation_spec.keys()
         return play_episodes(
-            self.policy, self._env, self.episodes, film=film if shows else None,
+            self.policy, self._env, self.episodes, film=_film_first if shows else None,
             max_steps=self.max_steps,
         )  # fmt: skip
 

@@ -49,6 +49,14 @@ def test_the_film_shows_what_was_acted_on() -> None:
     assert marks == [0, *(1 + action for action in episodes[1].actions[:-1])]
 
 
+def test_a_film_of_the_first_world_alone_leaves_the_others_without_frames() -> None:
+    tiny = make_tiny("env.length=[2,3]")
+    both = play_episodes(tiny.policy, tiny.env, 2, film=film)
+    first, second = play_episodes(tiny.policy, tiny.env, 2, film=lambda env: film(env)[:1])
+    assert torch.equal(first.frames[:, 0, 5, 5], both[0].frames[:, 0, 5, 5])
+    assert second.frames.numel() == 0 and len(second.actions) == 3
+
+
 def test_what_takes_too_long_is_given_up() -> None:
     tiny = make_tiny("env.length=[2,50]")
     episodes = play_episodes(tiny.policy, tiny.env, 2, max_steps=10)
