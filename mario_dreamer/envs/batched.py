@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,10 @@ class BatchedMario(BatchedEnv):
         self.action_names, self.image_size, self.crop_top = names, image_size, crop_top
         self.bytes = [button_byte(name) for name in names]
         self.stall_limit = stall_limit
-        threads = min(num_envs, threads or count_cpus())
-        self._pool = ThreadPoolExecutor(threads, "mario") if threads > 1 else None
+        self._threads = min(num_envs, threads or count_cpus())
+        # This thread plays as well, so the pool has one less.
+        helpers = self._threads - 1
+        self._pool = ThreadPoolExecutor(helpers, "mario") if helpers else None
         rules = MarioReward() if reward is None else reward
 
         def _start(world: int, chance: Chance | None = None) -> Game:
@@ -110,9 +112,26 @@ class BatchedMario(BatchedEnv):
                 game.chance.seed(seed + world)
 
     def _each(self, task: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        if self._pool is None:  # one thread: the hop to another would only cost time
-            return list(map(task, *arguments))
-        return list(self._pool.map(task, *arguments))
+        """The task for each row of arguments, in order; each thread does every n-th of them.
+
+        One hop to each thread per step instead of one per world.
+        """
+        rows = list(zip(*arguments, strict=True))
+        results: list[Any] = [None] * len(rows)
+
+        def _share(first: int) -> None:
+            for row in range(first, len(rows), self._threads):
+                results[row] = task(*rows[row])
+
+        helpers = range(1, self._threads)
+        others = [] if self._pool is None else [self._pool.submit(_share, i) for i in helpers]
+        try:
+            _share(0)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+        return results
 
     def _see(self, world: int, screen: np.ndarray) -> list[int]:
         image = torch.from_numpy(screen)
