@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from tensordict import TensorDictBase
 
 from mario_dreamer import keys, launch
-from mario_dreamer.replay import to_records
+from mario_dreamer.replay import ToRecords, to_records
 from mario_dreamer.session import Session, open_session
 from mario_dreamer.tracking.strips import image_strip, open_loop_video
 from mario_dreamer.tracking.video import film_encoder, save_png
@@ -32,6 +32,9 @@ __all__ = ["main"]
 def record_windows(session: Session, start: int, length: int, rows: int) -> TensorDictBase:
     """Play, and cut windows of records out of the worlds' streams, unbroken ones first.
 
+    Each record holds the state before it: a window in mid-episode begins with what the agent
+    remembered there, not as if the episode began.
+
     Args:
         session: an agent with N worlds.
         start: records before the first window.
@@ -43,9 +46,10 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
     """
     steps = start + 4 * length
     played = session.env.rollout(steps, session.policy, break_when_any_done=False)
-    windows = []
+    windows, classes = [], session.policy.world_model.rssm.stoch_shape[1]
+    as_read = ToRecords(latents=True, classes=classes)
     for world in played:
-        records = to_records(world).exclude(keys.STREAM)
+        records = as_read(to_records(world, latents=True)).exclude(keys.STREAM)
         cuts = range(start, len(records) - length + 1, max(1, length // 4))
         windows += [records[cut : cut + length] for cut in cuts]
     return unbroken(torch.stack(windows), rows)
