@@ -75,7 +75,7 @@ class PatchConv(nn.ConvTranspose2d):
         y[n, o, s * i + a, s * j + b] = sum_c x[n, c, i, j] * weight[c, o, a, b] + bias[o]
 
     Where the kernel is as wide as the stride the squares do not overlap, so that a matrix product
-    gives them all; torch's own kernel takes ten times as long for the three channels of a frame.
+    gives them all; torch's own kernel for three channels took a third of all convolution time.
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].
