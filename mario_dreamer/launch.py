@@ -49,13 +49,13 @@ NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 
 
 def command(
-    config_name: str, path: str = "checkpoint"
+    config_name: str, path: str = "checkpoint", recording: str | None = None
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Make a function a program: Hydra's options, a bare path, errors in one line.
 
     Args:
         config_name: the file in configs/ that holds its options.
-        path: the option that a path which comes first stands for, see `with_bare_path`.
+        path, recording: the options that a path which comes first stands for, see `with_bare_path`.
     """
 
     def make(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -64,7 +64,7 @@ def command(
 
         @functools.wraps(function)
         def main() -> Any:
-            sys.argv[1:] = with_bare_path(sys.argv[1:], path)
+            sys.argv[1:] = with_bare_path(sys.argv[1:], path, recording)
             return with_options()
 
         return main
@@ -72,22 +72,25 @@ def command(
     return make
 
 
-def with_bare_path(arguments: list[str], option: str = "checkpoint") -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`, a .json for `recording=PATH`.
+def with_bare_path(
+    arguments: list[str], path: str = "checkpoint", recording: str | None = None
+) -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`.
 
     Args:
         arguments: as typed.
-        option: what another path than a recording stands for.
+        path: the option it stands for.
+        recording: the option that a .json stands for; None: the same.
 
     Examples:
         >>> with_bare_path(["runs/a", "port=9000"])
         ["checkpoint='runs/a'", 'port=9000']
-        >>> with_bare_path(["best.json"])
+        >>> with_bare_path(["best.json"], recording="recording")
         ["recording='best.json'"]
     """
     if not arguments or "=" in arguments[0] or arguments[0].startswith(("-", "+", "~")):
         return arguments
-    option = "recording" if arguments[0].endswith(".json") else option
+    option = recording if recording and arguments[0].endswith(".json") else path
     quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
     return [f"{option}='{quoted}'", *arguments[1:]]
 

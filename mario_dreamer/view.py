@@ -24,7 +24,7 @@ __all__ = ["main"]
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-@launch.command("view")
+@launch.command("view", recording="recording")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     # Imported only now: `--help` and a bad option should not wait for the web server.

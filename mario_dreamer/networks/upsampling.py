@@ -104,7 +104,7 @@ class PatchConv(nn.ConvTranspose2d):
             )
         super().__init__(in_channels, out_channels, kernel, stride, bias=bias)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, out_channels, s * H, s * W]; fastest where x lies channels_last."""
         weight = self.weight.flatten(1).t()  # [out * s * s, C]
         bias = None if self.bias is None else self.bias.repeat_interleave(self.stride[0] ** 2)

@@ -63,3 +63,15 @@ def test_bernoulli_mode_and_samples_follow_the_logit() -> None:
 def test_bernoulli_survives_extreme_logits() -> None:
     loss = Bernoulli(torch.tensor([[1e4]])).log_prob(torch.zeros(1, 1))
     assert loss.item() == -1e4
+
+
+def test_the_squared_error_has_the_gradients_of_its_formula_towards_both_sides() -> None:
+    torch.manual_seed(0)
+    mean, x = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4, requires_grad=True)
+    weight = torch.tensor([0.5, -2.0])
+    plain = (-(mean - x).square().sum((-1, -2)) * weight).sum()
+    ours = (MSE(mean, event_dims=2).log_prob(x) * weight).sum()
+    torch.testing.assert_close(ours, plain)
+    wanted = torch.autograd.grad(plain, [mean, x])
+    for got, want in zip(torch.autograd.grad(ours, [mean, x]), wanted, strict=True):
+        torch.testing.assert_close(got, want)
