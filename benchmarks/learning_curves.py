@@ -52,7 +52,13 @@ def facts_of(history: History) -> dict[str, str]:
     }
     if history.facts.get("started"):
         facts["started"] = time.strftime("%Y-%m-%d %H:%M", time.gmtime(history.facts["started"]))
-    return {**{k: str(v) for k, v in facts.items()}, **history.facts.get("tags", {})}
+    facts["seed"] = str(facts["seed"])
+    facts |= history.facts.get("tags", {})
+    for number, start in enumerate(history.facts.get("earlier", []), 1):
+        tags = start.get("tags", {})
+        told = f"{tags.get('command', 'unknown')} at {tags.get('git.commit', 'unknown')}"
+        facts[f"command of start {number}, gone on from"] = told
+    return facts
 
 
 def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:

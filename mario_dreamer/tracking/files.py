@@ -3,7 +3,7 @@
 metrics.jsonl   one line per report: {"step": 1200, "time": 1.7e9, "kl": 3.1, ...}
 metrics.csv     one line per number: step,name,value,time
 params.json     the flattened configuration
-run.json        run id, name, status, begin and end, tags
+run.json        run id, name, status, begin and end, tags; `earlier`: the same of each start before
 videos, images, artifacts
 """
 
@@ -118,6 +118,9 @@ def _json_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
+_OF_A_START = ("started", "resumed", "ended", "status", "tags")
+
+
 class FileTracker(Tracker):
     """Write the run into files of its folder; a resumed run appends.
 
@@ -146,9 +149,16 @@ class FileTracker(Tracker):
         self._guard("start", self._begin)
 
     def _begin(self) -> None:
-        """Take over what an earlier start left in run.json."""
+        """Take over what an earlier start left in run.json; remember its command and commit."""
         path = self.folder / "run.json"
-        self._facts = {"run_id": None, "started": time.time(), "tags": {}} | _read_facts(path)
+        left = _read_facts(path)
+        self._facts = {"run_id": None, "started": time.time(), "tags": {}} | left
+        if left:
+            start = {name: left[name] for name in _OF_A_START if name in left}
+            self._facts["tags"] = dict(self._facts["tags"])  # those of this start
+            earlier = left.get("earlier") if isinstance(left.get("earlier"), list) else []
+            self._facts["earlier"] = [*earlier, start]
+            self._facts["resumed"] = time.time()
         self._run_id = self._run_id or self._facts["run_id"] or uuid.uuid4().hex
         self._facts |= {"run_id": self._run_id, "name": self.run_name, "pid": os.getpid()}
         self._facts |= {"status": "RUNNING", "ended": None}

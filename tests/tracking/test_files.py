@@ -28,6 +28,19 @@ def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
     ]
 
 
+def test_a_resumed_run_remembers_the_command_of_each_start(tmp_path: Path) -> None:
+    for command in ("entropy 2e-3", "entropy 5e-4", "steps 300000"):
+        with FileTracker(tmp_path) as tracker:
+            tracker.tags({"command": command, "git.commit": "abc"})
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["tags"]["command"] == "steps 300000"
+    assert [start["tags"]["command"] for start in facts["earlier"]] == [
+        "entropy 2e-3",
+        "entropy 5e-4",
+    ]
+    assert all(start["status"] == "FINISHED" for start in facts["earlier"])
+
+
 def test_a_run_that_went_back_replaces_its_later_points(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path)
     for step, value in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 5.0), (40, 6.0)):
