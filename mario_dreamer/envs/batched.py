@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -112,21 +113,22 @@ class BatchedMario(BatchedEnv):
                 game.chance.seed(seed + world)
 
     def _each(self, task: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """The task for each row of arguments, in order; each thread does every n-th of them.
+        """The task for each row of arguments, results in order; a thread that is free takes the next.
 
         One hop to each thread per step instead of one per world.
         """
         rows = list(zip(*arguments, strict=True))
         results: list[Any] = [None] * len(rows)
+        taken = itertools.count()  # its `next` is one step that no other thread can come between
 
-        def _share(first: int) -> None:
-            for row in range(first, len(rows), self._threads):
+        def _work() -> None:
+            while (row := next(taken)) < len(rows):
                 results[row] = task(*rows[row])
 
-        helpers = range(1, self._threads)
-        others = [] if self._pool is None else [self._pool.submit(_share, i) for i in helpers]
+        helpers = min(self._threads, len(rows)) - 1
+        others = [] if self._pool is None else [self._pool.submit(_work) for _ in range(helpers)]
         try:
-            _share(0)
+            _work()
         finally:
             wait(others)
         for other in others:
