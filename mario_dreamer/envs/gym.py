@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 from torchrl.data import Unbounded
-from torchrl.envs import TransformedEnv
+from torchrl.envs import ObservationNorm, TransformedEnv
 
 from mario_dreamer.envs.base import BatchedEnv, check_at_least_one, pixel_spec, with_bookkeeping
 from mario_dreamer.envs.screens import check_picture, gray, shrink
@@ -172,10 +173,32 @@ def make_gym_env(
     max_steps: int | None = None,
     action_repeat: int = 1,
     options: dict[str, Any] | None = None,
+    scale: Sequence[float] | None = None,
 ) -> TransformedEnv:
-    """Make N copies of a Gymnasium world with the bookkeeping of a run; see `BatchedGym`."""
-    return with_bookkeeping(
-        BatchedGym(
-            env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options
-        )
+    """Make N copies of a Gymnasium world with the bookkeeping of a run.
+
+    Args:
+        scale: the vector's numbers are multiplied by these, [D]. The decoder is paid by squared
+            error, so what matters should move by about 1; a pole that falls at 0.2 is not seen.
+            None: as they are, and as the paper has them.
+        env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options:
+            see `BatchedGym`.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+    worlds = BatchedGym(
+        env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options
     )
+    env = with_bookkeeping(worlds)
+    if scale is None:
+        return env
+    factors = torch.tensor([float(factor) for factor in scale])
+    size = 0 if pixels else worlds.seen.shape[-1]
+    if len(factors) != size or not bool((factors.isfinite() & (factors != 0)).all()):
+        raise ValueError(
+            f"env.scale={list(scale)}: expected "
+            + (f"{size} finite numbers other than 0, one for each of the vector's."
+               if size else "null: a picture has no scale. Set env.pixels=false for a vector.")
+        )  # fmt: skip
+    return env.append_transform(ObservationNorm(torch.zeros(size), factors, in_keys=[VECTOR]))

@@ -54,6 +54,30 @@ def test_cartpole_is_a_vector_of_four() -> None:
     assert ends.any() and torch.equal(played["is_init"][:, 1:, 0], ends[:, :-1])
 
 
+def test_the_numbers_of_a_vector_may_be_scaled() -> None:
+    plain = make_gym_env("CartPole-v1", 2, 7, pixels=False)
+    scaled = make_gym_env("CartPole-v1", 2, 7, pixels=False, scale=[1, 2, 10, -1])
+    check_env_specs(scaled)
+    right = torch.tensor([[0, 1], [0, 1]])
+    for env in (plain, scaled):
+        env.set_seed(7)
+    seen = [env.step(env.reset().set("action", right)) for env in (plain, scaled)]
+    factors = torch.tensor([1.0, 2.0, 10.0, -1.0])
+    assert torch.allclose(seen[0]["vector"] * factors, seen[1]["vector"])
+    assert torch.allclose(seen[0]["next", "vector"] * factors, seen[1]["next", "vector"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"pixels": False, "scale": [1, 2]}, "4 finite"),
+     ({"pixels": False, "scale": [1, 0, 1, 1]}, "4 finite"),
+     ({"pixels": True, "image_size": 16, "scale": [1]}, "a picture has no scale")],
+)  # fmt: skip
+def test_a_scale_that_does_not_fit_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_gym_env("CartPole-v1", **options)
+
+
 def test_cartpole_worlds_are_seeded_apart_and_again() -> None:
     first, again = (make_gym_env("CartPole-v1", 2, 7, pixels=False).reset()["vector"] for _ in "ab")
     assert torch.equal(first, again) and not torch.equal(first[0], first[1])
