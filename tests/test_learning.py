@@ -18,22 +18,14 @@ from known_worlds import WORLDS, Wiped, judge, train
 from mario_dreamer import launch
 from mario_dreamer.envs.worlds import make_memory_env
 
-NOT_YET = (
-    "not run from start to end with these settings yet: benchmarks/results/known_worlds_202611.md"
-)
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "world",
-    ["corridor", "delayed", pytest.param("cartpole", marks=pytest.mark.xfail(reason=NOT_YET))],
-)
+@pytest.mark.parametrize("world", ["corridor", "delayed", "cartpole"])
 def test_the_agent_comes_close_to_the_best_that_can_be_done(world: str, tmp_path: Path) -> None:
     assert judge(train(world, 0, tmp_path)) >= WORLDS[world].bar
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason=NOT_YET)
 def test_a_cue_is_carried_through_the_dark_and_without_a_past_it_is_not(tmp_path: Path) -> None:
     run = train("memory", 0, tmp_path)
     assert judge(run) >= WORLDS["memory"].bar
