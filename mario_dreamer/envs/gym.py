@@ -179,7 +179,7 @@ def make_gym_env(
 
     Args:
         scale: the vector's numbers are multiplied by these, [D]. The decoder is paid by squared
-            error, so what matters should move by about 1; a pole that falls at 0.2 is not seen.
+            error, so what matters should move by about 1: an angle of 0.2 hardly pays to be drawn.
             None: as they are, and as the paper has them.
         env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options:
             see `BatchedGym`.
