@@ -5,7 +5,8 @@
 
 1. Correct: losses and gradients of one batch, float32 on the CPU against float32, bfloat16 on the
    GPU, with the same z and actions drawn; a recorded update against the plain one, with the spread
-   of two plain ones beside it; nothing waits for the device from drawing a batch to writing back.
+   of two plain ones beside it; compiled regions against plain ones; nothing waits for the device
+   from drawing a batch to writing back.
 2. Fast: milliseconds of a whole update (CUDA events, median), and back to back; FLOP counted by
    torch over the largest matrix product measured here; bytes that the operators read and write,
    if none were fused, over the copy bandwidth measured here; memory.
@@ -19,7 +20,9 @@ import csv
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from an uninstalled checkout too
 
-from gpu_checks import PRESETS, check_graph, check_no_wait, check_precision
+from gpu_checks import PRESETS, check_compiled, check_graph, check_no_wait, check_precision
 from gpu_times import ceilings, time_update, worlds
 
 from mario_dreamer.tracking.provenance import provenance
@@ -51,10 +54,22 @@ def show(rows: list[dict], path: Path | None = None) -> None:
             csv.writer(file, lineterminator="\n").writerows(table)
 
 
+def attempt(function: Callable[..., dict], *args: Any) -> dict:
+    """One row of a table; what went wrong, where something did, so that the others still come."""
+    try:
+        return function(*args)
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
+        what = " ".join([function.__name__, *(a for a in args if isinstance(a, str))])
+        print(f"{what} failed: {said}", flush=True)
+        return {"check": what, "found": said, "good": False}
+
+
 def main() -> None:
     """Check, time, print; exit 1 when a check fails."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cpu", action="store_true", help="tiny, to try the script itself")
+    parser.add_argument("--compile", action="store_true", help="with --cpu: check compiled regions")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--envs", type=int, nargs="*", default=[16, 32])
@@ -70,7 +85,7 @@ def main() -> None:
             "--cpu tries the script itself."
         )
     device = "cpu" if args.cpu else "cuda"
-    graphs = ["off"] if args.cpu else ["off", "cudagraph"]
+    graphs = ["off"] if args.cpu else ["off", "cudagraph", "on+cudagraph"]
     small, full = (TINY, TINY) if args.cpu else (SMALL, FULL)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -86,17 +101,21 @@ def main() -> None:
     checks: list[dict] = []
     for preset in args.presets:
         checks += check_precision(preset, small, device)
-        checks.append(check_graph(preset, small, device, graphs[-1]))
-        checks += [check_no_wait(preset, small, device, graph) for graph in graphs]
+        checks.append(check_graph(preset, small, device, "off" if args.cpu else "cudagraph"))
+        checks += [attempt(check_no_wait, preset, small, device, graph) for graph in graphs]
+        if args.compile or not args.cpu:
+            checks.append(attempt(check_compiled, preset, small, device))
     print("\ncorrect?")
     for row in checks:
         print(f"  {'yes' if row['good'] else 'NO '}  {row['check']}: {row['found']}", flush=True)
     peaks = ceilings(torch.device(device), args.cpu)
     print(f"\nmeasured here: bf16 product {peaks[0]:.4g} TFLOP/s, copy {peaks[1]:.4g} GB/s\n")
     times = [
-        time_update(preset, full, device, graph, args.repeats, peaks)
+        attempt(time_update, preset, full, device, graph, args.repeats, peaks)
         for preset in args.presets for graph in graphs
     ]  # fmt: skip
+    checks += [row for row in times if "good" in row]
+    times = [row for row in times if "good" not in row]
     show(times, file("updates.csv"))
     print()
     games = worlds(args.envs, args.threads, args.seconds)

@@ -123,6 +123,28 @@ def check_graph(preset: str, sizes: list[str], device: str, graph: str) -> dict:
             "good": off <= most}  # fmt: skip
 
 
+def check_compiled(preset: str, sizes: list[str], device: str) -> dict:
+    """Compare one batch's losses and gradients, regions compiled, with those as written.
+
+    In float32, where the same seed draws the same categories; rounding would flip some in bf16.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    results = []
+    for mode in ("off", "on"):
+        learner, replay = make(preset, sizes, device, "fp32", mode)
+        torch.manual_seed(5)
+        metrics = learner._forward_backward(replay.sample().to(learner.device))
+        grads = [p.grad.flatten() for p in learner.optimizer.parameters() if p.grad is not None]
+        results.append((float(metrics["total"]), torch.cat(grads).double()))
+    torch.backends.cudnn.allow_tf32 = True
+    (plain, expected), (compiled, found) = results
+    off = abs(compiled - plain) / abs(plain)
+    cosine = float(torch.cosine_similarity(found, expected, dim=0))
+    return {"check": f"{preset}: compile=on against plain, fp32, one batch",
+            "found": f"loss within {off:.1e} (at most 1e-03), gradient cosine {cosine:.5f} "
+            "(at least 0.999)", "good": off <= 1e-3 and cosine >= 0.999}  # fmt: skip
+
+
 def check_no_wait(preset: str, sizes: list[str], device: str, graph: str) -> dict:
     """Draw, learn and write back while every wait for the device is an error."""
     learner, replay = make(preset, sizes, device, "auto", graph)

@@ -23,7 +23,7 @@ ENTRY_POINTS = {
     "export", "list_runs", "replay_actions", "report_run", "rules", "launch_memory",
 }  # fmt: skip
 LAYERS = [
-    {"keys", "border"},
+    {"keys", "border", "regions"},
     {"distributions", "optim", "envs", "tracking"},
     {"networks"},
     {"distribution_module", "world_model", "actor_critic"},

@@ -116,7 +116,7 @@ BAD = {
     "no horizon": (["imag_horizon=0"], "imag_horizon must be a whole number, at least 1"),
     "an impossible discount": (["discount=2"], "gamma must be a number, above 0 and at most 1"),
     "an unknown precision": (["precision=half"], "expected auto, bf16 (16) or fp32 (32)"),
-    "an unknown compiler": (["compile=fast"], "expected off, on or cudagraph"),
+    "an unknown compiler": (["compile=fast"], "expected off, on, cudagraph or"),
     "a group that is not there": (["optimizer.lr={actr:1}"], "names the groups ['actr']"),
     "nothing to resume": (["resume=latest"], "no whole checkpoint found for 'latest'"),
 }  # fmt: skip

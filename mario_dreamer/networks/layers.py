@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
+from mario_dreamer.regions import region
 
 __all__ = [
     "MLP",
@@ -121,6 +122,7 @@ class MLP(nn.Module):
             self.out = linear(sizes[-1], out_dim, init=init, outscale=outscale)
         self.in_dim, self.out_dim = in_dim, out_dim or sizes[-1]
 
+    @region
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_dim] -> [..., out_dim]."""
         # Rows that lie together: a slice in time would be multiplied sequence by sequence, with a

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mario_dreamer.border import check
 from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.networks.layers import MLP
+from mario_dreamer.regions import region
 
 
 class RSSM(nn.Module):
@@ -183,6 +184,7 @@ class RSSM(nn.Module):
         deter, stoch, post, prior = self.observe(*step, deter, stoch, point)
         return deter[:, 0], stoch[:, 0], post[:, 0], prior[:, 0]
 
+    @region
     def img_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, ...]:
         """Dream one step.
 
@@ -253,6 +255,7 @@ class RSSM(nn.Module):
             dtype = torch.get_autocast_dtype(device)
         return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
+    @region
     def _step(
         self,
         deter: Tensor,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
+import shutil
 from collections.abc import Callable
 
 import torch
 from tensordict import TensorDictBase
 
+from mario_dreamer.regions import compiled_regions
+
 __all__ = [
-    "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory",
+    "MODES", "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory",
     "resolve_device",
 ]  # fmt: skip
+
+# off: as written. on: regions compiled. cudagraph: one graph of the whole update. Or both.
+MODES = ("off", "on", "cudagraph", "on+cudagraph")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -101,18 +108,26 @@ Update = Callable[[TensorDictBase], TensorDictBase]
 
 
 def accelerate(function: Update, mode: str, device: torch.device) -> Update:
-    """Compile losses and gradients, or leave them alone.
+    """Have the networks' regions compiled while `function` runs, or leave it alone.
+
+    The first update then takes a minute or so, see `mario_dreamer.regions`.
 
     Args:
         function: TensorDict -> TensorDict, no host sync inside, shapes that stay.
-        mode: "on" for torch.compile; "off" and "cudagraph" leave the function as it is.
+        mode: one of `MODES`; those with "on" compile.
         device: where it runs.
 
     Raises:
-        ValueError: for another word, or for cudagraph without a GPU.
+        ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.
     """
-    word = _checked(mode, device)
-    return torch.compile(function) if word == "on" else function
+    if "on" not in _checked(mode, device).split("+"):
+        return function
+
+    def compiled(records: TensorDictBase) -> TensorDictBase:
+        with compiled_regions():
+            return function(records)
+
+    return compiled
 
 
 def capture(function: Update, mode: str, device: torch.device) -> Update:
@@ -120,13 +135,13 @@ def capture(function: Update, mode: str, device: torch.device) -> Update:
 
     Args:
         function: TensorDict -> TensorDict; see `GraphedUpdate`.
-        mode: "cudagraph"; "off" and "on" leave the function as it is.
+        mode: one of `MODES`; those with "cudagraph" capture.
         device: where it runs.
 
     Raises:
-        ValueError: for another word, or for cudagraph without a GPU.
+        ValueError: as `accelerate`.
     """
-    if _checked(mode, device) != "cudagraph":
+    if "cudagraph" not in _checked(mode, device).split("+"):
         return function
     return GraphedUpdate(function, device)
 
@@ -187,12 +202,18 @@ class GraphedUpdate:
 
 
 def _checked(mode: str, device: torch.device) -> str:
-    """`off`, `on` or `cudagraph`; YAML reads the first two as booleans."""
+    """One of `MODES`, one that can be; YAML reads `off` and `on` as booleans."""
     word = {"False": "off", "True": "on"}.get(str(mode), str(mode))
-    if word not in ("off", "on", "cudagraph"):
-        raise ValueError(f"compile={mode!r}: expected off, on or cudagraph.")
-    if word == "cudagraph" and device.type != "cuda":
+    if word not in MODES:
+        raise ValueError(f"compile={mode!r}: expected {', '.join(MODES[:-1])} or {MODES[-1]}.")
+    if "cudagraph" in word and device.type != "cuda":
         raise ValueError(
-            f"compile=cudagraph needs a CUDA GPU; this run is on {device}. Set compile=off."
+            f"compile={word} needs a CUDA GPU; this run is on {device}. Set compile=off."
+        )
+    compilers = [os.environ.get("CXX") or "g++", "c++", "clang++"]
+    if "on" in word.split("+") and not any(map(shutil.which, compilers)):
+        raise ValueError(
+            f"compile={word} needs a C++ compiler, and none of {', '.join(compilers)} is on the "
+            "PATH. Install one (Debian: apt install g++), or set compile=off."
         )
     return word

@@ -38,7 +38,7 @@ class Learner:
         optimizer: steps all parameters.
         device: where the networks are.
         dtype: autocast type; None for float32.
-        compile: "off", "on" or "cudagraph", see `acceleration.accelerate`.
+        compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
         imagination_starts: dream from the last so many records of each sequence; None for all.
     """
 

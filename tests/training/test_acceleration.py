@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tensordict import TensorDict
+from tiny import make_tiny, random_records
 
+from mario_dreamer import regions
 from mario_dreamer.training.acceleration import (
     accelerate,
     autocast,
@@ -19,11 +22,65 @@ def test_off_gives_the_function_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"), [("fast", "expected off, on or cudagraph"), ("cudagraph", "needs a CUDA")]
+    ("mode", "message"),
+    [
+        ("fast", r"expected off, on, cudagraph or on\+cudagraph"),
+        ("cudagraph", "compile=cudagraph needs a CUDA"),
+        ("on+cudagraph", r"compile=on\+cudagraph needs a CUDA"),
+    ],
 )
 def test_a_mode_that_cannot_be_is_refused(mode: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         accelerate(abs, mode, CPU)
+
+
+def test_without_a_cpp_compiler_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert accelerate(abs, "off", CPU) is abs
+    with pytest.raises(ValueError, match=r"^compile=on needs a C\+\+ compiler.*apt install g\+\+"):
+        accelerate(abs, "on", CPU)
+
+
+def test_only_the_learner_asks_for_compiled_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def compile(function):
+        asked.append(function.__qualname__)
+        return function
+
+    monkeypatch.setattr(regions, "_compile", compile)
+    tiny = make_tiny("compile=on")
+    tiny.collect(4)
+    assert asked == []
+    tiny.learner.update(random_records())
+    assert asked.count("RSSM._step") == 5  # records
+    assert asked.count("RSSM.img_step") == 3  # dreamed steps
+    assert "MLP.forward" in asked
+    asked.clear()
+    make_tiny("compile=off").learner.update(random_records())
+    assert asked == []
+
+
+def _first_update(compile: str, *changes: str) -> tuple[TensorDict, torch.Tensor]:
+    """Losses of one batch and all gradients in one vector, with the draws of seed 5."""
+    learner = make_tiny(f"compile={compile}", *changes).learner
+    torch.manual_seed(5)
+    losses = learner._forward_backward(random_records())
+    gradients = [p.grad.flatten() for p in learner.optimizer.parameters() if p.grad is not None]
+    terms = losses.select(*(key for key in losses.keys() if key.startswith("loss_")))
+    return terms, torch.cat(gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [(), ("experiment=seed_v1",)], ids=["nature", "the seed"])
+def test_compiled_regions_give_the_plain_losses_and_gradients(changes: tuple[str, ...]) -> None:
+    plain, gradients = _first_update("off", *changes)
+    compiled, found = _first_update("on", *changes)
+    assert len(plain.keys()) >= 7
+    for key, value in plain.items():
+        torch.testing.assert_close(compiled[key], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, gradients, rtol=1e-5, atol=1e-5 * float(gradients.abs().max()))
 
 
 def test_the_words_for_precision() -> None:
