@@ -59,7 +59,8 @@ def attempt(function: Callable[..., dict], *args: Any) -> dict:
     try:
         return function(*args)
     except Exception as error:
-        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        said = f"{type(error).__name__}: {first_line[:150]}"
         what = " ".join([function.__name__, *(a for a in args if isinstance(a, str))])
         print(f"{what} failed: {said}", flush=True)
         return {"check": what, "found": said, "good": False}

@@ -90,6 +90,22 @@ def test_the_benchmark_says_in_one_line_that_there_is_no_gpu(
         script("bench_gpu").main()
 
 
+def test_a_row_of_the_benchmark_that_fails_is_a_failed_check_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def time_update(preset: str, sizes: list[str], device: str, compile: str) -> dict:
+        raise RuntimeError("no Triton here\nand a long story")
+
+    row = script("bench_gpu").attempt(time_update, "laptop", [], "cuda", "on+cudagraph")
+    assert row == {
+        "check": "time_update laptop cuda on+cudagraph",
+        "found": "RuntimeError: no Triton here",
+        "good": False,
+    }
+
+
 def test_the_gpu_experiment_is_mario_1_1_with_a_graph_and_many_worlds() -> None:
     plain, gpu = (
         launch.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
