@@ -113,7 +113,7 @@ def main() -> None:
     print(f"\nmeasured here: bf16 product {peaks[0]:.4g} TFLOP/s, copy {peaks[1]:.4g} GB/s\n")
     times = [
         attempt(time_update, preset, full, device, graph, args.repeats, peaks)
-        for preset in args.presets for graph in graphs
+        for graph in graphs for preset in args.presets
     ]  # fmt: skip
     checks += [row for row in times if "good" in row]
     times = [row for row in times if "good" not in row]
