@@ -45,6 +45,7 @@ def test_every_term_of_the_world_model_falls_on_one_batch() -> None:
         assert last[name] < 0.8 * first[name]
 
 
+@pytest.mark.slow
 def test_the_nature_parts_learn_the_same_batch_with_laprop() -> None:
     first, last = overfit(
         80, "optimizer=laprop", "optimizer.lr=0.001", "encoder=cnn", "decoder=cnn",

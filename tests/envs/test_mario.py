@@ -102,7 +102,15 @@ def test_a_death_costs_fifteen_and_is_terminal(name: str, x: int, ticks: int, fr
     assert last["episode_reward"].item() == pytest.approx(x - 40 - 15 - 0.1 * ticks, abs=0.01)
 
 
-@pytest.mark.parametrize("repeat, max_pool", [(1, False), (3, True), (4, True), (5, False)])
+@pytest.mark.parametrize(
+    "repeat, max_pool",
+    [
+        (3, True),
+        (5, False),
+        pytest.param(1, False, marks=pytest.mark.slow),
+        pytest.param(4, True, marks=pytest.mark.slow),
+    ],
+)
 def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> None:
     options = {"action_repeat": repeat, "max_pool": max_pool, "image_size": 96, "crop_top": 32}
     runs = {b: hold("right+B", 120, backend=b, **options) for b in BACKENDS}
@@ -110,7 +118,9 @@ def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> N
     assert len(runs["batched"]) == -(-106 // repeat)  # with 3, the last step has one frame
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend", ["batched", pytest.param("transformed", marks=pytest.mark.slow)]
+)
 def test_a_death_may_be_shown_as_a_black_picture_and_nothing_else_is(backend: str) -> None:
     options = {"action_set": ["right+B"], "backend": backend}
     env = make_mario_env(num_envs=2, death_screen="black", **options)
