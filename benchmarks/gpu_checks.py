@@ -65,11 +65,15 @@ def same_draws(drawn: list[Tensor]) -> Iterator[None]:
 
 
 def losses_and_gradients(
-    learner: Learner, records: Any, drawn: list[Tensor]
+    learner: Learner, records: Any, drawn: list[Tensor] | None
 ) -> tuple[dict[str, float], Tensor]:
-    """All loss terms of one batch, and all gradients in one vector on the CPU."""
-    with same_draws(drawn):
-        metrics = learner.forward_backward(records.to(learner.device))
+    """All loss terms of one batch, and all gradients in one vector on the CPU.
+
+    Args:
+        drawn: see `same_draws`; None draws anew.
+    """
+    with contextlib.nullcontext() if drawn is None else same_draws(drawn):
+        metrics = learner._forward_backward(records.to(learner.device))  # compiled where asked for
     gradients = [p.grad.flatten() for p in learner.optimizer.parameters() if p.grad is not None]
     found = torch.cat(gradients).double().cpu()
     learner.optimizer.zero_grad()
@@ -133,12 +137,10 @@ def check_compiled(preset: str, sizes: list[str], device: str) -> dict:
     for mode in ("off", "on"):
         learner, replay = make(preset, sizes, device, "fp32", mode)
         torch.manual_seed(5)
-        metrics = learner._forward_backward(replay.sample().to(learner.device))
-        grads = [p.grad.flatten() for p in learner.optimizer.parameters() if p.grad is not None]
-        results.append((float(metrics["total"]), torch.cat(grads).double()))
+        results.append(losses_and_gradients(learner, replay.sample(), None))
     torch.backends.cudnn.allow_tf32 = True
     (plain, expected), (compiled, found) = results
-    off = abs(compiled - plain) / abs(plain)
+    off = abs(compiled["total"] - plain["total"]) / abs(plain["total"])
     cosine = float(torch.cosine_similarity(found, expected, dim=0))
     return {"check": f"{preset}: compile=on against plain, fp32, one batch",
             "found": f"loss within {off:.1e} (at most 1e-03), gradient cosine {cosine:.5f} "

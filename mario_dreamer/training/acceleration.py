@@ -15,8 +15,8 @@ from tensordict import TensorDictBase
 from mario_dreamer.regions import compiled_regions
 
 __all__ = [
-    "MODES", "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture", "keep_freed_memory",
-    "resolve_device",
+    "MODES", "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture",
+    "keep_freed_memory", "resolve_device",
 ]  # fmt: skip
 
 # off: as written. on: regions compiled. cudagraph: one graph of the whole update. Or both.
@@ -120,7 +120,7 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
     Raises:
         ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.
     """
-    if "on" not in _checked(mode, device).split("+"):
+    if "on" not in _checked(mode, device):
         return function
 
     def compiled(records: TensorDictBase) -> TensorDictBase:
@@ -141,7 +141,7 @@ def capture(function: Update, mode: str, device: torch.device) -> Update:
     Raises:
         ValueError: as `accelerate`.
     """
-    if "cudagraph" not in _checked(mode, device).split("+"):
+    if "cudagraph" not in _checked(mode, device):
         return function
     return GraphedUpdate(function, device)
 
@@ -201,19 +201,20 @@ class GraphedUpdate:
         self.graph = graph
 
 
-def _checked(mode: str, device: torch.device) -> str:
-    """One of `MODES`, one that can be; YAML reads `off` and `on` as booleans."""
+def _checked(mode: str, device: torch.device) -> list[str]:
+    """The words of a mode that can be; YAML reads `off` and `on` as booleans."""
     word = {"False": "off", "True": "on"}.get(str(mode), str(mode))
     if word not in MODES:
         raise ValueError(f"compile={mode!r}: expected {', '.join(MODES[:-1])} or {MODES[-1]}.")
-    if "cudagraph" in word and device.type != "cuda":
+    words = word.split("+")
+    if "cudagraph" in words and device.type != "cuda":
         raise ValueError(
             f"compile={word} needs a CUDA GPU; this run is on {device}. Set compile=off."
         )
     compilers = [os.environ.get("CXX") or "g++", "c++", "clang++"]
-    if "on" in word.split("+") and not any(map(shutil.which, compilers)):
+    if "on" in words and not any(map(shutil.which, compilers)):
         raise ValueError(
             f"compile={word} needs a C++ compiler, and none of {', '.join(compilers)} is on the "
             "PATH. Install one (Debian: apt install g++), or set compile=off."
         )
-    return word
+    return words
