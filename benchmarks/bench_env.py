@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from an uninstalled checkout too
 
-from mario_dreamer.envs.batched import count_cpus  # noqa: E402
-from mario_dreamer.envs.emulator import make_emulator  # noqa: E402
-from mario_dreamer.envs.mario import make_mario_env  # noqa: E402
+from mario_dreamer.envs.mario.batched import count_cpus  # noqa: E402
+from mario_dreamer.envs.mario.emulator import make_emulator  # noqa: E402
+from mario_dreamer.envs.mario.make import make_mario_env  # noqa: E402
 
 REPEAT = 4
 

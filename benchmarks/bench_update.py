@@ -85,8 +85,8 @@ def fill(replay: object, num_envs: int, records: int, rssm: object) -> None:
 
 def our_update(preset: str, precision: str, watch: Stopwatch) -> Callable[[], None]:
     """Build agent, learner and a filled replay; the function samples, updates, writes back."""
-    from mario_dreamer import build
-    from mario_dreamer.launch import compose_default
+    from mario_dreamer.config import build
+    from mario_dreamer.config.compose import compose_default
     from mario_dreamer.training.loop import learn
 
     cfg = compose_default(

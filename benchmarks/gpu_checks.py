@@ -11,9 +11,9 @@ import torch
 from bench_update import ACTIONS, fill
 from torch import Tensor
 
-from mario_dreamer import build
+from mario_dreamer.config import build
+from mario_dreamer.config.compose import compose_default
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.launch import compose_default
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import learn

@@ -17,7 +17,8 @@ from typing import Any
 from kill_checks import Reference, rubbish
 from kill_moments import MOMENTS, die_after
 
-from mario_dreamer import launch, train
+from mario_dreamer.commands import train
+from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints, verify
 
 SMALL = [
@@ -102,7 +103,7 @@ def live(words: list[str], log: Path, sabotage: tuple[str, int, int] | None) -> 
                 die_after(number / 1000)
             else:
                 MOMENTS[moment](number, random.Random(seed))
-        result = train.run_training(launch.compose_default(words), words)
+        result = train.run_training(compose.compose_default(words), words)
         print(f"{result['status']}: {result['folder']}")
         code = 0
     except BaseException as error:  # noqa: BLE001 - the parent must not go on in here
@@ -115,7 +116,7 @@ def live(words: list[str], log: Path, sabotage: tuple[str, int, int] | None) -> 
 def command(words: list[str], log: Path) -> int:
     """Train by the command line; return its pid."""
     with log.open("w") as out:
-        typed = [sys.executable, "-m", "mario_dreamer.train", *words]
+        typed = [sys.executable, "-m", "mario_dreamer.commands.train", *words]
         # Its own process group, so that nothing of it can outlive the kill.
         process = subprocess.Popen(typed, stdout=out, stderr=out, start_new_session=True)
     return process.pid

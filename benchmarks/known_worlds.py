@@ -39,8 +39,8 @@ from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
+from mario_dreamer.config.session import open_session
 from mario_dreamer.reporting.history import History, read_history
-from mario_dreamer.session import open_session
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
 
@@ -101,7 +101,7 @@ def train(world: str, seed: int, folder: Path, *overrides: str) -> Path:
     words = [f"experiment={WORLDS[world].experiment}", f"seed={seed}", "threads=1", "tracker=none"]
     words += ["device=cpu", f"runs_dir={folder}", f"name={run.name}", *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mario_dreamer.train", *words]
+    command = [sys.executable, "-m", "mario_dreamer.commands.train", *words]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return run
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from mario_dreamer.config.session import steps_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
-from mario_dreamer.session import steps_of
 from mario_dreamer.training.checkpoint import CheckpointError, find_run, read, verify
 
 SHIPPED = Path(__file__).resolve().parents[1] / "mario_dreamer" / "shipped"

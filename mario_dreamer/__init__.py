@@ -12,21 +12,21 @@ from typing import Any
 _HOMES = {
     "ActorLoss": "losses",
     "CriticLoss": "losses",
-    "Discount": "returns",
-    "DistributionModule": "distribution_module",
-    "Imagination": "imagination",
-    "LaProp": "optim",
-    "Policy": "actor_critic",
+    "Discount": "losses.targets",
+    "DistributionModule": "agent.distribution_module",
+    "Imagination": "agent.imagination",
+    "LaProp": "training.optim",
+    "Policy": "agent.policy",
     "RSSM": "networks.rssm",
-    "Returns": "returns",
-    "SlowCritic": "actor_critic",
+    "Returns": "agent.returns",
+    "SlowCritic": "agent.critic",
     "ToRecords": "replay",
-    "WorldModel": "world_model",
+    "WorldModel": "agent.world_model",
     "WorldModelLoss": "losses",
-    "make_mario_env": "envs.mario",
+    "make_mario_env": "envs.mario.make",
     "make_replay": "replay",
 }
-__all__ = list(_HOMES)
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,6 +35,13 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: for any other name.
     """
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("mario_dreamer")
+        except PackageNotFoundError:  # a bare checkout
+            return "0+unknown"
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")

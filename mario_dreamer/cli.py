@@ -43,9 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         sys.exit(2)
     # Imported only now: `--help` should not wait for torch.
-    names = {"replay": "replay_actions", "report": "report_run", "runs": "list_runs"}
-    name = names.get(command, command)
-    module = importlib.import_module(f"mario_dreamer.{name}")
+    module = importlib.import_module(f"mario_dreamer.commands.{command}")
     if any(word in ("-h", "--help") for word in rest):
         print(module.__doc__)
         return

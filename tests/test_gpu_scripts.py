@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from mario_dreamer import build, launch
+from mario_dreamer.config import build, compose, limits
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -108,10 +108,10 @@ def test_a_row_of_the_benchmark_that_fails_is_a_failed_check_and_no_more(
 
 def test_the_gpu_experiment_is_mario_1_1_with_a_graph_and_many_worlds() -> None:
     plain, gpu = (
-        launch.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
+        compose.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
     )
     build.check_targets(gpu)
-    launch.check_numbers(gpu)
+    limits.check_numbers(gpu)
     assert gpu.compile == "cudagraph" and gpu.collector.num_envs == 32
     for part in ("env", "size", "encoder", "rssm", "loss", "optimizer", "actor", "critic"):
         assert gpu[part] == plain[part], part

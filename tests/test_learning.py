@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from known_worlds import WORLDS, Wiped, judge, train
 
-from mario_dreamer import launch
-from mario_dreamer.envs.worlds import make_memory_env
+from mario_dreamer.config import compose
+from mario_dreamer.envs.toy.probes import make_memory_env
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_the_frame_that_asks_is_the_same_for_both_colours() -> None:
 
 
 def test_the_delayed_choice_is_paid_after_the_dream_that_starts_at_it() -> None:
-    cfg = launch.compose_default(["experiment=delayed"])
+    cfg = compose.compose_default(["experiment=delayed"])
     assert cfg.env.delay >= 10 and cfg.imag_horizon < cfg.env.delay
 
 

@@ -62,11 +62,11 @@ def test_a_part_of_the_users_own_swaps_in(tmp_path: Path) -> None:
     search = f"hydra.searchpath=[file://{tmp_path}/my_configs]"
     options = ["experiment=debug", "encoder=tiny", search, "steps=300", "tracker=csv", "threads=1"]
     options += ["eval_every=0", "save_every=0", "name=mine", "train_ratio=4"]
-    result = run(sys.executable, "-m", "mario_dreamer.train", *options, cwd=tmp_path)
+    result = run(sys.executable, "-m", "mario_dreamer.commands.train", *options, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "mine.TinyEncoder" in (tmp_path / "runs/mine/config.yaml").read_text()
     # A stored configuration that builds foreign classes asks for trust, then goes on.
-    again = [sys.executable, "-m", "mario_dreamer.train", "resume=runs/mine", "steps=320"]
+    again = [sys.executable, "-m", "mario_dreamer.commands.train", "resume=runs/mine", "steps=320"]
     refused = run(*again, cwd=tmp_path)
     assert refused.returncode == 1 and "trust_config=true" in refused.stderr
     assert run(*again, "trust_config=true", cwd=tmp_path).returncode == 0

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from wheel_build import run_from, unpacked_wheel
 
-from mario_dreamer import launch
-from mario_dreamer.session import open_session, shipped_checkpoint
+from mario_dreamer.config import compose
+from mario_dreamer.config.session import open_session, shipped_checkpoint
 from mario_dreamer.training.checkpoint import Checkpoints, read, verify
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,35 +87,13 @@ def test_without_any_run_the_shipped_agent_plays(
 
 @pytest.mark.slow
 def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for name in listed:
-        if not name.startswith(("tests/", "benchmarks/")) and (ROOT / name).is_file():
-            (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / "source" / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, "wheel", ".", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path],
-        cwd=tmp_path / "source", check=True,
-    )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-    call = "from mario_dreamer import session; print(session.shipped_checkpoint())"
-    env = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run(
-        [sys.executable, "-c", call], cwd=tmp_path, env=env, check=False, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    site = unpacked_wheel(tmp_path)
+    call = "from mario_dreamer.config import session; print(session.shipped_checkpoint())"
+    done = run_from(site, "-c", call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout.strip()
     assert told == str(tmp_path / "site" / "mario_dreamer" / "shipped")
     assert verify(Path(told)) is None
-    assert launch.compose_default() is not None
+    assert compose.compose_default() is not None
     viewer = {path.name for path in (tmp_path / "site/mario_dreamer/viewer/static").iterdir()}
     assert {"index.html", "main.js", "style.css"} <= viewer

@@ -14,8 +14,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import nn
 from torchrl.envs import EnvBase
 
-from mario_dreamer import build, launch
-from mario_dreamer.actor_critic import Policy
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.config import build, compose
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.learner import Learner
@@ -105,7 +105,7 @@ def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
 
 @functools.cache
 def _composed(typed: tuple[str, ...]) -> DictConfig:
-    return launch.compose_default(list(typed))
+    return compose.compose_default(list(typed))
 
 
 def make_tiny(*overrides: str, seed: int = 0, without: Sequence[str] = ()) -> Tiny:
@@ -128,9 +128,7 @@ def gradients(module: nn.Module) -> list[str]:
     ]
 
 
-def random_records(
-    batch: int = 3, length: int = 5, size: int = 16, actions: int = 3
-) -> TensorDict:
+def random_records(batch: int = 3, length: int = 5, size: int = 16, actions: int = 3) -> TensorDict:
     """Records [batch, length] of noise, no episode ends inside."""
     shape = (batch, length)
     flag = torch.zeros(*shape, 1, dtype=torch.bool)

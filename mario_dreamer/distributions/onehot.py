@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 
 
 class OneHotCategorical:

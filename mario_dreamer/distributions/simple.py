@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.twohot import symexp, symlog
 
 

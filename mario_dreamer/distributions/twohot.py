@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 
 
 def symlog(x: Tensor) -> Tensor:

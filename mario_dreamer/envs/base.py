@@ -11,7 +11,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, OneHot, TensorSpec, Unbounded
 from torchrl.envs import Compose, EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv
 
-from mario_dreamer.border import check, require_keys
+from mario_dreamer.checks import check, require_keys
 
 BOOKS = ("steps", "_terminated", "_truncated")  # what every world keeps of its episode
 

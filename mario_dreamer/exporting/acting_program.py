@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.actor_critic import Policy
+from mario_dreamer.agent.policy import Policy
 
 __all__ = ["ActingProgram"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from mario_dreamer.envs.emulator import SCREEN, button_byte
+from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
 __all__ = ["PROGRAM", "Facts", "ProgramFile", "example_inputs", "read_card"]

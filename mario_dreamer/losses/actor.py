@@ -10,7 +10,7 @@ from torch import nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.losses.checks import require
 
 __all__ = ["ActorLoss"]

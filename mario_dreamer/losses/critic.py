@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.losses.checks import require
-from mario_dreamer.returns import Discount, lambda_return
+from mario_dreamer.losses.targets import Discount, lambda_return
 
 __all__ = ["CriticLoss"]
 

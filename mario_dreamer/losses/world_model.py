@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.losses.checks import require
-from mario_dreamer.returns import Discount
-from mario_dreamer.world_model import to_model_input
+from mario_dreamer.losses.targets import Discount
+from mario_dreamer.networks.model_input import to_model_input
 
 __all__ = ["WorldModelLoss"]
 

@@ -1,17 +1,7 @@
 """Networks: tensors in, tensors out; no TensorDict below this line."""
 
-from mario_dreamer.networks.decoder import (
-    ConvDecoder,
-    MLPDecoder,
-    MultiDecoder,
-    StridedConvDecoder,
-)
-from mario_dreamer.networks.encoder import (
-    ConvEncoder,
-    MLPEncoder,
-    MultiEncoder,
-    StridedConvEncoder,
-)
+from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, MultiDecoder, StridedConvDecoder
+from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
 from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, OneHotHead, TwoHotHead
 from mario_dreamer.networks.layers import MLP, BlockLinear, LayerNorm, RMSNorm
 from mario_dreamer.networks.rssm import RSSM

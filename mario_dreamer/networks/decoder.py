@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.simple import MSE, SymlogMSE
 from mario_dreamer.networks.decoder_input import make_decoder_input
 from mario_dreamer.networks.encoder import image_grid

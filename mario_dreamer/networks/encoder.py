@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.distributions.simple import MSE, Bernoulli
 from mario_dreamer.distributions.twohot import TwoHot, make_bins

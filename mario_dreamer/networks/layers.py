@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
+from mario_dreamer.networks.regions import region
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
-from mario_dreamer.regions import region
 
 __all__ = [
     "MLP",

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
 from mario_dreamer.networks.layers import MLP
-from mario_dreamer.regions import region
+from mario_dreamer.networks.regions import region
 
 
 class RSSM(nn.Module):

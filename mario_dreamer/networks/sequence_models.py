@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.networks.layers import BlockLinear, linear, make_norm, normed
 
 

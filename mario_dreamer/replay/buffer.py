@@ -12,7 +12,7 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs.transforms import Compose
 
 from mario_dreamer import keys
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 from mario_dreamer.replay.records import ToRecords, check_transitions, to_classes
 from mario_dreamer.replay.sampler import StreamSampler
 from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage

@@ -27,7 +27,7 @@ from torch import Tensor
 from torchrl.envs.transforms import Transform
 
 from mario_dreamer import keys
-from mario_dreamer.border import check
+from mario_dreamer.checks import check
 
 __all__ = ["ToRecords", "to_records"]
 

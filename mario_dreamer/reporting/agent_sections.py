@@ -10,12 +10,12 @@ import numpy as np
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
 from mario_dreamer.reporting.charts import heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome
+from mario_dreamer.reporting.episodes import Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
 from mario_dreamer.reporting.level_map import map_of_tape, png_url
 from mario_dreamer.reporting.open_loop import Foresight, foresee
 from mario_dreamer.reporting.page import Page
-from mario_dreamer.reporting.watched import Watched
-from mario_dreamer.tracking.strips import image_strip
+from mario_dreamer.tracking.open_loop_images import image_strip
 from mario_dreamer.training.evaluation import Episode, summarise
 from mario_dreamer.training.learner import Learner
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mario_dreamer import keys
-from mario_dreamer.reporting.watched import Watched
+from mario_dreamer.reporting.episodes import Watched
 
 __all__ = ["Pairs", "discounted_returns", "reward_pairs", "value_pairs"]
 

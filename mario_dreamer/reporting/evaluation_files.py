@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.envs.tapes import pack_tape
+from mario_dreamer.envs.mario.recordings import pack_tape
 from mario_dreamer.reporting.agent_sections import rate_text, stitch
 from mario_dreamer.reporting.charts import histogram
 from mario_dreamer.reporting.deaths import death_chart, outcome

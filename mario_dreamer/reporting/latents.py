@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mario_dreamer import keys
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.reporting.watched import Watched
+from mario_dreamer.reporting.episodes import Watched
 
 __all__ = ["effective_classes", "live_classes", "usage"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mario_dreamer.envs.tapes import Playback, play_buttons
+from mario_dreamer.envs.mario.recordings import Playback, play_buttons
 
 __all__ = ["SCORE_BAR", "level_map", "map_of_tape", "png_url"]
 

@@ -10,10 +10,10 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from mario_dreamer import keys
-from mario_dreamer.reporting.watched import Watched
+from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.reporting.episodes import Watched
 from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.learner import Learner
-from mario_dreamer.world_model import to_model_input
 
 __all__ = ["Foresight", "cut_windows", "foresee", "mean_by_horizon"]
 

@@ -5,7 +5,7 @@ Nothing here is needed to learn, and nothing here can stop it.
 
 from mario_dreamer.tracking.files import FileTracker, read_metrics, with_files
 from mario_dreamer.tracking.metrics import METRICS, Metric, describe, full_names, markdown_table
-from mario_dreamer.tracking.mlflow import MLflowTracker
+from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.tensorboard import TensorBoardTracker
 from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers

@@ -11,7 +11,7 @@ _LOSS = "losses/world_model.py"
 _DREAM = "training/learner.py"
 _LOOP = "training/loop.py"
 _EVAL = "training/evaluation.py"
-_OPTIM = "optim.py"
+_OPTIM = "training/optim.py"
 _SYSTEM = "tracking/system.py"
 
 _SEED_NAMES = (
@@ -79,7 +79,7 @@ _IMAGINED = (
     ("dream/advantage_std", "spread of the normalised advantages", "1", "0.05 .. 1",
      "losses/actor.py"),
     ("dream/return_scale", "S: range of returns from the 5th to the 95th percentile, at least 1",
-     "reward", "1 while rewards are rare, then grows", "returns.py"),
+     "reward", "1 while rewards are rare, then grows", "agent/returns.py"),
 )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ _EPISODES = (
 
 _EVIDENCE = (
     *((f"evaluate/<condition>/{fact}", f"{meaning}; a condition is such as greedy-noops-sticky",
-       unit, "judged by its interval", "evaluate.py")
+       unit, "judged by its interval", "commands/evaluate.py")
       for fact, meaning, unit in (
           ("return", "return of the evaluated episodes, mean", "reward"),
           ("length", "length of the evaluated episodes, mean", "agent steps"),

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mario_dreamer.tracking.progress import Facts
+from mario_dreamer.tracking.run_facts import Facts
 
 __all__ = ["Screen"]
 

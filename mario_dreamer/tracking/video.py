@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mario_dreamer.tracking.strips import (
+from mario_dreamer.tracking.open_loop_images import (
     image_strip,
     open_loop_frames,
     open_loop_video,

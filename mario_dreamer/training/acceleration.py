@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from tensordict import TensorDictBase
 
-from mario_dreamer.regions import compiled_regions
+from mario_dreamer.networks.regions import compiled_regions
 
 __all__ = [
     "MODES", "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture",
@@ -110,7 +110,7 @@ Update = Callable[[TensorDictBase], TensorDictBase]
 def accelerate(function: Update, mode: str, device: torch.device) -> Update:
     """Have the networks' regions compiled while `function` runs, or leave it alone.
 
-    The first update then takes a minute or so, see `mario_dreamer.regions`.
+    The first update then takes a minute or so, see `mario_dreamer.networks.regions`.
 
     Args:
         function: TensorDict -> TensorDict, no host sync inside, shapes that stay.

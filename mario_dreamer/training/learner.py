@@ -10,14 +10,14 @@ from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
 from mario_dreamer import keys
-from mario_dreamer.actor_critic import SlowCritic
-from mario_dreamer.distribution_module import DistributionModule
-from mario_dreamer.imagination import Imagination
+from mario_dreamer.agent.critic import SlowCritic
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.imagination import Imagination
+from mario_dreamer.agent.returns import Returns
+from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
-from mario_dreamer.optim import ClippedOptimizer
-from mario_dreamer.returns import Returns
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
-from mario_dreamer.world_model import WorldModel
+from mario_dreamer.training.optim import ClippedOptimizer
 
 __all__ = ["Learner", "NonFiniteLoss"]
 

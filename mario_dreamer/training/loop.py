@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.actor_critic import Policy
+from mario_dreamer.agent.policy import Policy
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.interrupt import Interrupt

@@ -13,8 +13,8 @@ from tensordict import TensorDict
 from torch import nn
 
 from mario_dreamer import keys
-from mario_dreamer.distribution_module import DistributionModule
-from mario_dreamer.world_model import WorldModel
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.world_model import WorldModel
 
 __all__ = [
     "Need", "available", "dream_bytes", "network_bytes", "record_bytes", "refuse_what_does_not_fit",

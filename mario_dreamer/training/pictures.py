@@ -11,13 +11,14 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.actor_critic import Policy
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import Replay
-from mario_dreamer.tracking.strips import image_strip, open_loop_video
+from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
 from mario_dreamer.training.report import TOLD
-from mario_dreamer.world_model import WorldModel, to_model_input
 
 __all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop", "unbroken"]
 

@@ -14,10 +14,10 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
+from mario_dreamer.training.env_state import restore_worlds, worlds_state
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import Turn, UpdateRatio
-from mario_dreamer.training.worlds import restore_worlds, worlds_state
 
 __all__ = ["Snapshot", "load_agent", "random_states", "restore_random_states"]
 

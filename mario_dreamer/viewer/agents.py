@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.session import open_session, shipped_checkpoint, steps_of
-from mario_dreamer.viewer.mind import Mind
+from mario_dreamer.config.session import open_session, shipped_checkpoint, steps_of
+from mario_dreamer.viewer.inspector import Mind
 from mario_dreamer.viewer.recordings import Recordings
 
 __all__ = ["Agents", "LoadedAgent"]

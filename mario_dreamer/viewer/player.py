@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mario_dreamer.viewer.agents import Agents
+from mario_dreamer.viewer.environment import STAGES
 from mario_dreamer.viewer.protocol import pack
 from mario_dreamer.viewer.simulation import Simulation
-from mario_dreamer.viewer.world import STAGES
 
 __all__ = ["Player"]
 

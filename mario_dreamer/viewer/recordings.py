@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mario_dreamer.envs.emulator import actions_of
+from mario_dreamer.config.moved import new_target
+from mario_dreamer.envs.mario.emulator import actions_of
 
 __all__ = ["Recording", "Recordings", "read_recording"]
 
@@ -53,7 +54,7 @@ class Recording:
                 "alone do not lead there again. Choose an episode of the plain start."
             )
         for name in ("_target_", "action_repeat"):
-            theirs, ours = self.env.get(name), cfg.env.get(name)
+            theirs, ours = new_target(self.env.get(name)), cfg.env.get(name)
             if theirs != ours:
                 raise ValueError(f"{self.path.name} has env.{name}={theirs}, this agent {ours}.")
         names = self.env.get("action_set")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mario_dreamer import keys
 from mario_dreamer.viewer.controller import nearest_action
-from mario_dreamer.viewer.mind import DreamsInFlight, Mind, State, Thought, picture_error
+from mario_dreamer.viewer.environment import World
+from mario_dreamer.viewer.inspector import DreamsInFlight, Mind, State, Thought, picture_error
 from mario_dreamer.viewer.recordings import Recording
-from mario_dreamer.viewer.world import World
 
 __all__ = ["Branch", "Frame", "Simulation"]
 

@@ -8,13 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mario_dreamer.distributions import (
-    TwoHot,
-    symexp,
-    symexp_bins,
-    symlog,
-    symlog_bins,
-)
+from mario_dreamer.distributions import TwoHot, symexp, symexp_bins, symlog, symlog_bins
 
 UNIFORM = torch.zeros(1, 255)
 KINDS = ["symexp", "symlog"]

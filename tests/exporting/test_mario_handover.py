@@ -21,10 +21,10 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from torchrl.envs import ExplorationType, set_exploration_type
 
-from mario_dreamer.envs.emulator import SCREEN, copy_screen, make_emulator
-from mario_dreamer.export import export_program
-from mario_dreamer.session import open_session
-from mario_dreamer.tracking.mlflow_model import save_model
+from mario_dreamer.commands.export import export_program
+from mario_dreamer.config.session import open_session
+from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
+from mario_dreamer.exporting.mlflow_model import save_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.rom]
 

@@ -141,7 +141,7 @@ def hand_made(loss: CriticLoss, **flags: list[float]) -> list[float]:
 def test_recorded_returns_bootstrap_from_the_dreams_of_each_frame(
     flags: dict, targets: list[float], share: float
 ) -> None:
-    from mario_dreamer.returns import Discount
+    from mario_dreamer.losses.targets import Discount
 
     loss = CriticLoss(make_tiny().agent.critic, discount=Discount(0.9), lmbda=0.5)
     *found, mean = hand_made(loss, **flags)

@@ -16,11 +16,12 @@ from torch import Tensor, distributions, nn
 from torchrl.modules import OneHotCategorical as TorchRLOneHot
 from torchrl.modules import ProbabilisticActor
 
-from mario_dreamer.imagination import Imagination
+from mario_dreamer.agent.imagination import Imagination
+from mario_dreamer.agent.returns import Returns
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
+from mario_dreamer.losses.targets import Discount
 from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU
-from mario_dreamer.returns import Discount, Returns
 
 FEAT, ACTIONS, SIDE = 28, 3, 6
 

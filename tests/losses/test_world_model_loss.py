@@ -5,7 +5,7 @@ import torch
 from tiny import gradients, make_tiny, random_records
 
 from mario_dreamer.losses import WorldModelLoss
-from mario_dreamer.returns import Discount
+from mario_dreamer.losses.targets import Discount
 
 LN_255 = 5.541264
 

@@ -28,7 +28,7 @@ def configured(*overrides: str) -> DictConfig:
 
 
 def parts(*overrides: str) -> dict[str, nn.Module]:
-    """All networks of a choice, built as build.py does: a parent gives sizes."""
+    """All networks of a choice, built as config/build.py does: a parent gives sizes."""
     cfg = configured(*overrides)
     encoder = instantiate(cfg.encoder, image_shape=(3, 64, 64))
     rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=7)

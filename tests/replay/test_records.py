@@ -7,7 +7,7 @@ import torch
 from torchrl.collectors import Collector
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 
-from mario_dreamer.envs.toy import make_counting_env
+from mario_dreamer.envs.toy.counting import make_counting_env
 from mario_dreamer.replay import ToRecords, to_records
 
 

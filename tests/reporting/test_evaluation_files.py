@@ -11,10 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 
-from mario_dreamer import replay_actions
-from mario_dreamer.envs.emulator import BUTTONS
-from mario_dreamer.envs.mario import make_mario_env
-from mario_dreamer.evaluate import chosen_conditions
+from mario_dreamer.commands import replay as replay_actions
+from mario_dreamer.commands.evaluate import chosen_conditions
+from mario_dreamer.envs.mario.emulator import BUTTONS
+from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.training.evaluation import Episode, play_episodes
 
@@ -130,7 +130,9 @@ class Winner(torch.nn.Module):
 def test_a_win_is_saved_verified_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tape = [int(byte) for byte in np.load(Path(__file__).parents[1] / "envs" / "win-1-1.npy")]
+    tape = [
+        int(byte) for byte in np.load(Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy")
+    ]
     kinds = sorted(set(tape))
     names = ["+".join(n for n, bit in BUTTONS.items() if kind & bit) or "noop" for kind in kinds]
     env = make_mario_env(num_envs=1, action_set=names, max_steps=3000)

@@ -8,7 +8,7 @@ import pytest
 from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.level_map import level_map, map_of_tape, png_url
 
-TAPE = Path(__file__).parents[1] / "envs" / "win-1-1.npy"
+TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
 
 def strip(*shades: int) -> np.ndarray:

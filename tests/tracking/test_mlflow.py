@@ -14,7 +14,7 @@ import torch
 
 mlflow = pytest.importorskip("mlflow")
 
-from mario_dreamer.tracking.mlflow import MLflowTracker
+from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_program_that_ends_without_a_word_is_not_left_running_and_stays_quiet(
     uri: str, tmp_path: Path
 ) -> None:
     code = (
-        "from mario_dreamer.tracking.mlflow import MLflowTracker\n"
+        "from mario_dreamer.tracking.mlflow.tracker import MLflowTracker\n"
         f"t = MLflowTracker({str(tmp_path)!r}, tracking_uri={uri!r}, start_seconds=60)\n"
         "t.scalars({'kl': 1.0}, 1)\n"
         "raise RuntimeError('the learner fell over')\n"

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mario_dreamer.tracking.progress import Facts, Progress, arrow, duration
+from mario_dreamer.tracking.progress import Progress
+from mario_dreamer.tracking.run_facts import Facts, arrow, duration
 
 REPORT = {
     "run/agent_steps": 250,

@@ -5,13 +5,8 @@ import torch
 from tensordict import TensorDict
 from tiny import make_tiny, random_records
 
-from mario_dreamer import regions
-from mario_dreamer.training.acceleration import (
-    accelerate,
-    autocast,
-    autocast_dtype,
-    resolve_device,
-)
+from mario_dreamer.networks import regions
+from mario_dreamer.training.acceleration import accelerate, autocast, autocast_dtype, resolve_device
 
 CPU = torch.device("cpu")
 
@@ -80,7 +75,9 @@ def test_compiled_regions_give_the_plain_losses_and_gradients(changes: tuple[str
     assert len(plain.keys()) >= 7
     for key, value in plain.items():
         torch.testing.assert_close(compiled[key], value, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found, gradients, rtol=1e-5, atol=1e-5 * float(gradients.abs().max()))
+    torch.testing.assert_close(
+        found, gradients, rtol=1e-5, atol=1e-5 * float(gradients.abs().max())
+    )
 
 
 def test_the_words_for_precision() -> None:

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mario_dreamer import border, build
+from mario_dreamer import checks
+from mario_dreamer.config import build
 from mario_dreamer.training.acceleration import GraphedUpdate
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import learn
@@ -203,7 +204,7 @@ def test_an_update_touches_nothing_outside_its_device(
 
     tiny = make_tiny(*RECIPES[recipe])
     tiny.cfg.device = "meta"
-    monkeypatch.setattr(border, "_being_traced", lambda: True)  # it refuses what has no values
+    monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
     learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
     records = random_records().to("meta")
     for _ in range(2):  # the first makes the optimiser's state

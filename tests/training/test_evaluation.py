@@ -97,8 +97,8 @@ class Runner(torch.nn.Module):
 
 @pytest.mark.rom
 def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator() -> None:
-    from mario_dreamer.envs import tapes
-    from mario_dreamer.envs.mario import make_mario_env
+    from mario_dreamer.envs.mario.make import make_mario_env
+    from mario_dreamer.envs.mario.make import recordings as tapes
 
     env = make_mario_env(num_envs=2, seed=3, random_noops=30, sticky=0.25, max_steps=30, threads=1)
     episodes = play_episodes(Runner(), env, 4)
@@ -135,7 +135,7 @@ class Lever(torch.nn.Module):
 
 
 def test_any_policy_that_writes_an_action_can_be_evaluated() -> None:
-    from mario_dreamer.envs.toy import make_toy_env
+    from mario_dreamer.envs.toy.corridor import make_toy_env
 
     env = make_toy_env(num_envs=2, image_size=16, cells=4, max_steps=9)
     found = evaluate(Lever(), env, 4)

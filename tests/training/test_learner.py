@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import Tiny, make_tiny
 
-from mario_dreamer.optim import ClippedOptimizer
 from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.optim import ClippedOptimizer
 
 
 def parts(tiny: Tiny) -> dict[str, torch.nn.Module]:

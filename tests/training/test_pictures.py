@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from tiny import Silence, Tiny, make_tiny
 
-from mario_dreamer import build
+from mario_dreamer.config import build
 from mario_dreamer.tracking.metrics import undocumented
 from mario_dreamer.training.pictures import EvaluationReport, open_loop
 

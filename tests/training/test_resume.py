@@ -15,9 +15,10 @@ from tiny import make_tiny
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from kill_checks import differences, load, rows  # noqa: E402
 
-from mario_dreamer import launch, train
+from mario_dreamer.commands import train
+from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints, read
-from mario_dreamer.training.worlds import restore_worlds, worlds_state
+from mario_dreamer.training.env_state import restore_worlds, worlds_state
 
 SMALL = [
     "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",
@@ -38,13 +39,13 @@ MARIO = [
 def here(words: list[str], folder: Path) -> Path:
     """Train in this process; return the run's folder."""
     words = [*words, f"runs_dir={folder}"]
-    return Path(train.run_training(launch.compose_default(words), words)["folder"])
+    return Path(train.run_training(compose.compose_default(words), words)["folder"])
 
 
 def elsewhere(words: list[str]) -> str:
     """Train in a new process; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "mario_dreamer.train", *words],
+        [sys.executable, "-m", "mario_dreamer.commands.train", *words],
         capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

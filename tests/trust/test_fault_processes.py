@@ -139,7 +139,7 @@ class Server:
 def test_a_server_that_goes_away_in_mid_run_gets_everything_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mario_dreamer.tracking.mlflow import MLflowTracker
+    from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     server = Server()

@@ -16,8 +16,8 @@ import torch
 from tiny import Tiny, make_tiny
 from torch import Tensor
 
-from mario_dreamer import launch
-from mario_dreamer.envs.toy import CountingEnv
+from mario_dreamer.commands import _command
+from mario_dreamer.envs.toy.counting import CountingEnv
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.training.checkpoint import Checkpoints, read, verify
 from mario_dreamer.training.loop import Parts, Run, WorldFailed, train
@@ -79,7 +79,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
 ) -> None:
     (tmp_path / "occupied").write_text("a file where the folder should be")
 
-    @launch.entry_point
+    @_command.entry_point
     def use(cfg: object) -> None:
         (tmp_path / "occupied" / "run").mkdir(parents=True)
 
@@ -142,7 +142,7 @@ def test_a_world_that_breaks_in_the_middle_of_a_step_ends_the_run_saved(
 def test_an_emulator_that_fails_costs_one_episode_and_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from mario_dreamer.envs.mario import make_mario_env
+    from mario_dreamer.envs.mario.make import make_mario_env
 
     env = make_mario_env(num_envs=2, image_size=16, action_repeat=2, threads=1)
     policy_free = env.rollout(3, break_when_any_done=False)
@@ -182,7 +182,7 @@ def test_a_sigterm_before_training_begins_is_one_line_and_143(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    @launch.entry_point
+    @_command.entry_point
     def slow(cfg: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -217,7 +217,7 @@ def test_jumps_of_the_clock_change_neither_steps_nor_speed_nor_the_time_limit(
 
 
 def test_memory_that_runs_out_is_one_line(capsys: pytest.CaptureFixture) -> None:
-    @launch.entry_point
+    @_command.entry_point
     def greedy(cfg: object) -> None:
         torch.empty(2**55, dtype=torch.uint8)
 

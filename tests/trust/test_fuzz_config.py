@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tiny import SIZES
 
-from mario_dreamer import launch, train
+from mario_dreamer.commands import train
+from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints, read
 
 SHORT = [
@@ -52,7 +53,7 @@ LEFT_ALONE = ("runs_dir", "name", "resume", "minutes", "hydra", "experiment", "r
 @functools.cache
 def names() -> list[str]:
     """Dotted names of all options of the tiny configuration."""
-    cfg = OmegaConf.to_container(launch.compose_default([*SIZES, *SHORT]))
+    cfg = OmegaConf.to_container(compose.compose_default([*SIZES, *SHORT]))
 
     def walk(value: object, name: str) -> Iterator[str]:
         if name:
@@ -68,7 +69,7 @@ WORDS = st.sampled_from([
     "null", "true", "false", "nan", "inf", "-inf", "text", "''", "[]", "{}", "[1,2]", "{a:1}",
     "1e30", "1e-300", "-1", "0", "0.5", "-0.5", "1000000000000", "99999999999999999999999", "1", "2",
     "3", "7", "16", "64", "cuda", "cpu", "on", "off", "${seed}", "${nothing}", "${oc.env:HOME}",
-    "???", "1;2", "`id`", "$(id)", "../..", "mario_dreamer.launch.os.system", "rms", "layer",
+    "???", "1;2", "`id`", "$(id)", "../..", "mario_dreamer._command.os.system", "rms", "layer",
 ])  # fmt: skip
 VALUES = (
     WORDS
@@ -115,7 +116,7 @@ def little_memory(gib: float = 6) -> Iterator[None]:
 def run(typed: list[str], folder: Path) -> None:
     """Train from a command line, and look for silent nonsense in what is left."""
     try:
-        cfg = launch.compose_default([*SIZES, *SHORT, *typed, f"runs_dir={folder}", "name=run"])
+        cfg = compose.compose_default([*SIZES, *SHORT, *typed, f"runs_dir={folder}", "name=run"])
     except ValueError as error:  # Hydra's own; `mario-dreamer` prints one line of it
         raise HydraException(str(error)) from error
     result = train.run_training(cfg)

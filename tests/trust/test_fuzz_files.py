@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import Tiny, make_tiny
 
-from mario_dreamer import launch, list_runs, replay_actions, trust
-from mario_dreamer.session import open_session
+from mario_dreamer.commands import replay, runs
+from mario_dreamer.config import compose, session, trusted
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.training.checkpoint import Checkpoints, read
@@ -40,7 +40,7 @@ def whole() -> tuple[Tiny, Parts, Path]:
     tiny = make_tiny().fill()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-files-"))
     parts, _ = tiny.parts(folder / "run" / "checkpoints")
-    parts.snapshot.config = launch.OmegaConf.to_yaml(tiny.cfg, resolve=True)
+    parts.snapshot.config = compose.OmegaConf.to_yaml(tiny.cfg, resolve=True)
     tiny.learner.update(tiny.replay.sample())
     return tiny, parts, parts.snapshot.save(parts, 48)
 
@@ -97,15 +97,15 @@ def in_a_copy(change: Callable[[Path], None], use: Callable[[Path], Any]) -> Any
 def use_checkpoint(path: Path) -> None:
     """All that reads a checkpoint: a resume, and an agent that plays."""
     _, parts, _ = whole()
-    cfg, _ = launch.stored_config(path, ["steps=500"])
-    trust.check_targets(cfg)
+    cfg, _ = compose.stored_config(path, ["steps=500"])
+    trusted.check_targets(cfg)
     steps = parts.snapshot.restore(parts, path)
-    asked = launch.OmegaConf.create({
+    asked = compose.OmegaConf.create({
         "checkpoint": str(path), "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
     })  # fmt: skip
-    session = open_session(asked, 1)
-    session.env.close()
+    opened = session.open_session(asked, 1)
+    opened.env.close()
     assert steps == 48, f"agent steps {steps} instead of 48"
 
 
@@ -166,8 +166,8 @@ def test_damage_that_the_manifest_agrees_with_is_refused_too(name: str, damage: 
 
     def use(path: Path) -> None:
         if name == "config.yaml":  # other words are another configuration, and may be a good one
-            cfg, _ = launch.stored_config(path, [])
-            trust.check_targets(cfg)
+            cfg, _ = compose.stored_config(path, [])
+            trusted.check_targets(cfg)
         else:  # bytes that differ and still make numbers are another agent, and may be a good one
             use_checkpoint(path)
 
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str)
 def test_a_file_that_is_no_action_list_gets_one_message(content: str) -> None:
     path = Path(tempfile.mkdtemp()) / "actions.json"
     path.write_text(content)
-    judge("action list", "made up", lambda: replay_actions.read_actions(path), True)
+    judge("action list", "made up", lambda: replay.read_actions(path), True)
     shutil.rmtree(path.parent)
 
 
@@ -234,7 +234,7 @@ GOOD_LIST = {
 def test_an_action_list_with_one_thing_wrong_gets_one_message(content: Any) -> None:
     path = Path(tempfile.mkdtemp()) / "actions.json"
     path.write_text(json.dumps(content, default=lambda value: None))
-    saved = judge("action list", "changed", lambda: replay_actions.read_actions(path), False)
+    saved = judge("action list", "changed", lambda: replay.read_actions(path), False)
     shutil.rmtree(path.parent)
     if saved is not None:  # what is taken can be played
         env = saved["env"]
@@ -274,7 +274,7 @@ def test_a_run_folder_with_other_peoples_files_is_still_a_folder(content: str, m
     (folder / "metrics.jsonl").write_text(f"{content}\n{more}\n")
     (folder / "spool.jsonl").write_text(f"{more}\n{content}\n")
     try:
-        judge("run files", "summary", lambda: list_runs.summary_of(folder), False)
+        judge("run files", "summary", lambda: runs.summary_of(folder), False)
         judge("run files", "metrics", lambda: read_metrics(folder), False)
         judge("run files", "tracker", lambda: track(folder), False)
         judge("run files", "spool", lambda: deliver(folder / "spool.jsonl"), False)

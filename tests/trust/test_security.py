@@ -18,9 +18,10 @@ import torch
 from omegaconf import OmegaConf
 from tiny import make_tiny
 
-from mario_dreamer import launch, replay_actions
+from mario_dreamer.commands import replay as replay_actions
+from mario_dreamer.config import compose
+from mario_dreamer.config.trusted import check_targets
 from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, find_run, read
-from mario_dreamer.trust import check_targets
 from mario_dreamer.viewer.serving import bind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,7 @@ def test_a_malicious_pickle_in_a_checkpoint_is_refused_and_never_runs(
 
 
 def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkeypatch) -> None:
-    from mario_dreamer import session
+    from mario_dreamer.config import session
 
     path = checkpoint(tmp_path)
     poison(path / "agent.pt", sign, "zip")
@@ -157,9 +158,9 @@ def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     "target",
     [
         "os.system", "subprocess.run", "builtins.eval", "builtins.exec", "posix.system",
-        "mario_dreamer.launch.os.system", "torch.load", "torch.hub.load", "pickle.loads",
+        "mario_dreamer._command.os.system", "torch.load", "torch.hub.load", "pickle.loads",
         "torch.utils.cpp_extension.load", "shutil.rmtree", "hydra.utils.get_object",
-        "mario_dreamer.train.run_training", "mario_dreamer.cli.main",
+        "mario_dreamer.commands.train.run_training", "mario_dreamer.cli.main",
         "torchrl.envs.libs.gym.GymEnv", "importlib.import_module",
     ],
 )  # fmt: skip
@@ -171,7 +172,7 @@ def test_a_stored_configuration_cannot_call_what_is_no_part_of_an_agent(target: 
 
 @pytest.mark.parametrize("experiment", ["laptop", "debug", "seed_v1", "mario_1_1"])
 def test_our_own_configurations_are_trusted(experiment: str) -> None:
-    check_targets(launch.compose_default([f"experiment={experiment}"]))
+    check_targets(compose.compose_default([f"experiment={experiment}"]))
 
 
 def test_no_line_of_ours_hands_words_to_a_shell_or_unpickles() -> None:

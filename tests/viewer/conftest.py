@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer import build, launch
+from mario_dreamer.config import build, compose
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.viewer.agents import Agents, LoadedAgent
 from mario_dreamer.viewer.simulation import Simulation
@@ -17,7 +17,7 @@ from mario_dreamer.viewer.simulation import Simulation
 
 def save_tiny(run: Path, *overrides: str) -> Path:
     """Write a checkpoint of a freshly made tiny agent."""
-    cfg = launch.compose_default(["experiment=debug", "device=cpu", *overrides])
+    cfg = compose.compose_default(["experiment=debug", "device=cpu", *overrides])
     build.seed_everything(0)
     env = build.make_env(cfg, 1, 0)
     learner = build.make_learner(cfg, build.make_agent(cfg, env))

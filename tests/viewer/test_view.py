@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from mario_dreamer import cli
-from mario_dreamer.launch import with_bare_path
+from mario_dreamer.commands._command import with_bare_path
 from mario_dreamer.viewer.serving import address_of, bind
 
 

@@ -1,0 +1,43 @@
+"""Critic and slow critic."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from mario_dreamer import keys
+from mario_dreamer.agent.distribution_module import DistributionModule
+
+__all__ = ["SlowCritic", "make_critic"]
+
+
+def make_critic(head: nn.Module) -> DistributionModule:
+    """Wrap a critic head: feat [..., F] -> distribution over the return, v_t [..., 1]."""
+    return DistributionModule(head, [keys.FEAT], keys.VALUE)
+
+
+class SlowCritic(DistributionModule):
+    """Remember the critic as it was a while ago, to keep it from chasing itself.
+
+    Paper: arXiv:2301.04104, "Critic learning".
+
+        slow <- (1 - rate) * slow + rate * critic     after every update; a copy at first
+
+    Args:
+        critic: the critic to follow; its parameters are copied, never shared.
+        rate: share of the critic taken over at each update, in (0, 1].
+    """
+
+    def __init__(self, critic: DistributionModule, rate: float = 0.02) -> None:
+        super().__init__(copy.deepcopy(critic.head), critic.in_keys, keys.SLOW_VALUE)
+        self.requires_grad_(False)
+        self.rate = rate
+
+    @torch.no_grad()
+    def follow(self, critic: DistributionModule) -> None:
+        """Move one step towards `critic`."""
+        torch._foreach_lerp_(
+            list(self.head.parameters()), list(critic.head.parameters()), self.rate
+        )

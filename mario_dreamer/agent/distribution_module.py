@@ -1,0 +1,69 @@
+"""A network and the distribution it speaks of, as one TensorDict module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import nn
+
+from mario_dreamer.checks import require_keys
+
+__all__ = ["DistributionModule"]
+
+
+class DistributionModule(TensorDictModuleBase):
+    """Let a head read from and write to a TensorDict, and hand out its distribution.
+
+    It offers the two methods that our losses ask of every head, spelled as in TorchRL's
+    `ProbabilisticTensorDictSequential`, so that either can stand in a loss:
+
+        get_dist(td)                 runs the network, returns the distribution
+        build_dist_from_params(td)   returns the distribution from parameters already in td
+
+    Args:
+        head: called with the tensors under `in_keys`; `head.dist(params)` is the distribution.
+        in_keys: what the head reads, each [..., *].
+        out_key: name of the mean it writes; the parameters go under `params_key`.
+
+    Attributes:
+        params_key: `<out_key>_params`, [..., P], what the network returned.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from mario_dreamer.networks.heads import TwoHotHead
+        >>> reward = DistributionModule(TwoHotHead(feat_dim=4, layers=1, units=8), ["feat"], "reward")
+        >>> reward(TensorDict(feat=torch.randn(3, 4), batch_size=[3]))["reward"].shape
+        torch.Size([3, 1])
+    """
+
+    def __init__(self, head: nn.Module, in_keys: Sequence[NestedKey], out_key: NestedKey) -> None:
+        super().__init__()
+        *path, name = (out_key,) if isinstance(out_key, str) else out_key
+        self.params_key = (*path, f"{name}_params") if path else f"{name}_params"
+        self.out_key = out_key
+        self.head = head
+        self.in_keys = list(in_keys)
+        self.out_keys = [self.params_key, out_key]
+
+    def _params(self, tensordict: TensorDictBase) -> torch.Tensor:
+        require_keys(type(self.head).__name__, tensordict, self.in_keys)
+        return self.head(*(tensordict.get(key) for key in self.in_keys))
+
+    def get_dist(self, tensordict: TensorDictBase) -> Any:
+        """Run the network on `in_keys` and return its distribution; nothing is written."""
+        return self.head.dist(self._params(tensordict))
+
+    def build_dist_from_params(self, tensordict: TensorDictBase) -> Any:
+        """Return the distribution of the parameters that `forward` wrote under `params_key`."""
+        return self.head.dist(tensordict.get(self.params_key))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the parameters and the mean of the distribution."""
+        params = self._params(tensordict)
+        tensordict.set(self.params_key, params)
+        return tensordict.set(self.out_key, self.head.dist(params).mean)

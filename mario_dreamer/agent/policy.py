@@ -1,0 +1,99 @@
+"""The policy: it plays with world model and actor."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torchrl.data import Unbounded
+from torchrl.envs import ExplorationType, TensorDictPrimer
+from torchrl.envs.utils import exploration_type
+
+from mario_dreamer import keys
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.checks import check, require_keys
+
+__all__ = ["Policy"]
+
+
+class Policy(TensorDictModuleBase):
+    """Play: fold each new frame into the latent state and draw an action from it.
+
+    Paper: arXiv:2301.04104, "Actor critic learning". The state h_t, z_t and the last action
+    travel through the environment loop in the TensorDict, as TorchRL's recurrent modules do:
+
+        root   pixels, is_init, deter = h_{t-1}, stoch = z_{t-1}, prev_action = a_{t-1}
+        next   deter = h_t, stoch = z_t, prev_action = a_t
+
+    Under `ExplorationType.RANDOM` (a collector's) the action is a sample; under any
+    deterministic type it is the most likely one. The latent z_t is always sampled.
+
+    Args:
+        world_model: encodes and steps the state; parameters shared with the learner's.
+        actor: distribution over actions given feat.
+        autocast_dtype: compute type of the networks, e.g. torch.bfloat16; None for fp32.
+
+    Attributes:
+        uniform: while True, actions are drawn uniformly (the seed's random prefill).
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        actor: DistributionModule,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.world_model = world_model
+        self.actor = actor
+        self.autocast_dtype = autocast_dtype
+        self.uniform = False
+        state = [keys.DETER, keys.STOCH, keys.PREV_ACTION]
+        self.in_keys = [*world_model.observation_keys, "is_init", *state]
+        self.out_keys = [keys.ACTION, *(("next", key) for key in state)]
+
+    def make_tensordict_primer(self) -> TensorDictPrimer:
+        """Return the transform that makes an env carry the latent state, zero at each reset."""
+        rssm = self.world_model.rssm
+        shapes = {
+            keys.DETER: (rssm.deter_dim,),
+            keys.STOCH: tuple(rssm.stoch_shape),
+            keys.PREV_ACTION: (rssm.action_dim,),
+        }
+        specs = {key: Unbounded(shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
+        return TensorDictPrimer(specs, expand_specs=True)
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
+        require_keys("Policy", tensordict, self.in_keys)
+        wanted = dict.fromkeys(self.world_model.observation_keys, "N *: frame") | {
+            "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
+            keys.PREV_ACTION: "N A: one-hot",
+        }  # fmt: skip
+        rssm = self.world_model.rssm
+        fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
+        check("Policy", None, getattr(rssm, "sizes", {}), fields)
+        home = tensordict.get(self.in_keys[0]).device
+        device = next(self.parameters()).device
+        # Worlds live on the CPU; a collector moves their frames by itself, evaluation does not.
+        seen = tensordict if home == device else tensordict.select(*self.in_keys).to(device)
+        with torch.autocast(
+            device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            deter, stoch, _, _ = rssm.obs_step(
+                seen[keys.DETER],
+                seen[keys.STOCH],
+                seen[keys.PREV_ACTION],
+                self.world_model.encode(seen),
+                seen["is_init"],
+            )
+            params = self.actor.head(rssm.feat(deter, stoch))
+        dist = self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
+        greedy = exploration_type() not in (ExplorationType.RANDOM, None)
+        action = dist.mode if greedy else dist.sample()
+        tensordict.set(keys.ACTION, action.to(home, torch.int64))
+        for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
+            tensordict.set(key, value.to(home, torch.float32))
+        return tensordict

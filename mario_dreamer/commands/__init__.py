@@ -1,0 +1,1 @@
+"""One file, one sub-command, named as it is typed after `mario-dreamer`."""

@@ -1,0 +1,82 @@
+"""mario-dreamer dream: film what the world model foresees.
+
+    mario-dreamer dream                             truth | prediction | error, dream.mp4
+    mario-dreamer dream out=dream.gif context=10    eyes shut after 10 agent steps
+
+The policy plays real episodes; the world model sees the first `context` steps of a window
+(green border), then foresees the rest along the same actions with its eyes shut (red border).
+
+Options: checkpoint, out, context, steps, rows, start, scale, seed, device, env.*; see
+configs/dream.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from tensordict import TensorDictBase
+
+from mario_dreamer import keys
+from mario_dreamer.commands import _command
+from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.replay import ToRecords, to_records
+from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
+from mario_dreamer.tracking.video import film_encoder, save_png
+from mario_dreamer.training.pictures import unbroken
+
+__all__ = ["main"]
+
+
+def record_windows(session: Session, start: int, length: int, rows: int) -> TensorDictBase:
+    """Play, and cut windows of records out of the worlds' streams, unbroken ones first.
+
+    Each record holds the state before it: a window in mid-episode begins with what the agent
+    remembered there, not as if the episode began.
+
+    Args:
+        session: an agent with N worlds.
+        start: records before the first window.
+        length: T.
+        rows: number of windows.
+
+    Returns:
+        records [rows, T].
+    """
+    steps = start + 4 * length
+    played = session.env.rollout(steps, session.policy, break_when_any_done=False)
+    windows, classes = [], session.policy.world_model.rssm.stoch_shape[1]
+    as_read = ToRecords(latents=True, classes=classes)
+    for world in played:
+        records = as_read(to_records(world, latents=True)).exclude(keys.STREAM)
+        cuts = range(start, len(records) - length + 1, max(1, length // 4))
+        windows += [records[cut : cut + length] for cut in cuts]
+    return unbroken(torch.stack(windows), rows)
+
+
+@_command.command("dream")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    out = Path(cfg.out)
+    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
+    session = open_session(cfg, num_envs=cfg.rows)
+    with torch.no_grad():
+        records = record_windows(session, cfg.start, cfg.steps, cfg.rows)
+        records = records.to(session.learner.device)
+        dream = session.policy.world_model.open_loop(records, cfg.context)
+    truth = to_model_input(records[keys.PIXELS])
+    prediction = dream[keys.RECON, keys.PIXELS].clamp(0, 1)
+    fps = 60 / session.action_repeat
+    path = encode(open_loop_video(truth, prediction, cfg.context, cfg.scale), out, fps)
+    every = max(1, cfg.steps // 12)
+    strip = image_strip(truth[0], prediction[0], cfg.context, every=every, scale=cfg.scale)
+    picture = save_png(strip, out.with_suffix(".png"))
+    error = (prediction - truth)[:, cfg.context :].square().mean()
+    print(f"{path}, {picture}: mean squared error with the eyes shut {error:.4f}")
+    session.env.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""mario-dreamer evaluate: how good is a checkpoint?
+
+    mario-dreamer evaluate                                   100 episodes of each condition
+    mario-dreamer evaluate episodes=20 out=report            quicker; results in a folder
+    mario-dreamer evaluate conditions=[sampled,greedy-noops-sticky]
+
+A condition is `sampled` or `greedy` actions, with `-noops` after up to 30 random no-ops, with
+`-sticky` with actions that stick at random. Prints success with its Wilson 95 % interval; writes
+results.json, episodes.csv, evaluation.html with the pictures (best x, where Mario dies over the
+map of the level), and the action lists of episodes that reached the flag, which
+`mario-dreamer replay FILE` verifies in the emulator. MLflow gets all of it.
+
+Options: checkpoint, episodes, num_envs, conditions, random_noops, sticky, max_steps, out,
+save_episodes, track, tracking_uri, seed, device, env.*; see configs/evaluate.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.commands import _command
+from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
+from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.evaluation import play_episodes
+
+__all__ = ["chosen_conditions", "main"]
+
+NAMES = tuple(
+    f"{actions}{noops}{sticky}"
+    for actions in ("sampled", "greedy") for noops in ("", "-noops") for sticky in ("", "-sticky")
+)  # fmt: skip
+TABLE = (
+    ("flag_rate", "flag"), ("flag_low", "low"), ("flag_high", "high"), ("return", "return"),
+    ("length", "steps"), ("x_max", "mean x"), ("x_max_best", "best x"),
+)  # fmt: skip
+
+
+def chosen_conditions(cfg: DictConfig, is_mario: bool) -> list[Condition]:
+    """Return the conditions asked for; only Mario's worlds have no-ops and sticky actions.
+
+    Args:
+        cfg: with conditions ("all", one name or a list), random_noops and sticky.
+        is_mario: whether the world takes no-ops and sticky actions.
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    asked = [cfg.conditions] if isinstance(cfg.conditions, str) else list(cfg.conditions)
+    possible = NAMES if is_mario else ("sampled", "greedy")
+    names = list(possible) if asked == ["all"] else asked
+    unknown = [name for name in names if name not in possible]
+    if unknown or not names:
+        raise ValueError(
+            f"conditions={asked}: expected all, or some of {', '.join(possible)}"
+            f"{'' if is_mario else ' (this world has no no-ops or sticky actions)'}."
+        )
+    return [
+        Condition(
+            name,
+            name.startswith("greedy"),
+            int(cfg.random_noops) if "-noops" in name else 0,
+            float(cfg.sticky) if "-sticky" in name else 0.0,
+        )
+        for name in names
+    ]
+
+
+def _line(first: str, cells: list[str]) -> str:
+    return f"{first:<22}" + "".join(f"{cell:>9}" for cell in cells)
+
+
+def _worlds(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[str, Any]:
+    """Options of the worlds. An episode without an end is cut by its world, and counts."""
+    changes: dict[str, Any] = {}
+    if "random_noops" in stored:
+        changes = {"random_noops": condition.random_noops, "sticky": condition.sticky}
+    if "max_steps" in stored:
+        changes["max_steps"] = min(cfg.max_steps, stored.max_steps or cfg.max_steps)
+    return changes
+
+
+def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
+    folder = session.checkpoint.parents[1] if session.checkpoint is not None else None
+    if not uses_mlflow(cfg.track, folder):
+        return
+    run = log_evidence(
+        recorded_run(folder) if folder is not None else None, f"evaluate-{evaluation.name}",
+        evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
+        f"evaluation/step_{evaluation.agent_steps:09d}",
+        {"evaluated.checkpoint": str(session.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
+    )  # fmt: skip
+    if run is not None:
+        print(f"logged in MLflow, run {run}")
+
+
+@_command.command("evaluate")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    session = open_session(cfg, num_envs=1)
+    session.env.close()
+    conditions = chosen_conditions(cfg, "random_noops" in session.cfg.env)
+    env_config = OmegaConf.to_container(session.cfg.env, resolve=True)
+    facts = {**provenance(), "seed": str(cfg.seed)}
+    evaluation = Evaluation(Path(cfg.out), session.checkpoint, env_config, facts, cfg.save_episodes)
+    print(f"checkpoint: {session.checkpoint}; {cfg.episodes} episodes of each condition")
+    print(_line("condition", [title for _, title in TABLE]))
+    for condition in conditions:
+        changes = _worlds(cfg, condition, session.cfg.env)
+        session = open_session(cfg, min(cfg.num_envs, cfg.episodes), **changes)
+        episodes = play_episodes(session.policy, session.env, cfg.episodes, condition.greedy)
+        session.env.close()
+        summary = evaluation.add(condition, episodes)
+        cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
+        print(_line(condition.name, cells), flush=True)
+    for path in evaluation.write():
+        print(f"written: {path}")
+    _log(cfg, session, evaluation)
+
+
+if __name__ == "__main__":
+    main()

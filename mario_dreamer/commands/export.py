@@ -1,0 +1,105 @@
+"""mario-dreamer export: hand the policy to others.
+
+    mario-dreamer export                                the newest checkpoint: policy.pt2, policy.json
+    mario-dreamer export runs/NAME out=a/mario.pt2      a run's newest checkpoint, another file
+    mario-dreamer export runs/NAME format=mlflow        an MLflow model in mlflow_model/
+    mario-dreamer export runs/NAME format=mlflow register=mario    and a registered version of it
+
+pt2: one step of acting as a `torch.export` program, state in and state out, and a card (JSON)
+that says what goes in and how a raw screen becomes what the agent sees. mlflow: the same program
+as a pyfunc model that plays from raw 240 x 256 frames and remembers each episode:
+`mlflow.pyfunc.load_model("mlflow_model")`, or `mlflow models serve -m mlflow_model
+--env-manager local`. Neither needs this package to run.
+
+Options: checkpoint, format, out, register, results, tracking_uri, device, env.*; see
+configs/export.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.commands import _command
+from mario_dreamer.config.session import Session, open_session, steps_of
+from mario_dreamer.exporting.acting_program import ActingProgram
+from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
+from mario_dreamer.exporting.mlflow_model import log_model, save_model
+from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
+from mario_dreamer.tracking.evaluation_results import recorded_run
+
+__all__ = ["main"]
+
+FORMATS = ("pt2", "mlflow")
+
+
+def export_program(session: Session, path: Path) -> Path:
+    """Write a session's policy as a program; return its card's path.
+
+    Args:
+        session: an agent with a checkpoint.
+        path: the .pt2 file.
+    """
+    program = ActingProgram(session.policy)
+    options = OmegaConf.to_container(session.cfg.env, resolve=True)
+    file = ProgramFile(program, Facts.of(program, session.env, options))
+    return file.write(path, str(session.checkpoint), steps_of(session.checkpoint))
+
+
+def _tags(cfg: DictConfig, checkpoint: Path, card: Path) -> dict[str, str]:
+    file = Path(cfg.results) if cfg.results else find_results(checkpoint)
+    if file is None:
+        print("no evaluation found beside the checkpoint: the model carries none in its tags")
+    results = [] if file is None else read_results(file)
+    return evaluation_tags(results, read_card(card))
+
+
+def _as_model(cfg: DictConfig, session: Session) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / PROGRAM
+        card = export_program(session, program)
+        out = save_model(program, card, Path(cfg.out or "mlflow_model"))
+        print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
+        if cfg.register is None:
+            return
+        in_run = session.checkpoint.parent.name == "checkpoints"
+        run_id = recorded_run(session.checkpoint.parents[1]) if in_run else None
+        uri = cfg.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        model = log_model(
+            program,
+            card,
+            uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
+            run_id,
+            cfg.experiment,
+            str(cfg.register),
+            tags := _tags(cfg, session.checkpoint, card),
+        )
+    print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
+
+
+@_command.command("export")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    if cfg.format not in FORMATS:
+        raise ValueError(f"format={cfg.format!r}: expected one of {', '.join(FORMATS)}.")
+    if cfg.register is not None and cfg.format != "mlflow":
+        raise ValueError("register=... registers an MLflow model; add format=mlflow.")
+    out = Path(cfg.out or PROGRAM)
+    if cfg.format == "pt2" and out.suffix != ".pt2":
+        raise ValueError(f"out={out}: the program is a file ending in .pt2.")
+    session = open_session(cfg, num_envs=1)
+    if session.checkpoint is None:
+        raise ValueError("there is no checkpoint to export. Train first, or give one.")
+    if cfg.format == "mlflow":
+        _as_model(cfg, session)
+    else:
+        card = export_program(session, out)
+        print(f"{out}, {card}: the policy of {session.checkpoint}")
+    session.env.close()
+
+
+if __name__ == "__main__":
+    main()

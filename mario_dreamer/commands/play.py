@@ -1,0 +1,52 @@
+"""mario-dreamer play: film an episode.
+
+    mario-dreamer play                                  the newest checkpoint plays, play.mp4
+    mario-dreamer play checkpoint=runs/NAME out=a.gif   a run's newest checkpoint, as a GIF
+    mario-dreamer play checkpoint=none                  an untrained agent
+    mario-dreamer play env.stage=1-2 greedy=true        another stage, the likeliest actions
+
+Options: checkpoint, episodes, greedy, out, scale, max_steps, seed, device, env.*; see
+configs/play.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mario_dreamer.commands import _command
+from mario_dreamer.config.session import open_session
+from mario_dreamer.tracking.video import film_encoder
+from mario_dreamer.training.evaluation import play_episodes
+from mario_dreamer.training.pictures import film
+
+__all__ = ["main"]
+
+
+def _path(out: Path, number: int, count: int) -> Path:
+    return out if count == 1 else out.with_stem(f"{out.stem}-{number}")
+
+
+@_command.command("play")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    out = Path(cfg.out)
+    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
+    session = open_session(cfg, num_envs=1)
+    episodes = play_episodes(
+        session.policy, session.env, cfg.episodes, cfg.greedy, film, cfg.max_steps
+    )
+    if not episodes:
+        raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
+    for number, episode in enumerate(episodes):
+        path = encode(
+            episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale
+        )
+        facts = ", ".join(f"{name} {value:g}" for name, value in episode.facts.items())
+        print(f"{path}: {facts}")
+    session.env.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""mario-dreamer replay FILE: play a saved action list in the raw emulator and verify it.
+
+    mario-dreamer replay evaluation/sampled-noops0-sticky0.0-0.json
+    mario-dreamer replay FILE --video flag.mp4
+
+The NES is deterministic: the same buttons give the same episode, on any machine. This command
+uses the emulator alone, none of the agent: it presses the buttons of the list and says where
+Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not. Episodes
+with random no-ops or sticky actions carry the tape of buttons really pressed, and are checked too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mario_dreamer.envs.mario.emulator import actions_of, button_byte, parse_stage
+from mario_dreamer.envs.mario.recordings import play_buttons, unpack_tape
+from mario_dreamer.tracking.video import encode_mp4
+
+__all__ = ["buttons_of", "main", "read_actions"]
+
+
+def read_actions(path: Path) -> dict[str, Any]:
+    """Read an action list as `mario-dreamer evaluate` writes it.
+
+    Args:
+        path: a JSON file with `env`, `actions` and `facts`.
+
+    Raises:
+        ValueError: when it is not such a file.
+    """
+    try:
+        saved = json.loads(path.read_text())
+        buttons = len(actions_of(saved["env"]["action_set"]))
+        right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
+        parse_stage(saved["env"]["stage"])
+        repeat, facts = saved["env"]["action_repeat"], saved["facts"]
+        if isinstance(repeat, bool) or not isinstance(repeat, int) or not 1 <= repeat <= 1000:
+            raise ValueError(f"action_repeat is {repeat!r}, not a whole number from 1 to 1000")
+        for name in ("x_max", *(claim for claim in ("flag", "time") if claim in facts)):
+            if not isinstance(facts[name], int | float) or not math.isfinite(facts[name]):
+                raise ValueError(f"facts.{name} is {facts[name]!r}, not a number")
+        unpack_tape(saved.get("tape", []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not an action list ({type(error).__name__}: {error}). "
+            "Expected a file written by mario-dreamer evaluate."
+        ) from error
+    if not right:
+        raise ValueError(f"{path}: its actions are not indices into a set of {buttons}.")
+    return saved
+
+
+def buttons_of(saved: dict[str, Any]) -> tuple[list[int], int]:
+    """Return the controller bytes to press, and how many raw frames each is held.
+
+    Args:
+        saved: what `read_actions` returned.
+    """
+    if "tape" in saved:
+        return unpack_tape(saved["tape"]), 1
+    names = actions_of(saved["env"]["action_set"])
+    return [button_byte(names[a]) for a in saved["actions"]], saved["env"]["action_repeat"]
+
+
+def main() -> None:
+    """Run the command; see the top of this file."""
+    parser = argparse.ArgumentParser(prog="mario-dreamer replay", description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--video", type=Path, help="also write a film, .mp4")
+    arguments = parser.parse_args()
+    try:
+        saved = read_actions(arguments.file)
+        env, claimed = saved["env"], saved["facts"]
+        buttons, held = buttons_of(saved)
+        played = play_buttons(env["stage"], buttons, held, arguments.video is not None)
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    found = played.facts
+    if arguments.video is not None:
+        screens = played.screens[:: env["action_repeat"] // held]
+        frames = torch.from_numpy(np.stack(screens)).permute(0, 3, 1, 2)
+        encode_mp4(frames, arguments.video, 60 / env["action_repeat"], 2)
+    told = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
+    differs = {name: (value, found[name]) for name, value in told.items() if found[name] != value}
+    print(
+        f"stage {env['stage']}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
+    )
+    if differs:
+        print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
+        sys.exit(1)
+    print(f"VERIFIED: {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""mario-dreamer report RUN: a run in one HTML file that opens without a network.
+
+    mario-dreamer report                          the newest run: runs/NAME/report.html
+    mario-dreamer report runs/NAME out=a.html     another run, another file
+    mario-dreamer report runs/NAME episodes=0     only what the run has written down; seconds
+
+Learning curves with the flag rate's interval, best-x histogram, where Mario dies over the map of
+the level, calibration of reward and value, error of dreams against the horizon, latent usage,
+replay coverage, losses. The newest checkpoint plays `episodes` for it. MLflow gets the file too.
+
+Options: checkpoint (or RUN), out, episodes, max_steps, horizon, track, tracking_uri, seed,
+device; see configs/report.yaml.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mario_dreamer.commands import _command
+from mario_dreamer.config import compose
+from mario_dreamer.config.session import open_session
+from mario_dreamer.exporting.evaluated import find_results, read_results
+from mario_dreamer.reporting.agent_sections import add_agent, rate_text
+from mario_dreamer.reporting.episodes import watch
+from mario_dreamer.reporting.history import History, read_history
+from mario_dreamer.reporting.page import Page
+from mario_dreamer.reporting.run_sections import (
+    add_coverage,
+    add_head,
+    add_learning,
+    add_losses,
+    provenance_of,
+)
+from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.training.checkpoint import CheckpointError, find_run
+
+__all__ = ["main", "run_folder"]
+
+
+def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
+    """Find the folder of a run and its newest whole checkpoint, if it has one.
+
+    Args:
+        where: latest, a run's folder, or a checkpoint's folder.
+        runs_dir: folder of the runs, for latest.
+
+    Raises:
+        ValueError: when there is no run.
+    """
+    if where == "latest":
+        runs = sorted(Path(runs_dir).glob("*/metrics.jsonl"), key=lambda p: p.stat().st_mtime)
+        if not runs:
+            raise ValueError(
+                f"no run in {Path(runs_dir).resolve()}. Train first, or name a run's folder: "
+                "mario-dreamer report runs/NAME."
+            )
+        where = str(runs[-1].parent)
+    path = Path(where)
+    if path.name.startswith("step_") and path.parent.name == "checkpoints":
+        return path.parents[1], find_run(where, runs_dir)
+    try:
+        return path, find_run(where, runs_dir)
+    except CheckpointError as error:
+        print(f"no checkpoint to play with, only the curves are drawn ({error})")
+        return path, None
+
+
+def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -> dict[str, float]:
+    """Let the checkpoint play and draw what that shows; return numbers for the tracker."""
+    cfg.checkpoint = str(checkpoint)
+    stored, _ = compose.stored_config(checkpoint, [])
+    changes: dict[str, int] = {}
+    if "max_steps" in stored.env:  # cut by its world, an episode without an end still counts
+        changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)
+    worlds = min(8, cfg.episodes)
+    session = open_session(cfg, worlds, **changes)
+    longest = cfg.max_steps * math.ceil(cfg.episodes / worlds)
+    watched = watch(session.policy, session.env, session.learner, cfg.episodes, longest)
+    session.env.close()
+    if not watched:
+        page.section("", f"No episode ended within max_steps={cfg.max_steps}.")
+        return {}
+    stage = session.cfg.env.stage if "random_noops" in session.cfg.env else None
+    return add_agent(page, watched, session.learner, stage, trained, cfg.horizon)
+
+
+def _add_evaluation(page: Page, checkpoint: Path) -> None:
+    """Show what `mario-dreamer evaluate` found for this checkpoint, where it was run."""
+    file = find_results(checkpoint)
+    if file is None:
+        return
+    facts = ("return", "length", "x_max", "x_max_best")
+    rows = []
+    for entry in read_results(file):
+        told = entry["summary"]
+        name = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
+        cells = [f"{told[fact]:.1f}" if fact in told else "-" for fact in facts]
+        rows.append([name, f"{told['episodes']:.0f}", rate_text(told), *cells])
+    page.section("Evaluated", f"by mario-dreamer evaluate: {file}; intervals are Wilson's, 95 %.")
+    page.table(["condition", "episodes", "flag rate", *facts], rows)
+
+
+def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:
+    if not uses_mlflow(cfg.track, folder):
+        return
+    names = ("live_classes", "value_bias", "open_loop_error")
+    metrics = {f"report/{name}": numbers[name] for name in names if name in numbers}
+    run = log_evidence(
+        recorded_run(folder), f"report-{folder.name}", metrics, step, [path], "report",
+        {"reported.run": str(folder)}, cfg.tracking_uri,
+    )  # fmt: skip
+    if run is not None:
+        print(f"logged in MLflow, run {run}")
+
+
+def _intro(history: History, checkpoint: Path | None) -> str:
+    experiment = history.config.get("experiment_name") or "a run"
+    plays = f"; {checkpoint.name} plays" if checkpoint is not None else ""
+    return f"{experiment}{plays}; written {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"
+
+
+@_command.command("report")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    began = time.monotonic()
+    if cfg.episodes < 0 or cfg.horizon < 1:
+        raise ValueError(
+            f"episodes={cfg.episodes} horizon={cfg.horizon}: episodes must be 0 or more, horizon "
+            "1 or more."
+        )
+    folder, checkpoint = run_folder(str(cfg.checkpoint), cfg.runs_dir)
+    history = read_history(folder)
+    page = Page(f"mario-dreamer: {history.name}", _intro(history, checkpoint))
+    add_head(page, history)
+    add_learning(page, history)
+    add_coverage(page, history)
+    numbers: dict[str, float] = {}
+    if checkpoint is not None:
+        _add_evaluation(page, checkpoint)
+    if checkpoint is not None and cfg.episodes:
+        trained = [e["x_max"] for e in history.episodes if "x_max" in e]
+        numbers = _play(page, cfg, checkpoint, trained)
+    add_losses(page, history)
+    page.section("Where this comes from")
+    page.facts(provenance_of(history))
+    path = page.write(Path(cfg.out) if cfg.out else folder / "report.html")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s")
+    _log(cfg, folder, path, numbers, int(history.last("run/agent_steps") or 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""mario-dreamer train: learn to play.
+
+    mario-dreamer train experiment=laptop          Mario 1-1 on two CPU cores
+    mario-dreamer train experiment=mario_1_1       Mario 1-1, Nature settings, on a GPU
+    mario-dreamer train experiment=debug           a toy world, under a minute
+    mario-dreamer train resume=latest              go on where the newest run stopped
+    mario-dreamer train runs/NAME                  go on with this one
+    mario-dreamer train size=size25m seed=1        change a choice, change a number
+    mario-dreamer train -m seed=0,1,2              one run for each seed
+
+Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
+resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
+moved to checkpoints/set_aside, and what was told after it is told anew.
+Every choice and number stands in configs/train.yaml.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.commands import _command
+from mario_dreamer.config import build, compose, limits
+from mario_dreamer.config.memory import check_memory
+from mario_dreamer.exporting.checkpoint_model import ModelBeside
+from mario_dreamer.tracking.files import with_files
+from mario_dreamer.tracking.progress import Progress
+from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.training.checkpoint import Checkpoints, find_run
+from mario_dreamer.training.loop import Parts, train
+from mario_dreamer.training.pictures import EvaluationReport
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.snapshot import Snapshot, progress_of
+
+__all__ = ["main", "run_training"]
+
+
+def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
+    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
+        return checkpoint.parents[1]
+    stem = cfg.get("experiment_name") or "run"
+    return Path(cfg.runs_dir) / (cfg.name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
+    """The configured tracker, and always the plain files in the run's folder."""
+    chosen = build.instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
+    return with_files(chosen)
+
+
+def _describe_worlds(cfg: DictConfig) -> str:
+    """The options that decide what the worlds do; a resume with others cannot go on in them."""
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
+
+
+def _hands_over(cfg: DictConfig) -> bool:
+    """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
+    wanted = cfg.get("save_model", "auto")
+    if wanted not in ("auto", True, False):
+        raise ValueError(f"save_model={wanted!r}: expected auto, true or false.")
+    by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
+    return by_mlflow if wanted == "auto" else bool(wanted)
+
+
+def make_parts(
+    cfg: DictConfig, folder: Path, tracker: Tracker, config: str, agent_steps: int = 0
+) -> tuple[Parts, build.Run]:
+    """Build everything a run is made of.
+
+    Args:
+        cfg: the run's configuration.
+        folder: the run's folder.
+        tracker: who is told.
+        config: the resolved configuration as YAML, for the checkpoints.
+        agent_steps: steps played before a resume.
+    """
+    # The worlds begin anew on a resume: with the old seed their chances would repeat.
+    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
+    print(check_memory(cfg, env, folder))
+    agent = build.make_agent(cfg, env)
+    learner = build.make_learner(cfg, agent)
+    policy, env = build.make_policy(agent, learner, env)
+    replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
+    run, ratio = build.make_run(cfg)
+    evaluation = EvaluationReport(
+        policy, lambda: build.make_eval_env(cfg, policy), replay, agent.world_model, tracker,
+        cfg.eval_episodes,
+    )  # fmt: skip
+    progress = Progress(run.steps, agent_steps)
+    report = Report(tracker, progress, evaluation, run.action_repeat, replay.__len__)
+    if _hands_over(cfg):
+        options = OmegaConf.to_container(cfg.env, resolve=True)
+        report.model_beside = ModelBeside(policy, env, options)
+    parts = Parts(
+        collector=build.make_collector(cfg, env, policy, learner.device),
+        env=env,
+        policy=policy,
+        replay=replay,
+        learner=learner,
+        ratio=ratio,
+        report=report,
+        snapshot=Snapshot(
+            Checkpoints(folder / "checkpoints", cfg.keep_checkpoints),
+            config,
+            worlds=_describe_worlds(cfg),
+        ),
+    )
+    return parts, run
+
+
+def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Train one run from its configuration, from the start or from a checkpoint.
+
+    Args:
+        cfg: the configuration, as composed.
+        overrides: what was typed, applied to the stored configuration on a resume.
+
+    Returns:
+        `folder`, `status` and the last metrics.
+    """
+    checkpoint, agent_steps, run_id = None, 0, None
+    if cfg.resume is not None:
+        checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
+        typed = [o for o in overrides or [] if not o.startswith(("resume=", "runs_dir="))]
+        trust = cfg.trust_config
+        cfg, ignored = compose.stored_config(checkpoint, typed)
+        if ignored:
+            print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
+        if not trust:
+            build.check_targets(cfg)
+        run_id, agent_steps = progress_of(checkpoint)
+    limits.check_numbers(cfg)
+    folder = _run_folder(cfg, checkpoint)
+    if checkpoint is None and any(folder.glob("checkpoints/step_*")):
+        raise ValueError(
+            f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
+            "another name=..."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    build.set_threads(cfg.threads)
+    build.seed_everything(cfg.seed)
+    config = OmegaConf.to_yaml(cfg, resolve=True)
+    with _command.lock(folder), _tracker(cfg, folder, run_id) as tracker:
+        tracker.params(OmegaConf.to_container(cfg, resolve=True))
+        tracker.tags(provenance())
+        (folder / "config.yaml").write_text(config)
+        tracker.artifact(folder / "config.yaml", "config")
+        parts, run = make_parts(cfg, folder, tracker, config, agent_steps)
+        tracker.rewind(agent_steps)  # told again from here on, after a kill
+        if checkpoint is not None and folder / "checkpoints" == checkpoint.parent:
+            for moved in parts.snapshot.checkpoints.go_on_from(checkpoint):
+                print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
+        parts.snapshot.run_id = tracker.run_id
+        try:
+            if checkpoint is not None:
+                parts.snapshot.restore(parts, checkpoint)
+            print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+            status = train(parts, run, agent_steps)
+            facts = parts.report.last
+        finally:
+            parts.report.close()
+            parts.collector.shutdown()
+        tracker.close(status)
+    return {"folder": str(folder), "status": status, "metrics": facts}
+
+
+@_command.command("train", path="resume")
+def main(cfg: DictConfig) -> None:
+    """Run the command; see the top of this file."""
+    result = run_training(cfg, compose.given_overrides())
+    print(f"{result['status']}: {result['folder']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From YAML to objects: the only place that knows Hydra."""

@@ -1,0 +1,256 @@
+"""From a configuration to the parts of a run: the only file that knows both Hydra and sizes.
+
+A parent gives its children their sizes, by keyword; a configuration gives choices.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate as build_from
+from omegaconf import DictConfig
+from torch import nn
+from torchrl.collectors import Collector
+from torchrl.envs import EnvBase
+
+from mario_dreamer import keys
+from mario_dreamer.agent.actor import make_actor
+from mario_dreamer.agent.critic import SlowCritic, make_critic
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.imagination import Imagination
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.config.trusted import check_targets
+from mario_dreamer.networks.encoder import MultiEncoder
+from mario_dreamer.replay import Replay
+from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.loop import Run
+from mario_dreamer.training.optim import ClippedOptimizer
+from mario_dreamer.training.schedule import UpdateRatio
+
+__all__ = [
+    "Agent",
+    "check_targets",
+    "instantiate",
+    "make_agent",
+    "make_collector",
+    "make_env",
+    "make_eval_env",
+    "make_learner",
+    "make_policy",
+    "make_replay",
+    "make_run",
+    "seed_everything",
+    "set_threads",
+    "shapes_of",
+]  # fmt: skip
+
+
+def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
+    """Build what a configuration names; say which part it was when that cannot be done.
+
+    Args:
+        cfg: with `_target_`.
+        sizes: what only the run knows.
+
+    Raises:
+        ValueError: naming the part, its class and its options.
+    """
+    try:
+        return build_from(cfg, **sizes)
+    except (HydraException, TypeError, AttributeError) as error:
+        cause: BaseException = error
+        while isinstance(cause, HydraException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        frames = traceback.extract_tb(cause.__traceback__)
+        ours = bool(frames) and "/mario_dreamer/" in frames[-1].filename
+        if ours and isinstance(cause, ValueError | KeyError | ImportError):
+            raise cause from error  # it says what is wrong in words of ours
+        part = str(cfg._get_full_key(None)) if isinstance(cfg, DictConfig) else "?"
+        options = {k: v for k, v in cfg.items() if k != "_target_"} if part != "?" else cfg
+        raise ValueError(
+            f"{part} cannot be built from {str(options)[:300]}: {type(cause).__name__}: "
+            f"{str(cause).splitlines()[0][:300] if str(cause) else ''}. Compare with the files of configs/{part.split('.')[0]}."
+        ) from error
+
+
+@dataclass
+class Agent:
+    """The networks of a run.
+
+    Args:
+        world_model: encoder, RSSM, decoders, reward and continue heads.
+        actor: distribution over actions.
+        critic: distribution over returns.
+    """
+
+    world_model: WorldModel
+    actor: DistributionModule
+    critic: DistributionModule
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python, so that a run on CPU can be repeated."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBase:
+    """Build [num_envs] worlds of the configured kind.
+
+    Args:
+        cfg: the run's configuration.
+        num_envs: N.
+        seed: of the worlds' own chances.
+        changes: options that override the configured ones, as evaluation does.
+    """
+    return instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes)
+
+
+def shapes_of(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
+    """What is seen, by key and without N, and the number of actions."""
+    spec = env.observation_spec
+    seen = [key for key in (keys.PIXELS, keys.VECTOR) if key in spec.keys()]
+    if not seen:
+        raise ValueError(
+            f"the environment shows neither {keys.PIXELS!r} nor {keys.VECTOR!r}; it has "
+            f"{sorted(map(str, spec.keys()))}. Rename its observation to one of the two."
+        )
+    return {key: tuple(spec[key].shape[1:]) for key in seen}, env.action_spec.shape[-1]
+
+
+def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
+    """Build the networks for what `env` shows and takes."""
+    shapes, action_dim = shapes_of(env)
+    encoders: dict[str, nn.Module] = {}
+    for key, shape in shapes.items():
+        if key == keys.PIXELS:
+            encoders[key] = instantiate(cfg.encoder, image_shape=shape)
+        else:
+            encoders[key] = instantiate(cfg.vector_encoder, vector_dim=shape[0])
+    encoder = MultiEncoder(encoders)
+    rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
+    state = {"deter_dim": rssm.deter_dim, "stoch_shape": rssm.stoch_shape}
+    decoders: dict[str, nn.Module] = {}
+    for key, shape in shapes.items():
+        if key == keys.PIXELS:
+            decoders[key] = instantiate(cfg.decoder, image_shape=shape, **state)
+        else:
+            decoders[key] = instantiate(cfg.vector_decoder, vector_dim=shape[0], **state)
+    reward = instantiate(cfg.reward, feat_dim=rssm.feat_dim)
+    cont = instantiate(cfg.cont, feat_dim=rssm.feat_dim)
+    actor = instantiate(cfg.actor, feat_dim=rssm.feat_dim, action_dim=action_dim)
+    critic = instantiate(cfg.critic, feat_dim=rssm.feat_dim)
+    world_model = WorldModel(encoder, rssm, decoders, reward, cont)
+    return Agent(world_model, make_actor(actor), make_critic(critic))
+
+
+def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
+    """Build losses, optimiser and slow critic around an agent, on the configured device."""
+    device = resolve_device(cfg.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    for module in (agent.world_model, agent.actor, agent.critic):
+        module.to(device)
+    world_model, actor, critic = agent.world_model, agent.actor, agent.critic
+    slow_critic = SlowCritic(critic, rate=cfg.slow_rate)
+    discount = instantiate(cfg.loss.discount)
+    heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
+    returns = instantiate(cfg.loss.returns, **heads, discount=discount).to(device)
+    optimizer: ClippedOptimizer = instantiate(
+        cfg.optimizer,
+        modules={"world_model": world_model, "actor": actor, "critic": critic},
+        _convert_="all",
+    )
+    return Learner(
+        world_model,
+        actor,
+        critic,
+        slow_critic,
+        Imagination(world_model.rssm, actor, cfg.imag_horizon),
+        returns,
+        instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
+        instantiate(cfg.loss.actor, actor=actor),
+        instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
+        optimizer,
+        device,
+        autocast_dtype(cfg.precision, device),
+        str(cfg.compile),
+        cfg.imagination_starts,
+    )
+
+
+def make_policy(agent: Agent, learner: Learner, env: EnvBase) -> tuple[Policy, EnvBase]:
+    """Build the policy that plays, and let `env` carry its state."""
+    policy = Policy(agent.world_model, agent.actor, learner.dtype)
+    return policy, env.append_transform(policy.make_tensordict_primer())
+
+
+def make_eval_env(cfg: DictConfig, policy: Policy) -> EnvBase:
+    """Build the worlds that evaluation plays in, with seeds of their own."""
+    env = make_env(cfg, cfg.collector.eval_envs, cfg.seed + 10_000)
+    return env.append_transform(policy.make_tensordict_primer())
+
+
+def make_collector(
+    cfg: DictConfig, env: EnvBase, policy: Policy, device: torch.device
+) -> Collector:
+    """Build TorchRL's synchronous collector around environment and policy."""
+    return Collector(
+        env,
+        policy,
+        frames_per_batch=cfg.collector.num_envs * cfg.collector.steps_per_env,
+        total_frames=-1,  # the loop counts; a collector that counts closes the env at the end
+        policy_device=device,
+        env_device="cpu",
+        storing_device="cpu",
+        track_traj_ids=False,
+        auto_register_policy_transforms=False,
+    )
+
+
+def make_replay(cfg: DictConfig, device: torch.device, path: str | None = None) -> Replay:
+    """Build the memory: on the learner's device unless it lies in files."""
+    options: dict[str, Any] = {}
+    if cfg.replay.storage == "memmap":
+        options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
+    else:
+        options["device"] = device
+    return instantiate(
+        cfg.replay,
+        num_streams=cfg.collector.num_envs,
+        batch_size=cfg.batch_size,
+        batch_length=cfg.batch_length,
+        seed=cfg.seed,
+        **options,
+    )
+
+
+def make_run(cfg: DictConfig) -> tuple[Run, UpdateRatio]:
+    """Build the numbers of the run and its update ratio."""
+    run = Run(
+        steps=cfg.steps,
+        action_repeat=cfg.env.get("action_repeat", 1),
+        prefill=cfg.prefill,
+        prefill_random=cfg.prefill_random,
+        pretrain=cfg.pretrain,
+        log_every=cfg.log_every,
+        eval_every=cfg.eval_every,
+        save_every=cfg.save_every,
+        minutes=cfg.minutes,
+    )
+    return run, UpdateRatio(cfg.train_ratio, cfg.batch_size, cfg.batch_length)
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads on CPU; None takes one per core."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

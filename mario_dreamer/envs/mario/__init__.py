@@ -1,0 +1,1 @@
+"""Super Mario Bros as a TorchRL environment."""

@@ -1,0 +1,104 @@
+"""Tapes: the buttons of an episode, played again in the raw emulator, with none of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, make_emulator, read_info
+
+__all__ = ["Playback", "pack_tape", "play_buttons", "unpack_tape"]
+
+AREA_TYPE = 0x074E  # in the console's memory: 0 water, 1 ground, 2 underground, 3 castle
+
+
+@dataclass
+class Playback:
+    """What a tape led to.
+
+    Args:
+        facts: of the last frame, see `envs.emulator.INFO`; and `frames`, `done`.
+        screens: uint8 [240, 256, 3] after each step; empty unless filmed.
+        lefts: where the screen's left edge lay in the stage then, in pixels.
+        areas: the kind of area that was on screen then; a bonus room is another one.
+    """
+
+    facts: dict[str, int]
+    screens: list[np.ndarray] = field(default_factory=list)
+    lefts: list[int] = field(default_factory=list)
+    areas: list[int] = field(default_factory=list)
+
+
+def pack_tape(tape: Iterable[int]) -> list[list[int]]:
+    """Write a tape as runs: [byte, number of raw frames].
+
+    >>> pack_tape(b"\\x80\\x80\\x81")
+    [[128, 2], [129, 1]]
+    """
+    return [[int(byte), len(list(run))] for byte, run in groupby(tape)]
+
+
+def unpack_tape(runs: Sequence[Sequence[int]]) -> list[int]:
+    """Read what `pack_tape` wrote: one byte per raw frame.
+
+    Raises:
+        ValueError: when it is something else.
+    """
+    right = isinstance(runs, list) and all(
+        isinstance(run, list) and len(run) == 2 and all(type(part) is int for part in run)
+        and 0 <= run[0] <= 255 and 0 < run[1] < 10**6
+        for run in runs
+    )  # fmt: skip
+    if not right:
+        raise ValueError("a tape must be a list of [byte 0..255, number of frames].")
+    if sum(count for _, count in runs) > 10**7:
+        raise ValueError("a tape may hold at most 10,000,000 frames, two days of play.")
+    return [byte for byte, count in runs for _ in range(count)]
+
+
+def play_buttons(
+    stage: str, buttons: Sequence[int], action_repeat: int, film: bool = False
+) -> Playback:
+    """Press buttons in a fresh emulator until they run out or the episode ends.
+
+    Args:
+        stage: "w-s".
+        buttons: controller bytes, one per step.
+        action_repeat: raw frames each is held; 1 for a tape.
+        film: keep the screen after each step, and where it lay in the stage.
+
+    Raises:
+        ValueError: no such stage. ImportError: no emulator.
+    """
+    emulator = make_emulator(stage)
+    emulator.reset()
+    played, frames, done, info = Playback({}), 0, False, {}
+    for byte in buttons:
+        for _ in range(action_repeat):
+            _, _, terminated, truncated, info = emulator.step(byte)
+            frames += 1
+            done = terminated or truncated
+            if done:
+                break
+        if film:
+            _keep(played, emulator, info)
+        if done:
+            break
+    if info:
+        played.facts = dict(zip(INFO, read_info(info), strict=True))
+    played.facts |= {"frames": frames, "done": int(done)}
+    emulator.close()
+    return played
+
+
+def _keep(played: Playback, emulator: Any, info: dict[str, Any]) -> None:
+    """Take a picture of the screen and note where it lies."""
+    screen = np.empty(SCREEN, np.uint8)
+    copy_screen(emulator, screen)
+    played.screens.append(screen)
+    played.lefts.append(int(info["x_pos"]) - int(info["left_x_pos"]))
+    played.areas.append(int(emulator.ram[AREA_TYPE]))

@@ -1,0 +1,1 @@
+"""Small environments whose best return is known."""

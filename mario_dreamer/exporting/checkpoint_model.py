@@ -1,0 +1,72 @@
+"""An MLflow model beside each checkpoint of a training run."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torchrl.envs import EnvBase
+
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.exporting.acting_program import ActingProgram
+from mario_dreamer.exporting.mlflow_model import save_model
+from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile
+
+__all__ = ["MODEL", "ModelBeside"]
+
+MODEL = "mlflow_model"  # the model's folder inside the checkpoint's
+
+log = logging.getLogger(__name__)
+
+
+class ModelBeside:
+    """Write the policy as an MLflow model into a checkpoint's folder, which goes with it.
+
+    The program is exported once, at the first checkpoint; later ones only write its newest
+    weights. Learning comes first: what cannot be written is said in a line, once, and given up.
+
+    Args:
+        policy: the one that learns.
+        env: worlds like those it plays in.
+        options: they were made with, plain values.
+    """
+
+    def __init__(self, policy: Policy, env: EnvBase, options: Mapping[str, Any]) -> None:
+        self.policy, self.env, self.options = policy, env, options
+        self.file: ProgramFile | None = None
+        self.given_up = False
+
+    def __call__(self, checkpoint: Path, agent_steps: int) -> Path | None:
+        """Write the model of a checkpoint just saved.
+
+        Args:
+            checkpoint: its folder.
+            agent_steps: played so far.
+
+        Returns:
+            the model's folder; None when there is none.
+        """
+        if self.given_up:
+            return None
+        try:
+            return self._write(checkpoint, agent_steps)
+        except Exception as error:  # noqa: BLE001 - of torch and MLflow; none stops a training
+            self.given_up = True
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            log.warning("checkpoints get no MLflow model from here on: %s", reason)
+            return None
+
+    def _write(self, checkpoint: Path, agent_steps: int) -> Path:
+        with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
+            if self.file is None:
+                program = ActingProgram(self.policy)
+                self.file = ProgramFile(program, Facts.of(program, self.env, self.options))
+            else:
+                self.file.program.take(self.policy)
+            path = Path(folder) / PROGRAM
+            card = self.file.write(path, str(checkpoint), agent_steps)
+            whole = save_model(path, card, Path(folder) / MODEL)
+            return whole.replace(checkpoint / MODEL)  # at once: a kill leaves none or all of it

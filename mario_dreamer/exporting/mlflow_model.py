@@ -1,0 +1,180 @@
+"""An acting program as an MLflow model: write it, log it into a run, register it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mario_dreamer.tracking.mlflow.tracker import import_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+__all__ = ["log_model", "save_model"]
+
+PLAYER = Path(__file__).with_name("mlflow_player.py")
+NEEDED = ("mlflow", "torch", "numpy", "pandas")  # what the player imports, nothing else
+
+
+def _requirements() -> list[str]:
+    """The player's libraries, pinned to what wrote the model; local parts such as +cpu left out."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
+
+
+def _signature(card: Mapping[str, Any]) -> ModelSignature:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
+    if card["buttons"] is not None:
+        outputs.append(ColSpec(DataType.long, "buttons"))
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *_frame_shape(card)))]),
+        outputs=Schema([*outputs, ColSpec(DataType.long, "step")]),
+        params=ParamSchema(
+            [
+                ParamSpec("episode", DataType.string, "0"),
+                ParamSpec("reset", DataType.boolean, False),
+                ParamSpec("greedy", DataType.boolean, False),
+                ParamSpec("seed", DataType.long, 0),
+            ]
+        ),
+    )
+
+
+def _frame_shape(card: Mapping[str, Any]) -> tuple[int, ...]:
+    seen = card["inputs"]["observation"]
+    if list(seen) != ["pixels"]:
+        raise ValueError(
+            f"an MLflow model plays from frames, but this agent reads {list(seen)}. "
+            "Export it with format=pt2."
+        )
+    if card["picture"] is not None:
+        return tuple(card["picture"]["screen"])
+    channels, height, width = seen["pixels"]["shape"][1:]
+    return height, width, channels
+
+
+def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[str, Any]:
+    """What MLflow's save_model and log_model both take."""
+    import numpy as np
+
+    card = json.loads(card_file.read_text())
+    kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
+    return {
+        "python_model": str(PLAYER),
+        "artifacts": {"program": str(program.resolve()), "card": str(card_file.resolve())},
+        "signature": _signature(card),
+        "input_example": np.zeros((1, *_frame_shape(card)), np.uint8),
+        "pip_requirements": _requirements(),
+        "metadata": {**{key: card[key] for key in kept}, **tags},
+    }
+
+
+def save_model(program: Path, card_file: Path, folder: Path) -> Path:
+    """Write an MLflow model into a folder, replacing one that is there.
+
+    `mlflow.pyfunc.load_model(folder)` plays with it wherever the pinned requirements are.
+
+    Args:
+        program: the .pt2 file.
+        card_file: its card.
+        folder: where the model goes.
+
+    Returns:
+        the folder.
+
+    Raises:
+        ModuleNotFoundError: without MLflow. ValueError: the agent reads no frames, or `folder`
+            holds something else.
+    """
+    mlflow = import_mlflow()
+    if folder.exists():
+        if not (folder / "MLmodel").is_file() and any(folder.iterdir()):
+            raise ValueError(f"{folder} holds something that is no MLflow model; choose another.")
+        shutil.rmtree(folder)
+    with _quiet():
+        mlflow.pyfunc.save_model(str(folder), **_contents(program, card_file, {}))
+    return folder
+
+
+def log_model(
+    program: Path,
+    card_file: Path,
+    tracking_uri: str,
+    run_id: str | None = None,
+    experiment: str = "mario-dreamer",
+    register: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Log the model into an MLflow run, and register it under a name if one is given.
+
+    Args:
+        program, card_file: see `save_model`.
+        tracking_uri: MLflow's database or server.
+        run_id: the run that trained it; None, or one that is not there: a new run.
+        experiment: of a new run.
+        register: name of the registered model; this becomes its newest version.
+        tags: of the model and of the registered version, such as its success rate.
+
+    Returns:
+        the model's URI: models:/NAME/VERSION when registered, else models:/ID.
+
+    Raises:
+        ModuleNotFoundError: without MLflow. ValueError: the agent reads no frames.
+    """
+    mlflow = import_mlflow()
+    tags = dict(tags or {})
+    mlflow.set_tracking_uri(tracking_uri)
+    client = mlflow.MlflowClient()
+    if run_id is None or not _known(client, run_id):
+        mlflow.set_experiment(experiment)
+        run_id = client.create_run(
+            mlflow.get_experiment_by_name(experiment).experiment_id, run_name="export"
+        ).info.run_id
+        client.set_terminated(run_id)
+    status = client.get_run(run_id).info
+    with _quiet(), mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="policy", tags=tags, **_contents(program, card_file, tags)
+        )
+    if status.status != "RUNNING":  # start_run and its end changed it
+        client.set_terminated(run_id, status.status, end_time=status.end_time)
+    else:
+        client.update_run(run_id, status="RUNNING")
+    if register is None:
+        return info.model_uri
+    made = mlflow.register_model(info.model_uri, register, tags=tags)
+    return f"models:/{register}/{made.version}"
+
+
+def _known(client: Any, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id) is not None
+    except MlflowException:
+        return False
+
+
+class _quiet(warnings.catch_warnings):
+    """Keep MLflow's hints about type hints and schemas to itself."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        warnings.simplefilter("ignore")
+        self.level = logging.getLogger("mlflow").level
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+
+    def __exit__(self, *reason: object) -> None:
+        logging.getLogger("mlflow").setLevel(self.level)
+        super().__exit__(*reason)

@@ -1,0 +1,91 @@
+"""What losses and returns compute alike: discount, lambda-return, continuation weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Discount", "continuation_weights", "lambda_return"]
+
+
+class Discount:
+    """Hold the one discount of the agent, for the continue head, the dreams and the replay.
+
+    Paper: arXiv:2301.04104, "Actor critic learning": gamma = 1 - 1/333.
+
+    Args:
+        gamma: discount per agent step, in (0, 1].
+        learned: True (Nature): the continue head is taught gamma * c_t, so its probability is
+            already discounted. False (paper v1, the seed): it is taught c_t, and gamma is
+            multiplied in afterwards.
+
+    Raises:
+        ValueError: when gamma lies outside (0, 1].
+    """
+
+    # Not a dataclass: Hydra would take an instance apart when it passes through `instantiate`.
+    def __init__(self, gamma: float = 1 - 1 / 333, learned: bool = True) -> None:
+        if not 0 < gamma <= 1:
+            raise ValueError(f"Discount: gamma must lie in (0, 1], got {gamma}.")
+        self.gamma = gamma
+        self.learned = learned
+
+    def cont_target(self, is_terminal: Tensor) -> Tensor:
+        """Return what the continue head is to predict, in [0, 1], shaped as `is_terminal`."""
+        return (~is_terminal).float() * (self.gamma if self.learned else 1.0)
+
+    def per_step(self, cont: Tensor) -> Tensor:
+        """Return gamma * c_t, whichever of the two the continue head predicts."""
+        return cont if self.learned else self.gamma * cont
+
+
+def lambda_return(
+    reward: Tensor, value: Tensor, discount: Tensor, is_last: Tensor | None, lmbda: float
+) -> Tensor:
+    """Mix n-step returns of every length, longer ones with falling weight.
+
+    Paper: arXiv:2301.04104, "Critic learning". The reward belongs to the state it arrives with:
+
+        R_{L-1} = v_{L-1}
+        R_t     = r_{t+1} + d_{t+1} * ((1 - k_{t+1}) * v_{t+1} + k_{t+1} * R_{t+1})
+        k_t     = lmbda, but 0 where the record at t is the last of its episode
+
+    Args:
+        reward: r_t, [..., L, 1]; r_0 is not used.
+        value: v_t to bootstrap from, [..., L, 1].
+        discount: d_t = gamma * c_t, [..., L, 1], in [0, 1]; 0 where the episode ended.
+        is_last: t closes its episode, [..., L, 1] bool; None where no episode is cut.
+        lmbda: lambda, in [0, 1].
+
+    Returns:
+        R_t for t = 0 .. L-2, [..., L - 1, 1].
+    """
+    assert reward.shape == value.shape == discount.shape, (
+        f"lambda_return: shapes differ: {reward.shape}, {value.shape}, {discount.shape}"
+    )
+    trace = torch.full_like(value, lmbda)
+    if is_last is not None:
+        trace = trace * (~is_last).to(value.dtype)
+    # What of R_t does not depend on R_{t+1} is computed for all t at once.
+    direct = (reward + discount * (1 - trace) * value).unbind(-2)
+    carry = (discount * trace).unbind(-2)
+    result, out = value[..., -1, :], []
+    for t in range(len(direct) - 1, 0, -1):
+        result = direct[t] + carry[t] * result
+        out.append(result)
+    return torch.stack(out[::-1], dim=-2)
+
+
+def continuation_weights(discount: Tensor, first: Tensor) -> Tensor:
+    """Weigh each dreamed state by the chance that the dream is still alive there.
+
+        w_0 = first,   w_t = first * d_1 * ... * d_t
+
+    Args:
+        discount: d_t, [..., L, 1].
+        first: w_0, [..., 1]: the chance that the start state itself is alive.
+
+    Returns:
+        weights, [..., L, 1], in [0, 1].
+    """
+    return torch.cumprod(torch.cat([first[..., None, :], discount[..., 1:, :]], dim=-2), dim=-2)

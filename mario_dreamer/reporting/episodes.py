@@ -1,0 +1,70 @@
+"""Watch an agent: let it play whole episodes and keep what its world model made of each frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDictBase
+
+from mario_dreamer import keys
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.replay import to_records
+from mario_dreamer.training.acceleration import autocast
+from mario_dreamer.training.evaluation import Episode, play_episodes
+from mario_dreamer.training.learner import Learner
+
+__all__ = ["KEPT", "Watched", "watch"]
+
+# What the paper's records are made of.
+KEPT = (
+    *(keys.PIXELS, keys.VECTOR), "is_init", keys.ACTION,
+    *(("next", key) for key in (keys.PIXELS, keys.VECTOR, keys.REWARD, "terminated", "truncated")),
+    ("next", "done"),
+)  # fmt: skip
+
+
+@dataclass
+class Watched:
+    """One whole episode of T agent steps, seen with open eyes.
+
+    Args:
+        episode: its facts, actions and tape.
+        records: T + 1 records, as in replay; those on the CPU.
+        states: the posterior at each of them, on the CPU: deter [T + 1, D], stoch, feat, both
+            logits, and what the heads say there: value, reward, cont [T + 1, 1].
+    """
+
+    episode: Episode
+    records: TensorDictBase
+    states: TensorDictBase
+
+
+def watch(
+    policy: Policy, env: object, learner: Learner, episodes: int, max_steps: int | None = None
+) -> list[Watched]:
+    """Play with sampled actions and ask the world model and the critic about each frame.
+
+    Args:
+        policy, env: see `play_episodes`.
+        learner: whose world model and critic are asked.
+        episodes: how many.
+        max_steps: give up on a world after so many agent steps.
+    """
+    played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=KEPT)
+    return [_look(episode, learner) for episode in played]
+
+
+@torch.no_grad()
+def _look(episode: Episode, learner: Learner) -> Watched:
+    assert episode.steps is not None, "watch: the episode was played without its transitions"
+    records = to_records(episode.steps).exclude(keys.STREAM)
+    with autocast(learner.device, learner.dtype):
+        # One sequence from the first frame to the last: [T + 1] -> [1, T + 1]
+        states = learner.world_model(records.unsqueeze(0).to(learner.device))
+        for head in (learner.world_model.reward, learner.world_model.cont, learner.critic):
+            said = head(states.select(keys.FEAT))
+            states.update({f"said_{key}": said[key] for key in head.out_keys})
+    wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "said_reward", "said_cont", "said_value"]
+    episode.steps = None  # the records hold it all
+    return Watched(episode, records, states.select(*wanted)[0].cpu().float())

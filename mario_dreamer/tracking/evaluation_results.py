@@ -1,0 +1,110 @@
+"""Evidence: hang results of a finished look at a run into MLflow, without touching its status."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mario_dreamer.tracking.mlflow.tracker import import_mlflow
+from mario_dreamer.tracking.tracker import log
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["log_evidence", "recorded_run", "uses_mlflow"]
+
+
+def recorded_run(folder: Path) -> str | None:
+    """Return the MLflow run that a run's folder belongs to, if it says one."""
+    file = folder / "mlflow_run_id.txt"
+    return (file.read_text().strip() or None) if file.is_file() else None
+
+
+def uses_mlflow(track: bool | str, folder: Path | None) -> bool:
+    """Decide whether results go to MLflow.
+
+    Args:
+        track: True, False, or "auto": where the run itself was logged there.
+        folder: the run's; None where there is none.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if isinstance(track, bool):
+        return track
+    if track != "auto":
+        raise ValueError(f"track={track!r}: expected auto, true or false.")
+    return folder is not None and recorded_run(folder) is not None
+
+
+def log_evidence(
+    run_id: str | None,
+    name: str,
+    metrics: Mapping[str, float],
+    step: int,
+    files: Sequence[Path],
+    folder: str,
+    tags: Mapping[str, str],
+    tracking_uri: str | None = None,
+    experiment: str = "mario-dreamer",
+) -> str | None:
+    """Log numbers and files under a run, or under one of its own when MLflow does not know it.
+
+    A run that is there keeps its status: it may be training at this moment.
+
+    Args:
+        run_id: the run looked at; None for a run of its own.
+        name: of the run of its own.
+        metrics: name -> number, finite or not.
+        step: agent steps of what was looked at.
+        files: files and folders, put into `folder` of the run's artifacts.
+        folder: such as "evaluation".
+        tags: set on the run.
+        tracking_uri: any that MLflow takes; None as for training.
+        experiment: of a run of its own.
+
+    Returns:
+        the run's id; None, with a word in the log, when MLflow is away or refuses.
+    """
+    import_mlflow()
+    from mlflow import MlflowClient
+
+    from mario_dreamer.tracking.mlflow.run import MLflowRun
+
+    try:
+        env = os.environ.get("MLFLOW_TRACKING_URI")  # the same rule as for training
+        uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        client = MlflowClient(uri)
+        known = run_id is not None and _knows(client, run_id)
+        if not known:
+            helper = MLflowRun(uri, experiment, name, None, Path("unused"))
+            own = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
+            run = client.create_run(helper._experiment(client), run_name=name, tags=own)
+            run_id = run.info.run_id
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, float(value), step=step)
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+        for path in files:
+            write = client.log_artifacts if path.is_dir() else client.log_artifact
+            write(run_id, str(path), folder)
+        if not known:
+            client.set_terminated(run_id, "FINISHED")
+    except Exception as error:  # noqa: BLE001 - databases raise many kinds; the files are there
+        log.warning("MLflow: the results are on disk but not logged: %s", error)
+        return None
+    return run_id
+
+
+def _knows(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        log.warning("MLflow: run %s is unknown there; the results get a run of their own", run_id)
+        return False

@@ -1,0 +1,1 @@
+"""Log a run to MLflow."""

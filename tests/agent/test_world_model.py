@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import gradients, make_tiny, random_records
+
+from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.replay.records import to_records
+
+
+def decided(tiny: object) -> object:
+    """Make the latents certain, so that two paths to one state can be compared."""
+    rssm = tiny.agent.world_model.rssm
+    rssm.unimix = 0.0
+    with torch.no_grad():
+        rssm.posterior.out.weight.mul_(1e5)
+    return tiny
+
+
+def test_bytes_become_floats_from_0_to_1_and_floats_stay() -> None:
+    frame = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    torch.testing.assert_close(to_model_input(frame), torch.tensor([0.0, 0.2, 1.0]))
+    sensors = torch.tensor([-3.0, 400.0])
+    assert to_model_input(sensors) is sensors
+
+
+def test_records_get_a_posterior_state_each() -> None:
+    world_model = make_tiny().agent.world_model
+    found = world_model(random_records(3, 5))
+    assert found["deter"].shape == (3, 5, 16)
+    assert found["stoch"].shape == found["post_logits"].shape == (3, 5, 3, 4)
+    assert found["prior_logits"].shape == (3, 5, 3, 4)
+    assert found["feat"].shape == (3, 5, 28)
+    assert set(world_model.out_keys) <= set(found.keys())
+
+
+def test_every_output_is_finite_for_black_and_white_frames() -> None:
+    world_model = make_tiny().agent.world_model
+    for shade in (0, 255):
+        records = random_records()
+        records["pixels"].fill_(shade)
+        found = world_model(records)
+        assert all(bool(torch.isfinite(found[key]).all()) for key in world_model.out_keys)
+
+
+def test_the_state_at_t_sees_the_frame_at_t_and_the_action_before_it() -> None:
+    tiny = decided(make_tiny())
+    world_model = tiny.agent.world_model
+    records = random_records(1, 5)
+    before = world_model(records.clone())
+    changed = records.clone()
+    changed["pixels"][0, 2] = 255 - changed["pixels"][0, 2]
+    after = world_model(changed)
+    assert torch.equal(before["deter"][0, :3], after["deter"][0, :3]), "h_t does not see x_t"
+    assert not torch.equal(before["post_logits"][0, 2], after["post_logits"][0, 2])
+    changed = records.clone()
+    changed["prev_action"][0, 3] = changed["prev_action"][0, 3].roll(1)
+    after = world_model(changed)
+    assert torch.equal(before["deter"][0, :3], after["deter"][0, :3])
+    assert not torch.equal(before["deter"][0, 3], after["deter"][0, 3]), "h_t sees a_(t-1)"
+
+
+def test_an_opening_frame_forgets_what_came_before() -> None:
+    tiny = decided(make_tiny())
+    first, second = random_records(2, 5), random_records(2, 5)
+    for records in (first, second):
+        records["is_first"][:, 2] = True
+    second["pixels"][:, 2:], second["prev_action"][:, 3:] = (
+        first["pixels"][:, 2:], first["prev_action"][:, 3:],
+    )  # fmt: skip
+    one, two = (tiny.agent.world_model(records) for records in (first, second))
+    assert torch.equal(one["feat"][:, 2:], two["feat"][:, 2:])
+
+
+def test_a_window_starts_from_the_stored_state_where_there_is_one() -> None:
+    tiny = decided(make_tiny())
+    world_model = tiny.agent.world_model
+    records = random_records(2, 6)
+    whole = world_model(records.clone())
+    part = records[:, 3:].clone()
+    cold = world_model(part.clone())
+    part["prev_deter"] = torch.zeros(2, 3, 16)
+    part["prev_stoch"] = torch.zeros(2, 3, 3, 4, dtype=torch.uint8)
+    part["prev_deter"][:, 0] = whole["deter"][:, 2].detach()
+    part["prev_stoch"][:, 0] = whole["stoch"][:, 2].detach().to(torch.uint8)
+    torch.testing.assert_close(world_model(part)["deter"], whole["deter"][:, 3:])
+    assert not torch.allclose(cold["deter"], whole["deter"][:, 3:], atol=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["terminated", "truncated"])
+def test_playing_and_learning_reach_the_same_states(ending: str) -> None:
+    tiny = decided(make_tiny(f"env.ending={ending}", "env.length=5"))
+    transitions = tiny.collect(16)  # three episodes of five and one step more, in two worlds
+    for world in range(2):
+        played = transitions[world]
+        records = to_records(played)
+        frames = records["is_last"].flatten().logical_not()
+        frames[-1] = False  # a last frame is never acted on
+        learned = tiny.agent.world_model(
+            records.set("prev_action", records["prev_action"].float()).unsqueeze(0)
+        )
+        assert int(frames.sum()) == 16
+        torch.testing.assert_close(learned["deter"][0, frames], played["next", "deter"])
+        torch.testing.assert_close(learned["stoch"][0, frames], played["next", "stoch"])
+
+
+def test_vectors_and_frames_can_be_seen_together() -> None:
+    from mario_dreamer.agent.world_model import WorldModel
+    from mario_dreamer.networks.decoder import MLPDecoder, MultiDecoder  # noqa: F401
+    from mario_dreamer.networks.encoder import MLPEncoder, MultiEncoder
+
+    base = make_tiny().agent.world_model
+    sensors = MLPEncoder(vector_dim=2, layers=1, units=8)
+    encoder = MultiEncoder({"pixels": base.encoder.encoders["pixels"], "vector": sensors})
+    from mario_dreamer.networks.rssm import RSSM
+    from mario_dreamer.networks.sequence_models import GRU
+
+    rssm = RSSM(GRU, encoder.embed_dim, 3, 16, (3, 4), 8)
+    decoders = {
+        "pixels": base.decoders["pixels"].head,
+        "vector": MLPDecoder(deter_dim=16, stoch_shape=(3, 4), vector_dim=2, layers=1, units=8),
+    }
+    world_model = WorldModel(encoder, rssm, decoders, base.reward.head, base.cont.head)
+    records = random_records()
+    records["vector"] = torch.randn(3, 5, 2) * 1e4
+    found = world_model(records)
+    found["feat"].sum().backward()
+    assert world_model.observation_keys == ["pixels", "vector"]
+    assert any(name.startswith("encoder") for name in gradients(world_model))
+    told = world_model.open_loop(records, 2)
+    assert told["recon", "vector"].shape == (3, 5, 2)
+    assert told["recon", "pixels"].shape == (3, 5, 3, 16, 16)
+
+
+def test_eyes_shut_means_that_later_frames_change_nothing() -> None:
+    tiny = make_tiny()
+    records = random_records(2, 6)
+    torch.manual_seed(1)
+    one = tiny.agent.world_model.open_loop(records, 3)
+    blind = records.clone()
+    blind["pixels"][:, 3:] = 0
+    torch.manual_seed(1)
+    two = tiny.agent.world_model.open_loop(blind, 3)
+    assert one["recon", "pixels"].shape == (2, 6, 3, 16, 16)
+    assert torch.equal(one["recon", "pixels"], two["recon", "pixels"])
+    assert one["reward"].shape == one["cont"].shape == (2, 6, 1)
+    assert not one["recon", "pixels"].requires_grad
+
+
+@pytest.mark.parametrize("context", [0, 6, 9])
+def test_an_open_loop_needs_something_to_see_and_something_to_dream(context: int) -> None:
+    with pytest.raises(ValueError, match=f"less than the 6 records given, got {context}"):
+        make_tiny().agent.world_model.open_loop(random_records(2, 6), context)

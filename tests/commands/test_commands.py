@@ -1,0 +1,143 @@
+"""The commands that play with a checkpoint: evaluate, play, dream, replay, runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mario_dreamer import cli
+from mario_dreamer.commands import replay as replay_actions
+from mario_dreamer.commands import runs as list_runs
+from mario_dreamer.envs.mario.emulator import BUTTONS
+from mario_dreamer.envs.mario.make import recordings as tapes
+from mario_dreamer.tracking.video import decode_video
+
+TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one tiny trained run in runs/tiny."""
+    folder = tmp_path_factory.mktemp("commands")
+    command(folder, "train", "experiment=debug", "steps=300", "eval_every=0", "tracker=none",
+            "threads=1", "name=tiny")  # fmt: skip
+    return folder
+
+
+def command(folder: Path, *words: str, code: int = 0) -> str:
+    """Run `mario-dreamer <words>` in a folder; return what it printed."""
+    call = [sys.executable, "-m", "mario_dreamer.cli", *words]
+    result = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert result.returncode == code, result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    return result.stdout + result.stderr
+
+
+def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> None:
+    said = command(run_folder, "play", "out=toy.mp4", "max_steps=100")
+    frames = decode_video(run_folder / "toy.mp4")
+    assert "return" in said and len(frames) >= 1
+
+
+def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
+    said = command(
+        run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2"
+    )
+    assert "eyes shut" in said
+    assert (run_folder / "d.gif").stat().st_size > 1000
+    assert (run_folder / "d.png").stat().st_size > 1000
+
+
+def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None:
+    said = command(run_folder, "evaluate", "episodes=3", "out=kept", "max_steps=200")
+    results = json.loads((run_folder / "kept/results.json").read_text())["results"]
+    assert [entry["actions"] for entry in results] == ["sampled", "greedy"]
+    assert "sampled" in said and "greedy" in said
+    assert len((run_folder / "kept/episodes.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert "<svg" in (run_folder / "kept/evaluation.html").read_text()
+    assert not (run_folder / "mlflow.db").exists(), "a run that was not in MLflow stays out of it"
+
+
+def test_report_writes_one_file_about_a_run(run_folder: Path) -> None:
+    said = command(run_folder, "report", "runs/tiny", "episodes=2", "horizon=4")
+    page = (run_folder / "runs/tiny/report.html").read_text()
+    assert "report.html" in said
+    for words in ("Learning curves", "Calibration", "Foresight", "Latent usage", "Losses"):
+        assert words in page
+    assert not (run_folder / "mlflow.db").exists()
+
+
+def test_runs_lists_what_is_there(run_folder: Path) -> None:
+    said = command(run_folder, "runs")
+    assert "FINISHED" in said and "tiny" in said
+    assert list_runs.summary_of(run_folder / "runs" / "tiny")["steps"] >= 300
+
+
+@pytest.mark.slow  # four programs, 20 s; tests/commands/test_train_command.py has more of them in one
+def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
+    assert "no command 'fly'" in command(run_folder, "fly", code=2)
+    assert "ending in .mp4 or .gif" in command(run_folder, "play", "out=x.avi", code=1)
+    assert "no whole checkpoint" in command(run_folder, "play", "checkpoint=nowhere", code=1)
+    assert "at least 1" in command(run_folder, "evaluate", "episodes=0", code=1)
+
+
+def action_list(path: Path, claims: dict[str, int]) -> Path:
+    """The winning tape as an action list, with claims about its outcome."""
+    tape = np.load(TAPE)
+    kinds = sorted({int(byte) for byte in tape})
+    names = ["+".join(n for n, bit in BUTTONS.items() if kind & bit) or "noop" for kind in kinds]
+    saved = {
+        "env": {"stage": "1-1", "action_set": names, "action_repeat": 4},
+        "actions": [kinds.index(int(byte)) for byte in tape],
+        "facts": claims,
+    }
+    path.write_text(json.dumps(saved))
+    return path
+
+
+@pytest.mark.rom
+def test_a_saved_win_is_verified_in_the_raw_emulator(tmp_path: Path, monkeypatch, capsys) -> None:
+    path = action_list(tmp_path / "win.json", {"x_max": 3161, "flag": 1})
+    monkeypatch.setattr(sys, "argv", ["replay", str(path)])
+    replay_actions.main()
+    assert "VERIFIED" in capsys.readouterr().out
+
+
+@pytest.mark.rom
+def test_a_false_claim_is_not_verified(tmp_path: Path, monkeypatch, capsys) -> None:
+    path = action_list(tmp_path / "lie.json", {"x_max": 9999, "flag": 1})
+    monkeypatch.setattr(sys, "argv", ["replay", str(path)])
+    with pytest.raises(SystemExit) as exit_info:
+        replay_actions.main()
+    assert exit_info.value.code == 1 and "NOT VERIFIED" in capsys.readouterr().err
+
+
+@pytest.mark.rom
+def test_a_tape_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
+    frames = [int(byte) for byte in np.load(TAPE)[:30] for _ in range(4)]
+    facts = tapes.play_buttons("1-1", frames, 1).facts
+    path = action_list(tmp_path / "chance.json", {"x_max": facts["x_max"], "time": facts["time"]})
+    # Sticky actions: what the agent chose is not what was pressed.
+    saved = json.loads(path.read_text()) | {"actions": [0], "tape": tapes.pack_tape(frames)}
+    path.write_text(json.dumps(saved))
+    monkeypatch.setattr(sys, "argv", ["replay", str(path)])
+    replay_actions.main()
+    assert "VERIFIED" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_action_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "junk.json"
+    path.write_text('{"env": {"action_set": "simple"}, "actions": [99]}')
+    with pytest.raises(ValueError, match="not an action list"):
+        replay_actions.read_actions(path)
+
+
+def test_the_command_alone_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    said = capsys.readouterr().out
+    assert all(f"mario-dreamer {name}" in said for name in cli.COMMANDS)

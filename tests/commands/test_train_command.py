@@ -1,0 +1,198 @@
+"""From the command line to a checkpoint and on from there; and what bad input gets told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mario_dreamer.commands import _command, train
+from mario_dreamer.config import compose
+from mario_dreamer.tracking.metrics import undocumented
+from mario_dreamer.training.checkpoint import Checkpoints, read
+
+TINY = [
+    "experiment=debug", "env.image_size=16", "batch_size=4", "batch_length=8", "imag_horizon=3",
+    "train_ratio=8", "steps=128", "log_every=64", "save_every=64", "eval_every=128",
+    "eval_episodes=2", "collector.num_envs=4", "collector.eval_envs=2", "tracker=csv",
+    "threads=1", "device=cpu", "precision=fp32",
+]  # fmt: skip
+SEED_NAMES = {"train_return", "eval_return", "model_loss", "actor_loss", "value_loss", "kl"}
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "mario_dreamer.commands.train", *words, f"runs_dir={folder}"]
+
+
+def start(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(folder, *words), capture_output=True, text=True, timeout=200, env=environment
+    )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    done = start(folder, *TINY, "name=one")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "FINISHED" in done.stdout
+    return folder
+
+
+def test_a_run_leaves_checkpoints_metrics_and_its_configuration(runs: Path) -> None:
+    run = runs / "one"
+    saved = [path.name for path in Checkpoints(run / "checkpoints").all()]
+    assert saved == ["step_000000128", "step_000000064"]
+    learning = read(run / "checkpoints" / saved[0], "learning")
+    # 32 steps a turn in four worlds; B * T = 32 records are there after the first turn
+    assert learning["agent_steps"] == 128 and learning["updates"] == (128 - 32) * 8 // 32
+    assert json.loads((run / "run.json").read_text())["status"] == "FINISHED"
+    assert "batch_length: 8" in (run / "config.yaml").read_text()
+
+
+def test_every_number_told_is_documented_and_the_seeds_names_are_there(runs: Path) -> None:
+    told = {name for line in lines(runs / "one") for name in line} - {"step", "time"}
+    assert undocumented(told) == []
+    assert told >= SEED_NAMES
+    assert {"speed/fps", "run/updates", "dream/return_mean", "eval/open_loop_error"} <= told
+
+
+def test_a_resume_goes_on_with_the_same_run_and_the_same_counters(runs: Path) -> None:
+    before = json.loads((runs / "one" / "run.json").read_text())
+    done = start(runs, "resume=latest", "steps=192", "eval_every=0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"{runs / 'one'}  (agent step 128 of 192)" in done.stdout
+    after = json.loads((runs / "one" / "run.json").read_text())
+    assert after["run_id"] == before["run_id"]
+    steps = [line["run/agent_steps"] for line in lines(runs / "one") if "run/updates" in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 192, "no step is told twice"
+    learning = read(Checkpoints(runs / "one" / "checkpoints").latest(), "learning")
+    assert learning["updates"] == (192 - 32) * 8 // 32
+    assert list(runs.iterdir()) == [runs / "one"]
+
+
+def test_control_c_saves_a_checkpoint_and_leaves(tmp_path: Path) -> None:
+    words = [*TINY, "name=two", "steps=1_000_000", "log_every=32", "save_every=0", "eval_every=0"]
+    process = subprocess.Popen(
+        command(tmp_path, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "two" / "metrics.jsonl"
+    give_up = time.monotonic() + 120
+    while not (metrics.exists() and "run/updates" in metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < give_up, process.communicate()[1]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err[-3000:]
+    assert "KILLED" in out and "Traceback" not in err
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "KILLED"
+    assert Checkpoints(tmp_path / "two" / "checkpoints").latest() is not None
+
+
+BAD = {
+    "a misspelt option": (["stepz=5"], "Key 'stepz' is not in struct"),
+    "an unknown choice": (["env=atlantis"], "Could not find 'env/atlantis'"),
+    "an unknown head": (["head@reward=atlantis"], "Could not find 'head/atlantis'"),
+    "a window longer than replay": (
+        ["batch_length=5000", "replay.capacity=1000"], "batch_length=5000 does not fit",
+    ),
+    "a frame that cannot be halved": (["env.image_size=20"], "multiple of 16; got 20 x 20"),
+    "a word for a number": (["steps=many"], "steps must be a whole number, at least 1; got 'many'"),
+    "a fraction of a step": (["steps=0.5"], "steps must be a whole number"),
+    "no batch": (["batch_size=0"], "batch_size must be a whole number, at least 1; got 0"),
+    "no checkpoints": (["keep_checkpoints=0"], "keep_checkpoints must be a whole number"),
+    "no ratio": (["train_ratio=0"], "train_ratio must be a number, above 0"),
+    "no horizon": (["imag_horizon=0"], "imag_horizon must be a whole number, at least 1"),
+    "an impossible discount": (["discount=2"], "gamma must be a number, above 0 and at most 1"),
+    "an unknown precision": (["precision=half"], "expected auto, bf16 (16) or fp32 (32)"),
+    "an unknown compiler": (["compile=fast"], "expected off, on, cudagraph or"),
+    "a group that is not there": (["optimizer.lr={actr:1}"], "names the groups ['actr']"),
+    "nothing to resume": (["resume=latest"], "no whole checkpoint found for 'latest'"),
+}  # fmt: skip
+
+
+def told(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> tuple[int, str]:
+    """Run the command in this process; return its exit code and what it said on stderr."""
+    typed = ["train", *TINY, *words, f"runs_dir={folder}"]
+    monkeypatch.setattr(sys, "argv", typed)
+    with pytest.raises(SystemExit) as end:
+        train.main()
+    return end.value.code, capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_gets_one_clear_message_and_no_traceback(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    words, message = BAD[kind]
+    code, said = told(words, tmp_path, monkeypatch, capfd)
+    assert code == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_a_gpu_that_is_not_there_is_a_clear_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    code, said = told(["device=cuda"], tmp_path, monkeypatch, capfd)
+    assert code == 1 and "no CUDA GPU" in said and "device=cpu" in said
+    assert "Traceback" not in said
+
+
+def test_a_second_run_does_not_settle_in_the_folder_of_the_first(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    code, said = told(["name=one"], runs, monkeypatch, capfd)
+    assert code == 1 and "holds a run already" in said and "resume=" in said
+
+
+def test_an_unknown_value_on_a_resume_is_named(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
+    with pytest.raises(ValueError, match="'stepz' is not in the run's configuration"):
+        compose.stored_config(checkpoint, ["stepz=5"])
+
+
+def test_a_resume_keeps_choices_and_changes_numbers(runs: Path) -> None:
+    checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
+    cfg, ignored = compose.stored_config(
+        checkpoint, ["steps=500", "optimizer.lr=0.5", "env=mario_1_1", "head@reward=mse"]
+    )
+    assert cfg.steps == 500 and cfg.optimizer.lr == 0.5
+    assert ignored == ["env=mario_1_1", "head@reward=mse"]
+    assert cfg.env.image_size == 16
+
+
+def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
+    checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
+    rates = "{world_model:3.0e-4,actor:6e-5,critic:1}"  # no space after a colon: not YAML
+    cfg, _ = compose.stored_config(
+        checkpoint, [f"optimizer.lr={rates}", "minutes=null", "name='a, b'", "+new=[1,x]"]
+    )
+    assert cfg.optimizer.lr == {"world_model": 3e-4, "actor": 6e-5, "critic": 1}
+    assert cfg.minutes is None and cfg.name == "a, b" and cfg.new == [1, "x"]
+
+
+def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:
+    with _command.lock(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
+        _command.lock(tmp_path)
+    _command.lock(tmp_path).close()

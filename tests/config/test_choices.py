@@ -1,0 +1,128 @@
+"""Every choice of every slot is built as a run builds it, and learns one update."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import make_tiny, tiny_config
+
+from mario_dreamer.config import build, compose, limits
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+CHOICES = {
+    "nature": ["encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru"],
+    "paper v1": ["rssm=rssm_v1", "loss=seed_v1", "optimizer=adam"],
+    "heads by mean": ["head@reward=mse", "head@critic=mse"],
+    "heads in symlog space": ["head@reward=twohot_symlog", "head@critic=twohot_symlog"],
+    "one adam": ["optimizer=adam_agc"],
+    "memory in files": ["replay=memmap", "replay.capacity=300"],
+    "uniform replay": ["replay=uniform", "replay.latents=false"],
+    "a single world": ["collector=single", "collector.num_envs=1"],
+    "a vector": ["env=cartpole", "~env.image_size", "~env.length"],
+    "toy": ["env=toy", "~env.length"],
+    "delayed": ["env=delayed", "env.delay=3", "~env.length"],
+    "memory": ["env=memory", "env.delay=3", "~env.length"],
+    "no normalisation": ["loss.returns.normalize=false"],
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_is_built_plays_and_learns(choice: str) -> None:
+    # Worlds without a length or a picture do not know the options for them.
+    without = [word[1:] for word in CHOICES[choice] if word.startswith("~")]
+    typed = [word for word in CHOICES[choice] if not word.startswith("~")]
+    tiny = make_tiny(*typed, without=without).fill()
+    metrics = tiny.learner.update(tiny.replay.sample())
+    assert math.isfinite(float(metrics["total"]))
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_shipped_recipe_keeps_the_rules_for_numbers(experiment: str) -> None:
+    limits.check_numbers(compose.compose_default([f"experiment={experiment}"]))
+
+
+def test_another_class_may_not_come_from_a_stored_configuration() -> None:
+    cfg = tiny_config()
+    build.check_targets(cfg)
+    OmegaConf.update(cfg, "rssm.sequence_model._target_", "os.system", force_add=True)
+    with pytest.raises(ValueError, match=r"rssm.sequence_model._target_='os.system'"):
+        build.check_targets(cfg)
+
+
+def test_a_class_that_only_begins_like_ours_is_refused_too() -> None:
+    cfg = tiny_config()
+    OmegaConf.update(cfg, "rssm._target_", "mario_dreamer_evil.x", force_add=True)
+    with pytest.raises(ValueError, match="mario_dreamer_evil"):
+        build.check_targets(cfg)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "mario_dreamer._command.os.system",  # by way of a module that one of ours imports
+        "mario_dreamer.training.checkpoint.shutil.rmtree",
+        "mario_dreamer.tracking.provenance._git",
+        "torch.nn.modules.module.warnings.warn",
+        "mario_dreamer.no.such.thing",
+    ],
+)
+def test_a_function_reached_through_our_own_modules_is_refused(target: str) -> None:
+    cfg = OmegaConf.create({"env": {"_target_": target}})
+    with pytest.raises(ValueError, match="env._target_"):
+        build.check_targets(cfg)
+
+
+def test_what_hides_in_a_list_is_refused() -> None:
+    cfg = OmegaConf.create({"env": {"action_set": ["noop", [{"_target_": "os.system"}]]}})
+    with pytest.raises(ValueError, match=r"env.action_set\[1\]\[0\]._target_='os.system'"):
+        build.check_targets(cfg)
+
+
+@pytest.mark.parametrize("experiment", ["debug", "laptop", "mario_1_1", "seed_v1"])
+def test_our_own_experiments_are_trusted(experiment: str) -> None:
+    from mario_dreamer.config import compose
+
+    build.check_targets(compose.compose_default([f"experiment={experiment}"]))
+
+
+def test_the_discount_and_lambda_of_a_run_are_everywhere_the_same() -> None:
+    learner = make_tiny("discount=0.9", "discount_lambda=0.5").learner
+    for part in (learner.returns, learner.world_model_loss, learner.critic_loss):
+        assert part.discount.gamma == 0.9
+    assert learner.returns.lmbda == learner.critic_loss.lmbda == 0.5
+    assert learner.imagination.horizon == 3
+
+
+def test_the_seeds_experiment_has_the_seeds_numbers() -> None:
+    from mario_dreamer.config import compose
+
+    cfg = compose.compose_default(["experiment=seed_v1"])
+    assert cfg.optimizer.lr == {"world_model": 1e-4, "actor": 3e-5, "critic": 3e-5}
+    assert cfg.train_ratio / (cfg.batch_size * cfg.batch_length) == 1.0
+    assert (cfg.steps, cfg.prefill, cfg.pretrain) == (100_000, 2_500, 100)
+    assert (cfg.imag_horizon, cfg.discount, cfg.discount_lambda) == (15, 0.997, 0.95)
+    assert (cfg.size.deter, cfg.size.stoch, cfg.size.classes) == (512, 32, 32)
+    assert (cfg.loss.world_model.beta_dyn, cfg.loss.world_model.beta_rep) == (0.5, 0.1)
+
+
+def test_a_world_that_shows_nothing_known_is_refused() -> None:
+    from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
+
+    env = TransformedEnv(GymEnv("CartPole-v1"), RenameTransform(["observation"], ["sensors"]))
+    with pytest.raises(ValueError, match="neither 'pixels' nor 'vector'.*sensors"):
+        build.make_agent(tiny_config(), env)
+
+
+def test_no_gradient_flows_while_a_collector_plays() -> None:
+    tiny = make_tiny()
+    played = tiny.collect(8)
+    assert not any(value.requires_grad for value in played.values(True, True))
+    assert torch.is_grad_enabled()

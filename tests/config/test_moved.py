@@ -1,0 +1,70 @@
+"""Checkpoints and options written before the package got its folders still work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from torchrl.envs import ExplorationType, set_exploration_type
+
+from mario_dreamer.config.compose import compose_default
+from mario_dreamer.config.moved import MOVED, with_new_targets
+from mario_dreamer.config.session import open_session, shipped_checkpoint
+
+HERE = Path(__file__).parent / "before_move"
+# Written by the code of commit a84b743: torch, one thread, seed 0.
+ACTIONS = json.loads((HERE / "actions.json").read_text())
+
+
+def first_actions(checkpoint: str | Path) -> list[int]:
+    cfg = OmegaConf.create(
+        {"checkpoint": str(checkpoint), "runs_dir": "nowhere", "trust_config": False,
+         "device": "cpu", "precision": "auto", "threads": 1, "seed": 0, "env": {}}
+    )  # fmt: skip
+    session = open_session(cfg, 1)
+    with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
+        played = session.env.rollout(50, session.policy, break_when_any_done=False)
+    session.env.close()
+    return played["action"].argmax(-1).flatten().tolist()
+
+
+@pytest.mark.rom
+def test_the_shipped_agent_acts_as_before_the_move() -> None:
+    assert (
+        "mario_dreamer.envs.mario.make_mario_env"
+        in (shipped_checkpoint() / "config.yaml").read_text()
+    )
+    assert first_actions("shipped") == ACTIONS["shipped"]
+
+
+def test_a_toy_agent_acts_as_before_the_move() -> None:
+    assert "mario_dreamer.envs.toy.make_toy_env" in (HERE / "toy" / "config.yaml").read_text()
+    assert first_actions(HERE / "toy") == ACTIONS["toy"]
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_every_new_target_exists_and_every_old_one_does_not(old: str, new: str) -> None:
+    assert callable(get_object(new))
+    with pytest.raises(Exception, match="Error"):
+        get_object(old)
+
+
+def test_an_old_target_typed_now_builds_the_new_class() -> None:
+    cfg = compose_default(["experiment=debug", "env._target_=mario_dreamer.envs.toy.make_toy_env"])
+    assert cfg.env._target_ == "mario_dreamer.envs.toy.corridor.make_toy_env"
+
+
+def test_a_configuration_without_old_targets_is_returned_itself() -> None:
+    cfg = OmegaConf.create({"a": [{"_target_": "torch.nn.Linear"}], "b": "${a}"})
+    assert with_new_targets(cfg) is cfg
+
+
+def test_old_targets_in_lists_are_found_and_references_stay() -> None:
+    old = {"n": 3, "a": [{"_target_": "mario_dreamer.optim.LaProp", "lr": "${n}"}]}
+    cfg = with_new_targets(OmegaConf.create(old))
+    assert cfg.a[0]._target_ == "mario_dreamer.training.optim.LaProp"
+    assert OmegaConf.to_container(cfg)["a"][0]["lr"] == "${n}"

@@ -1,0 +1,153 @@
+"""Gymnasium worlds by id: numbers, pictures, ends, seeds and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torchrl.envs import check_env_specs
+
+from mario_dreamer.envs.gymnasium import make_gym_env
+
+
+class Lamp(gymnasium.Env):
+    """Shows its own step count as brightness; ends after 5 steps by its rules."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, picture: bool = True, render_mode: str | None = None) -> None:
+        self.render_mode, self.picture = render_mode, picture
+        image = spaces.Box(0, 255, (20, 30, 3), np.uint8)
+        self.observation_space = image if picture else spaces.Box(0, 9, (1,), np.float32)
+
+    def _see(self) -> np.ndarray:
+        return self.render() if self.picture else np.array([self.t], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._see(), {}
+
+    def step(self, action: int):
+        self.t += 1
+        return self._see(), float(action), self.t == 5, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((20, 30, 3), 10 * self.t, np.uint8)
+
+
+gymnasium.register("DreamerTest/Lamp-v0", Lamp, max_episode_steps=100)
+gymnasium.register("DreamerTest/Dial-v0", Lamp, kwargs={"picture": False})
+
+
+def test_cartpole_is_a_vector_of_four() -> None:
+    env = make_gym_env("CartPole-v1", num_envs=3, seed=0, pixels=False)
+    check_env_specs(env)
+    played = env.rollout(60, break_when_any_done=False)
+    assert played["vector"].shape == (3, 60, 4) and played["vector"].dtype == torch.float32
+    ends = played["next", "done"].squeeze(-1)
+    assert ends.any() and torch.equal(played["is_init"][:, 1:, 0], ends[:, :-1])
+
+
+def test_the_numbers_of_a_vector_may_be_scaled() -> None:
+    plain = make_gym_env("CartPole-v1", 2, 7, pixels=False)
+    scaled = make_gym_env("CartPole-v1", 2, 7, pixels=False, scale=[1, 2, 10, -1])
+    check_env_specs(scaled)
+    right = torch.tensor([[0, 1], [0, 1]])
+    for env in (plain, scaled):
+        env.set_seed(7)
+    seen = [env.step(env.reset().set("action", right)) for env in (plain, scaled)]
+    factors = torch.tensor([1.0, 2.0, 10.0, -1.0])
+    assert torch.allclose(seen[0]["vector"] * factors, seen[1]["vector"])
+    assert torch.allclose(seen[0]["next", "vector"] * factors, seen[1]["next", "vector"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"pixels": False, "scale": [1, 2]}, "4 finite"),
+     ({"pixels": False, "scale": [1, 0, 1, 1]}, "4 finite"),
+     ({"pixels": True, "image_size": 16, "scale": [1]}, "a picture has no scale")],
+)  # fmt: skip
+def test_a_scale_that_does_not_fit_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_gym_env("CartPole-v1", **options)
+
+
+def test_cartpole_worlds_are_seeded_apart_and_again() -> None:
+    first, again = (make_gym_env("CartPole-v1", 2, 7, pixels=False).reset()["vector"] for _ in "ab")
+    assert torch.equal(first, again) and not torch.equal(first[0], first[1])
+    env = make_gym_env("CartPole-v1", 2, 8, pixels=False)
+    env.set_seed(7)
+    assert torch.equal(env.reset()["vector"], first)
+
+
+def test_a_second_episode_is_not_the_first_again() -> None:
+    env = make_gym_env("CartPole-v1", 1, 0, pixels=False)
+    assert not torch.equal(env.reset()["vector"], env.reset()["vector"])
+
+
+def test_a_discrete_observation_becomes_one_hot() -> None:
+    start = make_gym_env("FrozenLake-v1", 2, 0, pixels=False).reset()["vector"]
+    assert start.shape == (2, 16) and start[:, 0].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("env_id", ["DreamerTest/Lamp-v0", "DreamerTest/Dial-v0"])
+def test_a_picture_is_observed_or_else_rendered(env_id: str) -> None:
+    env = make_gym_env(env_id, num_envs=2, image_size=16)
+    check_env_specs(env)
+    played = env.rollout(9)
+    assert played["pixels"].shape == (2, 5, 3, 16, 16)
+    assert played["next", "pixels"][0, :, 0, 0, 0].tolist() == [10, 20, 30, 40, 50]
+    assert played["next", "terminated"][0, -1] and not played["next", "truncated"][0, -1]
+
+
+def test_grayscale_gives_one_channel() -> None:
+    env = make_gym_env("DreamerTest/Lamp-v0", num_envs=1, image_size=16, grayscale=True)
+    assert env.rollout(3)["next", "pixels"][0, -1].unique().tolist() == [30]
+    assert env.observation_spec["pixels"].shape == (1, 1, 16, 16)
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end() -> None:
+    env = make_gym_env("DreamerTest/Lamp-v0", num_envs=1, image_size=16, action_repeat=3)
+    right = torch.tensor([[0, 1]])
+    played = env.rollout(9, lambda tensordict: tensordict.set("action", right))[0]
+    assert played["next", "reward"].flatten().tolist() == [3.0, 2.0]
+
+
+def test_max_steps_truncate() -> None:
+    last = make_gym_env("DreamerTest/Lamp-v0", 1, image_size=16, max_steps=2).rollout(9)[0, -1]
+    assert last["next", "truncated"] and not last["next", "terminated"]
+    own = make_gym_env("DreamerTest/Lamp-v0", 1, image_size=16, options={"max_episode_steps": 3})
+    assert own.rollout(9)[0, -1]["next", "truncated"] and own.rollout(9).shape == (1, 3)
+
+
+def test_other_actions_than_discrete_are_refused() -> None:
+    with pytest.raises(ValueError, match="Discrete actions"):
+        make_gym_env("Pendulum-v1", pixels=False)
+
+
+def test_an_unknown_id_is_refused_with_a_cure() -> None:
+    with pytest.raises(ValueError, match="Nowhere.*Import the package"):
+        make_gym_env("Nowhere-v0")
+
+
+@pytest.mark.rom
+def test_mario_himself_is_a_gymnasium_world() -> None:
+    pytest.importorskip("gym_super_mario_bros")
+    env = make_gym_env("gym_super_mario_bros:SuperMarioBros-1-1-v0", num_envs=1, action_repeat=4)
+    assert env.action_spec.shape == (1, 256)
+    assert env.rollout(3)["next", "pixels"].float().std() > 10
+
+
+def test_a_picture_world_of_gymnasium_itself_plays_through_our_keys() -> None:
+    pytest.importorskip("pygame", reason='pip install "gymnasium[classic-control]"')
+    env = make_gym_env("CartPole-v1", num_envs=2, seed=0, pixels=True, image_size=32)
+    played = env.rollout(4, break_when_any_done=False)
+    assert played["pixels"].shape == (2, 4, 3, 32, 32) and played["pixels"].dtype == torch.uint8
+    assert played["pixels"].float().std() > 1  # a cart on white ground, not an empty picture
+    assert not torch.equal(played["pixels"][:, 0], played["pixels"][:, 3])

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
+
+
+def test_results_hang_below_the_run_without_ending_it(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run_folder = tmp_path / "runs" / "mine"
+    tracker = MLflowTracker(run_folder, tracking_uri=uri, system_metrics=False, flush_seconds=0.1)
+    tracker.scalars({"kl": 1.0}, 5)
+    run_id = tracker.run_id
+    client = MlflowClient(uri)
+    picture = tmp_path / "evaluation.html"
+    picture.write_text("<p>")
+    given = {"step": 7, "files": [picture], "folder": "evaluation", "tags": {"a": "b"}}
+    found = log_evidence(run_id, "x", {"evaluate/sampled/return": 2.0}, tracking_uri=uri, **given)
+    assert found == run_id == recorded_run(run_folder)
+    run = client.get_run(run_id)
+    assert run.info.status == "RUNNING", "the training goes on"
+    assert run.data.metrics["evaluate/sampled/return"] == 2.0 and run.data.tags["a"] == "b"
+    assert [file.path for file in client.list_artifacts(run_id, "evaluation")] == [
+        "evaluation/evaluation.html"
+    ]
+    tracker.close()
+
+    own = log_evidence("0" * 32, "stray", {}, tracking_uri=uri, **given)
+    assert own not in (None, run_id), "an unknown run: the results get one of their own"
+    assert client.get_run(own).info.status == "FINISHED"
+    assert client.get_run(own).info.run_name == "stray"
+
+
+def test_a_server_that_is_away_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
+    found = log_evidence(None, "x", {}, 0, [], "evaluation", {}, "http://127.0.0.1:9")
+    assert found is None
+    assert "not logged" in caplog.text
+
+
+def test_auto_follows_the_run(tmp_path: Path) -> None:
+    assert not uses_mlflow("auto", tmp_path) and not uses_mlflow("auto", None)
+    (tmp_path / "mlflow_run_id.txt").write_text("abc\n")
+    assert uses_mlflow("auto", tmp_path) and recorded_run(tmp_path) == "abc"
+    assert uses_mlflow(True, None) and not uses_mlflow(False, tmp_path)
+    with pytest.raises(ValueError, match="expected auto, true or false"):
+        uses_mlflow("perhaps", None)

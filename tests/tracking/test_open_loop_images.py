@@ -1,0 +1,85 @@
+"""Borders tell when the eyes are open; the rows hold truth, prediction and error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mario_dreamer.tracking.open_loop_images import (
+    EYES_OPEN,
+    EYES_SHUT,
+    image_strip,
+    open_loop_frames,
+    open_loop_video,
+    stack_rows,
+    upscale,
+)
+
+
+def test_the_border_is_green_while_it_sees_and_red_from_context_on() -> None:
+    truth = torch.zeros(2, 5, 3, 8, 8)
+    _, prediction, _ = open_loop_frames(truth, truth, context=2)
+    for time in range(5):
+        expected = EYES_OPEN if time < 2 else EYES_SHUT
+        for corner in (prediction[time, :, :, 0, 0], prediction[time, :, :, -1, -1]):
+            assert corner.tolist() == [list(expected)] * 2
+
+
+def test_the_border_hides_no_pixel_of_the_prediction() -> None:
+    prediction = torch.rand(1, 3, 3, 8, 8)
+    _, row, _ = open_loop_frames(torch.zeros_like(prediction), prediction, context=1)
+    inside = row[:, 0, :, 1:-1, 1:-1]
+    assert torch.equal(inside, (prediction[0] * 255).round().byte())
+
+
+def test_the_error_is_grey_where_both_agree_and_white_where_too_bright() -> None:
+    truth, prediction = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3, 4, 4)
+    prediction[..., 0, 0] = 1.0
+    _, _, error = open_loop_frames(truth, prediction, context=0)
+    inside = error[0, 0, :, 1:-1, 1:-1]
+    assert inside[:, 0, 0].tolist() == [255] * 3
+    assert inside[:, 1, 1].tolist() == [128] * 3
+
+
+def test_the_video_has_three_rows_and_a_column_per_sequence() -> None:
+    truth = torch.ones(2, 6, 3, 8, 8)
+    video = open_loop_video(truth, truth, context=3, scale=2)
+    # A frame is 2 * 8 pixels and a border of 1 on each side; gaps of 1 between and around.
+    assert video.shape == (6, 3, 3 * (18 + 1) + 1, 2 * (18 + 1) + 1)
+    assert video.dtype == torch.uint8
+
+
+def test_the_strip_shows_every_kth_frame_along_x() -> None:
+    truth = torch.zeros(7, 3, 8, 8)
+    strip = image_strip(truth, truth, context=3, every=3)  # t = 0, 3, 6
+    height, width = 3 * (10 + 1) + 1, 3 * (10 + 1) + 1
+    assert strip.shape == (3, 12 + height, width)
+    top = 12 + 1 + 11  # header, gap, row of truth
+    corners = [strip[:, top, 1 + 11 * column].tolist() for column in range(3)]
+    assert corners == [list(EYES_OPEN), list(EYES_SHUT), list(EYES_SHUT)]
+    assert strip[:, :12].max() > 100, "the times are written on top"
+
+
+def test_upscaling_repeats_pixels() -> None:
+    image = torch.tensor([[1, 2], [3, 4]])
+    assert upscale(image, 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    with pytest.raises(ValueError, match="factor 0"):
+        upscale(image, 0)
+
+
+def test_rows_of_unequal_length_or_shape_are_refused() -> None:
+    video = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="equally long"):
+        stack_rows([video, video], [video])
+    with pytest.raises(ValueError, match="one shape"):
+        stack_rows([video, video[:1]])
+
+
+def test_wrong_frames_and_context_are_refused() -> None:
+    truth = torch.zeros(1, 4, 3, 8, 8)
+    with pytest.raises(ValueError, match="floats in"):
+        open_loop_video(truth.byte(), truth.byte(), context=1)
+    with pytest.raises(ValueError, match="context 5"):
+        open_loop_video(truth, truth, context=5)
+    with pytest.raises(ValueError, match="every=0"):
+        image_strip(truth[0], truth[0], context=1, every=0)
