@@ -23,6 +23,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer import build, launch
+from mario_dreamer.actor_critic import Policy
 from mario_dreamer.exporting.beside import ModelBeside
 from mario_dreamer.launch_memory import check_memory
 from mario_dreamer.tracking.files import with_files
@@ -86,8 +87,10 @@ def make_parts(
     policy, env = build.make_policy(agent, learner, env)
     replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
     run, ratio = build.make_run(cfg)
+    average = learner.average
+    judged = policy if average is None else Policy(average["world_model"], average["actor"], learner.dtype)
     evaluation = EvaluationReport(
-        policy, lambda: build.make_eval_env(cfg, policy), replay, agent.world_model, tracker,
+        judged, lambda: build.make_eval_env(cfg, judged), replay, agent.world_model, tracker,
         cfg.eval_episodes,
     )  # fmt: skip
     progress = Progress(run.steps, agent_steps)
