@@ -22,6 +22,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
@@ -87,8 +88,10 @@ def make_parts(
     policy, env = build.make_policy(agent, learner, env)
     replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
     run, ratio = build.make_run(cfg)
+    average = learner.average
+    judged = policy if average is None else Policy(average["world_model"], average["actor"], learner.dtype)
     evaluation = EvaluationReport(
-        policy, lambda: build.make_eval_env(cfg, policy), replay, agent.world_model, tracker,
+        judged, lambda: build.make_eval_env(cfg, judged), replay, agent.world_model, tracker,
         cfg.eval_episodes,
     )  # fmt: skip
     progress = Progress(run.steps, agent_steps)

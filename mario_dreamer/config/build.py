@@ -179,13 +179,14 @@ def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
         Imagination(world_model.rssm, actor, cfg.imag_horizon),
         returns,
         instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
-        instantiate(cfg.loss.actor, actor=actor),
+        instantiate(cfg.loss.actor, actor=actor).to(device),
         instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
         optimizer,
         device,
         autocast_dtype(cfg.precision, device),
         str(cfg.compile),
         cfg.imagination_starts,
+        cfg.get("average_rate"),
     )
 
 
@@ -247,6 +248,7 @@ def make_run(cfg: DictConfig) -> tuple[Run, UpdateRatio]:
         eval_every=cfg.eval_every,
         save_every=cfg.save_every,
         minutes=cfg.minutes,
+        entropy_solved=cfg.get("entropy_solved"),
     )
     return run, UpdateRatio(cfg.train_ratio, cfg.batch_size, cfg.batch_length)
 

@@ -93,6 +93,9 @@ def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:
     learner = build.make_learner(stored, agent)
     if checkpoint is not None:
         load_agent(learner.modules, checkpoint)
+    if learner.average is not None and cfg.get("weights", "average") == "average":
+        agent.world_model.load_state_dict(learner.average["world_model"].state_dict())
+        agent.actor.load_state_dict(learner.average["actor"].state_dict())
     policy, env = build.make_policy(agent, learner, env)
     policy.uniform = checkpoint is None
     return Session(stored, checkpoint, policy, env, learner)

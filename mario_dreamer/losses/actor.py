@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import dispatch
 from torch import nn
@@ -51,7 +52,8 @@ class ActorLoss(LossModule):
     def __init__(self, actor: nn.Module, *, entropy_scale: float = 3e-4) -> None:
         super().__init__()
         self.actor = actor
-        self.entropy_scale = entropy_scale
+        # A buffer, so that a schedule may change it under a recorded CUDA graph.
+        self.register_buffer("entropy_scale", torch.tensor(entropy_scale), persistent=False)
         self.out_keys = ["loss_actor", "actor_loss", "entropy", "advantage_std"]
 
     @property

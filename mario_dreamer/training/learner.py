@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -19,7 +20,7 @@ from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.optim import ClippedOptimizer
 
-__all__ = ["Learner", "NonFiniteLoss"]
+__all__ = ["Learner", "NonFiniteLoss", "load_modules"]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -40,6 +41,8 @@ class Learner:
         dtype: autocast type; None for float32.
         compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
         imagination_starts: dream from the last so many records of each sequence; None for all.
+        average_rate: share of world model and actor that their running average takes over at
+            each update, in (0, 1]; None keeps no average.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Learner:
         dtype: torch.dtype | None = None,
         compile: str = "off",
         imagination_starts: int | None = None,
+        average_rate: float | None = None,
     ) -> None:
         self.world_model, self.actor, self.critic = world_model, actor, critic
         self.slow_critic = slow_critic
@@ -67,6 +71,11 @@ class Learner:
         self.optimizer = optimizer
         self.device, self.dtype = device, dtype
         self.imagination_starts = imagination_starts
+        self.average_rate = average_rate
+        self.average: nn.ModuleDict | None = None
+        if average_rate is not None:
+            self.average = copy.deepcopy(nn.ModuleDict({"world_model": world_model, "actor": actor}))
+            self.average.requires_grad_(False)
         self.updates = 0
         # GPU: a term that was not finite since the last `check`; the updates it spoiled were void.
         self._spoiled = torch.zeros((), device=device)
@@ -140,6 +149,7 @@ class Learner:
         metrics.update(self.optimizer.step())
         self.optimizer.zero_grad()
         self.slow_critic.follow(self.critic)
+        self._follow()
         return metrics
 
     def update(self, records: TensorDictBase) -> TensorDict:
@@ -166,6 +176,13 @@ class Learner:
             raise
         self.updates += 1
         return metrics
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the averaged weights one step towards those of now."""
+        if self.average is not None:
+            now = [*self.world_model.parameters(), *self.actor.parameters()]
+            torch._foreach_lerp_(list(self.average.parameters()), now, self.average_rate)
 
     @torch.no_grad()
     def _void_if_spoiled(self, metrics: TensorDictBase) -> None:
@@ -203,6 +220,8 @@ class Learner:
         }
         if self.returns.norm is not None:
             parts["return_norm"] = self.returns.norm
+        if self.average is not None:
+            parts["average"] = self.average
         return nn.ModuleDict(parts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,6 +234,24 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        self.modules.load_state_dict(state["modules"])
+        load_modules(self.modules, state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
+
+
+def load_modules(modules: nn.ModuleDict, state: dict[str, torch.Tensor]) -> None:
+    """Load saved weights, with or without an average on either side.
+
+    Args:
+        modules: `Learner.modules`.
+        state: their saved `state_dict`. Without an average in it, the average begins at the
+            weights; an average that nobody keeps here is passed over.
+    """
+    state = dict(state)
+    average = {name for name in state if name.startswith("average.")}
+    if "average" not in modules:
+        state = {name: value for name, value in state.items() if name not in average}
+    elif not average:
+        now = ("world_model.", "actor.")
+        state |= {f"average.{k}": v for k, v in state.items() if k.startswith(now)}
+    modules.load_state_dict(state)

@@ -17,7 +17,7 @@ from mario_dreamer.training.checkpoint import CheckpointError
 from mario_dreamer.training.interrupt import Interrupt
 from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import Turn, UpdateRatio
+from mario_dreamer.training.schedule import EntropySchedule, Turn, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
 __all__ = ["Parts", "Run", "WorldFailed", "train"]
@@ -41,6 +41,8 @@ class Run:
         pretrain: updates made at once when the prefill is complete.
         log_every, eval_every, save_every: intervals; 0 means never.
         minutes: stop after so much wall-clock time; None for no limit.
+        entropy_solved: entropy scale of the actor once every recent episode reaches the flag; in
+            between it falls geometrically with their share. None keeps it constant.
     """
 
     steps: int
@@ -52,6 +54,7 @@ class Run:
     eval_every: int = 10_000
     save_every: int = 10_000
     minutes: float | None = None
+    entropy_solved: float | None = None
 
 
 @dataclass
@@ -104,6 +107,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     turn.learning = turn.learning or parts.learner.updates > 0
     parts.policy.uniform = run.prefill_random and not turn.learning
     batches = iter(parts.collector)
+    entropy = EntropySchedule(parts.learner.actor_loss.entropy_scale, run.entropy_solved)
     metrics: TensorDictBase | None = None
 
     with Interrupt() as interrupt:
@@ -114,6 +118,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 except Exception as error:
                     raise _failed(parts, agent_steps, error) from error
 
+            entropy.follow(report.flag_rate)
             try:
                 while turn.pending:
                     metrics = learn(parts.replay, parts.learner)

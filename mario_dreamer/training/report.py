@@ -115,6 +115,12 @@ class Report:
         if self.progress is not None:
             self.progress.tick(agent_steps)
 
+    @property
+    def flag_rate(self) -> float:
+        """Share of the recent episodes that reached the flag; 0 before any has ended."""
+        flags = [past.get("flag", 0.0) for past in self.recent]
+        return sum(flags) / len(flags) if flags else 0.0
+
     def facts(self, agent_steps: int) -> dict[str, float]:
         """Return where the run stands: counters, speed, recent episodes; no device is asked."""
         seconds = max(time.monotonic() - self._since[0], 1e-9)

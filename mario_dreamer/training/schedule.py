@@ -6,7 +6,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Every", "Turn", "UpdateRatio"]
+from torch import Tensor
+
+__all__ = ["EntropySchedule", "Every", "Turn", "UpdateRatio"]
 
 
 class UpdateRatio:
@@ -64,6 +66,27 @@ class UpdateRatio:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.last_step, self.owed = state["last_step"], state["owed"]
+
+
+class EntropySchedule:
+    """Lower the actor's entropy scale as more episodes succeed: the less fails, the less is tried.
+
+        eta = first ** (1 - success) * solved ** success
+
+    Args:
+        scale: the loss's entropy scale, 0-dim, changed in place; it holds `first`.
+        solved: eta when every recent episode succeeds; None leaves the scale alone.
+    """
+
+    def __init__(self, scale: Tensor, solved: float | None) -> None:
+        self.scale, self.first, self.solved = scale, float(scale), solved
+        self.success = 0.0
+
+    def follow(self, success: float) -> None:
+        """Set the scale for a share of successes, in [0, 1]."""
+        if self.solved is not None and success != self.success:
+            self.success = success
+            self.scale.fill_(self.first ** (1 - success) * self.solved**success)
 
 
 class Every:

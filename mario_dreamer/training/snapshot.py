@@ -15,7 +15,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
-from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.learner import Learner, load_modules
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import Turn, UpdateRatio
 
@@ -161,7 +161,7 @@ def load_agent(modules: torch.nn.Module, path: Path) -> None:
         CheckpointError: when it is damaged or belongs to an agent of other sizes.
     """
     try:
-        modules.load_state_dict(read(path, "agent"))
+        load_modules(modules, read(path, "agent"))
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -23,6 +23,7 @@ from mario_dreamer.envs.mario.emulator import (
     copy_screen,
     info_specs,
     read_info,
+    stages_of,
 )
 from mario_dreamer.envs.mario.game import Game
 from mario_dreamer.envs.mario.randomness import Chance
@@ -45,7 +46,8 @@ class BatchedMario(BatchedEnv):
 
     Args:
         num_envs: N.
-        stage: "w-s", world 1 to 8, stage 1 to 4.
+        stage: "w-s", world 1 to 8, stage 1 to 4; or a list of those, or "all".
+        stage_order: which stage the next episode plays, see `Game`; world i begins with stage i.
         action_set: "simple" (7), "right_only" (5), "complex" (12), or a list of names.
         image_size: side of the square picture.
         action_repeat: raw frames per agent step.
@@ -55,7 +57,7 @@ class BatchedMario(BatchedEnv):
         max_steps: agent steps until truncation; None: never.
         stall_limit: agent steps without a new furthest x until truncation; None: never.
         random_noops: opening frames without a button, 0 to this many.
-        sticky: probability that a step repeats the previous action.
+        sticky, sticky_unit: probability that the previous buttons are held, see `Chance`.
         threads: None: one per world, at most one per CPU.
         seed: of the no-ops and the sticky actions; the game itself has no chance in it.
 
@@ -68,7 +70,7 @@ class BatchedMario(BatchedEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        stage: str = "1-1",
+        stage: str | Sequence[str] = "1-1",
         action_set: str | Sequence[str] = "simple",
         image_size: int = 64,
         action_repeat: int = 4,
@@ -79,12 +81,14 @@ class BatchedMario(BatchedEnv):
         stall_limit: int | None = None,
         random_noops: int = 0,
         sticky: float = 0.0,
+        sticky_unit: str = "frame",
+        stage_order: str = "balanced",
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
         check_at_least_one(action_repeat=action_repeat, stall_limit=stall_limit, threads=threads)
         check_picture(image_size, crop_top, SCREEN[0])
-        names = actions_of(action_set)
+        names, stages = actions_of(action_set), stages_of(stage)
         observations = {PIXELS: pixel_spec(3, image_size, image_size), **info_specs()}
         super().__init__(num_envs, len(names), observations, max_steps, seed)
         self.action_names, self.image_size, self.crop_top = names, image_size, crop_top
@@ -97,8 +101,8 @@ class BatchedMario(BatchedEnv):
         rules = MarioReward() if reward is None else reward
 
         def _start(world: int, chance: Chance | None = None) -> Game:
-            chance = chance or Chance(seed + world, random_noops, sticky)
-            return Game(stage, rules, action_repeat, max_pool, chance)
+            chance = chance or Chance(seed + world, random_noops, sticky, sticky_unit)
+            return Game(stages, rules, action_repeat, max_pool, chance, stage_order, world)
 
         self._start, self.failures = _start, 0
         self.games: list[Game] = self._each(_start, range(num_envs))
@@ -170,7 +174,7 @@ class BatchedMario(BatchedEnv):
         log.warning("%s; the episode is cut and a new emulator started", told)
         old = self.games[world]
         with contextlib.suppress(Exception):
-            old.emulator.close()
+            old.close()
         self.games[world] = self._start(world, old.chance)
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,6 +220,8 @@ class BatchedMario(BatchedEnv):
         return {
             "tapes": [torch.tensor(list(game.tape), dtype=torch.uint8) for game in self.games],
             "held": [game.held for game in self.games],
+            "stages": [game.stage for game in self.games],
+            "played": [list(game.played) for game in self.games],
             "chance": torch.stack([game.chance.state() for game in self.games]),
             **super().state_dict(),
         }
@@ -233,7 +239,9 @@ class BatchedMario(BatchedEnv):
                 f"{self.num_envs}. Set env num_envs={len(tapes)} or start without the state."
             )
         super().load_state_dict(state_dict)
-        self._each(Game.replay, self.games, tapes, state_dict["held"])
+        stages = state_dict.get("stages", [0] * len(tapes))
+        played = state_dict.get("played", [[]] * len(tapes))
+        self._each(Game.replay, self.games, tapes, state_dict["held"], stages, played)
         for game, state in zip(self.games, state_dict["chance"], strict=True):
             game.chance.load(state)
 
@@ -243,7 +251,7 @@ class BatchedMario(BatchedEnv):
             if self._pool is not None:
                 self._pool.shutdown()
             for game in self.games:
-                game.emulator.close()
+                game.close()
         super().close(raise_if_closed=raise_if_closed)
 
 

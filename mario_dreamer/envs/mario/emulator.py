@@ -97,6 +97,20 @@ def parse_stage(stage: str) -> tuple[int, int]:
     )
 
 
+def stages_of(stage: str | Sequence[str]) -> tuple[str, ...]:
+    """Name the stages that `env.stage` asks for: one, a list, or "all" 32.
+
+    Raises:
+        ValueError: a name that is no stage, or none at all.
+    """
+    if stage == "all":
+        return tuple(f"{world}-{number}" for world in range(1, 9) for number in range(1, 5))
+    names = (stage,) if isinstance(stage, str) else tuple(stage)
+    if not names:
+        raise ValueError("env.stage: got an empty list. Name at least one stage.")
+    return tuple("{}-{}".format(*parse_stage(name)) for name in names)
+
+
 def import_emulator() -> Any:
     """Import the emulator's class, or say in one error what is missing.
 

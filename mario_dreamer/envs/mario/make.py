@@ -20,7 +20,7 @@ BACKENDS = ("batched", "transformed", "parallel")
 def make_mario_env(
     num_envs: int = 1,
     seed: int = 0,
-    stage: str = "1-1",
+    stage: str | Sequence[str] = "1-1",
     action_set: str | Sequence[str] = "simple",
     image_size: int = 64,
     action_repeat: int = 4,
@@ -31,6 +31,8 @@ def make_mario_env(
     stall_limit: int | None = None,
     random_noops: int = 0,
     sticky: float = 0.0,
+    sticky_unit: str = "frame",
+    stage_order: str = "balanced",
     death_screen: str = "game",
     backend: str = "batched",
     threads: int | None = None,
@@ -70,6 +72,7 @@ def make_mario_env(
     game = {"stage": stage, "action_set": actions_of(action_set), "action_repeat": action_repeat}
     options = {**game, **picture, **ends, **chance, "reward": reward}
     if backend == "batched":
+        options |= {"stage_order": stage_order, "sticky_unit": sticky_unit}
         env = with_bookkeeping(BatchedMario(num_envs, seed=seed, threads=threads, **options))
     else:
         parse_stage(stage), import_emulator()  # one clear error here, not one per worker

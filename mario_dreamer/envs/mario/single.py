@@ -105,7 +105,7 @@ def make_single_mario(
     sticky: float = 0.0,
 ) -> TransformedEnv:
     """Make one game as a stack of TorchRL transforms, batch size []; options as `BatchedMario`."""
-    chance = Chance(seed, random_noops, sticky)
+    chance = Chance(seed, random_noops, sticky, "step")
     game = GymWrapper(MarioGym(make_emulator(stage), actions_of(action_set), chance), device="cpu")
     game.set_info_dict_reader(InfoReader())
     chance.seed(seed)  # whatever was drawn while TorchRL looked at the game

@@ -60,7 +60,7 @@ def test_chance_follows_its_seed_and_resumes() -> None:
     chance = Chance(3, random_noops=30, sticky=0.5)
     [chance.noops() for _ in range(5)]
     state = chance.state()
-    assert state.shape == (2, 625) and state.dtype == torch.int64
+    assert state.shape == (3, 625) and state.dtype == torch.int64
     expected = [(chance.noops(), chance.sticks()) for _ in range(20)]
     other = Chance(99, random_noops=30, sticky=0.5)
     other.load(state)
