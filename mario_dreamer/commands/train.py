@@ -5,12 +5,14 @@
     mario-dreamer train experiment=debug           a toy world, under a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
     mario-dreamer train runs/NAME                  go on with this one
+    mario-dreamer train env.stage=1-2 init_from=runs/NAME      a new run from the weights of that one
     mario-dreamer train size=size25m seed=1        change a choice, change a number
     mario-dreamer train -m seed=0,1,2              one run for each seed
 
 Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
 moved to checkpoints/set_aside, and what was told after it is told anew.
+init_from starts at step 0 with another run's weights; init_parts says which, the sizes must match.
 Every choice and number stands in configs/train.yaml.
 """
 
@@ -26,12 +28,14 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
+from mario_dreamer.config.session import find_checkpoint
 from mario_dreamer.exporting.checkpoint_model import ModelBeside
 from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.checkpoint import Checkpoints, find_run
+from mario_dreamer.training.init_from import init_from
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
@@ -69,7 +73,12 @@ def _hands_over(cfg: DictConfig) -> bool:
 
 
 def make_parts(
-    cfg: DictConfig, folder: Path, tracker: Tracker, config: str, agent_steps: int = 0
+    cfg: DictConfig,
+    folder: Path,
+    tracker: Tracker,
+    config: str,
+    agent_steps: int = 0,
+    source: Path | None = None,
 ) -> tuple[Parts, build.Run]:
     """Build everything a run is made of.
 
@@ -79,12 +88,17 @@ def make_parts(
         tracker: who is told.
         config: the resolved configuration as YAML, for the checkpoints.
         agent_steps: steps played before a resume.
+        source: checkpoint whose weights the run starts from.
     """
     # The worlds begin anew on a resume: with the old seed their chances would repeat.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
     print(check_memory(cfg, env, folder))
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)
+    if source is not None:
+        parts_taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
+        init_from(learner.modules, source, list(parts_taken))
+        print(f"starting from {', '.join(parts_taken)} of {source}")
     policy, env = build.make_policy(agent, learner, env)
     replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
     run, ratio = build.make_run(cfg)
@@ -137,6 +151,9 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         if not trust:
             build.check_targets(cfg)
         run_id, agent_steps = progress_of(checkpoint)
+    source = None
+    if checkpoint is None and cfg.get("init_from") is not None:
+        source = find_checkpoint(str(cfg.init_from), str(cfg.runs_dir))
     limits.check_numbers(cfg)
     folder = _run_folder(cfg, checkpoint)
     if checkpoint is None and any(folder.glob("checkpoints/step_*")):
@@ -153,7 +170,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         tracker.tags(provenance())
         (folder / "config.yaml").write_text(config)
         tracker.artifact(folder / "config.yaml", "config")
-        parts, run = make_parts(cfg, folder, tracker, config, agent_steps)
+        parts, run = make_parts(cfg, folder, tracker, config, agent_steps, source)
         tracker.rewind(agent_steps)  # told again from here on, after a kill
         if checkpoint is not None and folder / "checkpoints" == checkpoint.parent:
             for moved in parts.snapshot.checkpoints.go_on_from(checkpoint):

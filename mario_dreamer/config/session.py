@@ -17,7 +17,7 @@ from mario_dreamer.training.checkpoint import CheckpointError, find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
 
-__all__ = ["Session", "open_session", "shipped_checkpoint", "steps_of"]
+__all__ = ["Session", "find_checkpoint", "open_session", "shipped_checkpoint", "steps_of"]
 
 
 @dataclass
@@ -73,7 +73,7 @@ def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:
         CheckpointError: when there is no whole checkpoint, or it does not fit.
         ValueError: when the stored configuration builds classes from elsewhere.
     """
-    checkpoint = _find(str(cfg.checkpoint), str(cfg.runs_dir))
+    checkpoint = find_checkpoint(str(cfg.checkpoint), str(cfg.runs_dir))
     if checkpoint is not None and checkpoint == shipped_checkpoint() and cfg.checkpoint == "auto":
         print(f"no run in {cfg.runs_dir}: the agent that comes with the package plays")
     if checkpoint is None:
@@ -101,8 +101,16 @@ def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:
     return Session(stored, checkpoint, policy, env, learner)
 
 
-def _find(where: str, runs_dir: str) -> Path | None:
-    """Resolve `checkpoint=`; None means an untrained agent."""
+def find_checkpoint(where: str, runs_dir: str) -> Path | None:
+    """Return the folder that `checkpoint=` or `init_from=` means; None: an untrained agent.
+
+    Args:
+        where: none | shipped | auto | latest | a run or checkpoint folder.
+        runs_dir: folder of the runs.
+
+    Raises:
+        CheckpointError: when there is no whole checkpoint.
+    """
     if where == "none":
         return None
     if where == "shipped":
