@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torch.distributions import Distribution
 from torchrl.data import Unbounded
 from torchrl.envs import ExplorationType, TensorDictPrimer
 from torchrl.envs.utils import exploration_type
@@ -64,6 +66,36 @@ class Policy(TensorDictModuleBase):
         specs = {key: Unbounded(shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
         return TensorDictPrimer(specs, expand_specs=True)
 
+    def observe(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Fold a frame into the state: z_t ~ q(z_t | h_t, x_t).
+
+        Args:
+            tensordict: [N] with `in_keys`, on the device of the networks.
+
+        Returns:
+            deter h_t [N, D], stoch z_t [N, S, K], posterior and prior logits [N, S, K].
+        """
+        with self._autocast():
+            return self.world_model.rssm.obs_step(
+                tensordict[keys.DETER],
+                tensordict[keys.STOCH],
+                tensordict[keys.PREV_ACTION],
+                self.world_model.encode(tensordict),
+                tensordict["is_init"],
+            )
+
+    def distribution(self, deter: Tensor, stoch: Tensor) -> Distribution:
+        """Return pi(a_t | h_t, z_t), batch [N]; uniform while `uniform` is set."""
+        with self._autocast():
+            params = self.actor.head(self.world_model.rssm.feat(deter, stoch))
+        return self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
+
+    def _autocast(self) -> torch.autocast:
+        device = next(self.parameters()).device
+        return torch.autocast(
+            device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+        )
+
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
@@ -72,25 +104,14 @@ class Policy(TensorDictModuleBase):
             "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
             keys.PREV_ACTION: "N A: one-hot",
         }  # fmt: skip
-        rssm = self.world_model.rssm
         fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
-        check("Policy", None, getattr(rssm, "sizes", {}), fields)
+        check("Policy", None, getattr(self.world_model.rssm, "sizes", {}), fields)
         home = tensordict.get(self.in_keys[0]).device
         device = next(self.parameters()).device
         # Worlds live on the CPU; a collector moves their frames by itself, evaluation does not.
         seen = tensordict if home == device else tensordict.select(*self.in_keys).to(device)
-        with torch.autocast(
-            device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
-        ):
-            deter, stoch, _, _ = rssm.obs_step(
-                seen[keys.DETER],
-                seen[keys.STOCH],
-                seen[keys.PREV_ACTION],
-                self.world_model.encode(seen),
-                seen["is_init"],
-            )
-            params = self.actor.head(rssm.feat(deter, stoch))
-        dist = self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
+        deter, stoch, _, _ = self.observe(seen)
+        dist = self.distribution(deter, stoch)
         greedy = exploration_type() not in (ExplorationType.RANDOM, None)
         action = dist.mode if greedy else dist.sample()
         tensordict.set(keys.ACTION, action.to(home, torch.int64))
