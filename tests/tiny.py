@@ -40,19 +40,19 @@ class Silence:
 
     told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        self.told.append((step, dict(values)))
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.told.append((step, dict(metrics)))
 
-    def video(self, *args: Any, **options: Any) -> None:
+    def log_video(self, *args: Any, **options: Any) -> None:
         pass
 
-    def image(self, *args: Any, **options: Any) -> None:
+    def log_image(self, *args: Any, **options: Any) -> None:
         pass
 
-    def artifact(self, *args: Any, **options: Any) -> None:
+    def log_artifact(self, *args: Any, **options: Any) -> None:
         pass
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         pass
 
     def close(self, status: str = "FINISHED") -> None:

@@ -30,10 +30,10 @@ from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.session import find_checkpoint
 from mario_dreamer.exporting.checkpoint_model import ModelBeside
-from mario_dreamer.tracking.files import with_files
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints, find_run
 from mario_dreamer.training.init_from import init_from
 from mario_dreamer.training.loop import Parts, train
@@ -54,7 +54,7 @@ def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
     """The configured tracker, and always the plain files in the run's folder."""
     chosen = build.instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
-    return with_files(chosen)
+    return with_files(chosen, folder)
 
 
 def _describe_worlds(cfg: DictConfig) -> str:
@@ -166,12 +166,12 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     build.seed_everything(cfg.seed)
     config = OmegaConf.to_yaml(cfg, resolve=True)
     with _command.lock(folder), _tracker(cfg, folder, run_id) as tracker:
-        tracker.params(OmegaConf.to_container(cfg, resolve=True))
-        tracker.tags(provenance())
+        tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
+        tracker.log_tags(provenance())
         (folder / "config.yaml").write_text(config)
-        tracker.artifact(folder / "config.yaml", "config")
+        tracker.log_artifact(folder / "config.yaml", "config")
         parts, run = make_parts(cfg, folder, tracker, config, agent_steps, source)
-        tracker.rewind(agent_steps)  # told again from here on, after a kill
+        tracker.truncate_after(agent_steps)  # told again from here on, after a kill
         if checkpoint is not None and folder / "checkpoints" == checkpoint.parent:
             for moved in parts.snapshot.checkpoints.go_on_from(checkpoint):
                 print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")

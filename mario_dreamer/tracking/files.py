@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers
+from mario_dreamer.tracking.tracker import Tracker
 
-__all__ = ["FileTracker", "read_metrics", "with_files"]
+__all__ = ["FileTracker", "read_metrics"]
 
 
 class _AppendOnly:
@@ -57,14 +57,14 @@ class _AppendOnly:
         if not self._waiting:
             return
         if not self._whole:
-            self._mend()
+            self._repair()
         self._whole = False
         with self.path.open("ab") as file:
             file.write("".join(self._waiting).encode())
         self._whole = True
         self._waiting.clear()
 
-    def rewind(self, stays: Callable[[str], bool]) -> None:
+    def keep_lines(self, stays: Callable[[str], bool]) -> None:
         """Drop the lines that do not stay; the file changes in one go, or not at all.
 
         Raises:
@@ -85,7 +85,7 @@ class _AppendOnly:
         else:
             draft.unlink()
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Begin the file, or cut off half a last line that a crash left."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists() or not self.path.stat().st_size:
@@ -196,13 +196,13 @@ class FileTracker(Tracker):
         else:
             shutil.copy2(path, target)
 
-    def _rewind(self, step: int) -> None:
+    def _truncate(self, step: int) -> None:
         for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft")):
             left_over.unlink()  # films and files that a kill left half-written
         if self._jsonl is not None:
-            self._jsonl.rewind(lambda line: _step_of_row(line) <= step)
+            self._jsonl.keep_lines(lambda line: _step_of_row(line) <= step)
         if self._csv is not None:
-            self._csv.rewind(lambda line: _step_of_line(line) <= step)
+            self._csv.keep_lines(lambda line: _step_of_line(line) <= step)
 
     def _close(self, status: str) -> None:
         self._facts |= {"status": status, "ended": time.time()}
@@ -278,20 +278,3 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
                     curve.pop()
                 curve.append((step, value))
     return curves
-
-
-def with_files(tracker: Tracker) -> Tracker:
-    """Make sure that a run also leaves metrics.jsonl and run.json in its folder.
-
-    Args:
-        tracker: the one chosen by config.
-
-    Returns:
-        the tracker if it writes files itself, a FileTracker in place of none, else both.
-    """
-    if isinstance(tracker, FileTracker):
-        return tracker
-    if isinstance(tracker, NoTracker):
-        return FileTracker(tracker.folder, tracker.run_name, csv=False)
-    files = FileTracker(tracker.folder, tracker.run_name, tracker.run_id, csv=False)
-    return Trackers(tracker, files)

@@ -79,12 +79,12 @@ class TensorBoardTracker(Tracker):
         summary = Summary(value=[Summary.Value(tag=name, image=picture)])
         self._writer._get_file_writer().add_summary(summary, step)
 
-    def _rewind(self, step: int) -> None:
+    def _truncate(self, step: int) -> None:
         """Tell TensorBoard to hide what was told after `step`."""
         self._writer.close()
         self._writer = self._make_writer(purge_step=step + 1)
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         self._writer.flush()
 
     def _close(self, status: str) -> None:

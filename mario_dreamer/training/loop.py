@@ -220,7 +220,7 @@ def _still_finite(learner: Learner, metrics: TensorDictBase | None) -> None:
 
 def _save(parts: Parts, agent_steps: int) -> None:
     """Save; a disk that refuses does not stop the learning, the older checkpoints are there."""
-    parts.report.settle()
+    parts.report.flush()
     try:
         parts.report.saved(parts.snapshot.save(parts, agent_steps), agent_steps)
     except CheckpointError as error:

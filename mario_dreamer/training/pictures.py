@@ -120,7 +120,7 @@ class EvaluationReport:
             metrics.update(eval_metrics(summarise(episodes)))
             frames = episodes[0].frames
             if frames.ndim == 4:
-                self.tracker.video("eval/episode", frames, agent_steps, fps=15)
+                self.tracker.log_video("eval/episode", frames, agent_steps, fps=15)
         metrics["eval/seconds"] = time.monotonic() - began
         return metrics
 
@@ -141,11 +141,11 @@ class EvaluationReport:
             return {}
         truth, prediction, seen = open_loop(self.world_model, self.replay)
         video = open_loop_video(truth, prediction, seen)
-        self.tracker.video("dream/open_loop", video, agent_steps, fps=8)
+        self.tracker.log_video("dream/open_loop", video, agent_steps, fps=8)
         every = max(1, truth.shape[1] // 12)
         strip = image_strip(truth[0], prediction[0], seen, every=every)
-        self.tracker.image("dream/strip", strip, agent_steps)
+        self.tracker.log_image("dream/strip", strip, agent_steps)
         played = self.replay.newest(stream=0, count=300)
-        self.tracker.video("play/episode", played[keys.PIXELS].cpu(), agent_steps, fps=15)
+        self.tracker.log_video("play/episode", played[keys.PIXELS].cpu(), agent_steps, fps=15)
         error = (prediction[:, seen:] - truth[:, seen:]).square().mean()
         return {"eval/open_loop_error": float(error)}

@@ -13,7 +13,7 @@ import torch
 from tensordict import TensorDictBase
 
 from mario_dreamer.tracking.metrics import full_names
-from mario_dreamer.tracking.tracker import numbers
+from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.evaluation import episode_ends
 
 __all__ = ["Listener", "Report"]
@@ -34,13 +34,13 @@ def episode_metrics(facts: dict[str, float], group: str = "play") -> dict[str, f
 class Listener(Protocol):
     """What a tracker and a progress display have in common, as far as the loop goes."""
 
-    def scalars(self, values: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Take in metrics by name at an agent step."""
 
-    def artifact(self, path: Path, folder: str) -> None:
+    def log_artifact(self, path: Path, folder: str) -> None:
         """Keep a file."""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Let what has been told outlive a kill."""
 
     def close(self, status: str) -> None:
@@ -98,7 +98,7 @@ class Report:
             self.best_x = max(self.best_x, facts.get("x_max", 0.0))
             self.recent.append(facts)
             told = episode_metrics(facts)
-            self.tracker.scalars({**told, "train_return": facts["return"]}, agent_steps)
+            self.tracker.log_metrics({**told, "train_return": facts["return"]}, agent_steps)
             if self.progress is not None:
                 self.progress.episode(told)
         if self.progress is not None:
@@ -152,7 +152,7 @@ class Report:
         facts = self.facts(agent_steps)
         facts["run/memory_gib"] = psutil.Process().memory_info().rss / GIB
         facts.update(numbers(full_names(self._metrics)))  # one wait for the device
-        self.tracker.scalars(facts, agent_steps)
+        self.tracker.log_metrics(facts, agent_steps)
         if self.progress is not None:
             self.progress.update(facts)
         self._since = (time.monotonic(), agent_steps, self.updates)
@@ -165,21 +165,21 @@ class Report:
         if self._evaluate is None:
             return
         metrics = self._evaluate(agent_steps)
-        self.tracker.scalars(metrics, agent_steps)
+        self.tracker.log_metrics(metrics, agent_steps)
         if self.progress is not None:
             self.progress.update(metrics)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Before a checkpoint: what it counts as told must not be lost any more."""
-        self.tracker.settle()
+        self.tracker.flush()
 
     def saved(self, path: Path, agent_steps: int) -> None:
         """Say that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
-            self.tracker.artifact(path / name, "checkpoints/latest")
+            self.tracker.log_artifact(path / name, "checkpoints/latest")
         model = None if self.model_beside is None else self.model_beside(path, agent_steps)
         if model is not None:
-            self.tracker.artifact(model, "model")
+            self.tracker.log_artifact(model, "model")
         if self.progress is not None:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
 

@@ -16,7 +16,7 @@ def test_results_hang_below_the_run_without_ending_it(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run_folder = tmp_path / "runs" / "mine"
     tracker = MLflowTracker(run_folder, tracking_uri=uri, system_metrics=False, flush_seconds=0.1)
-    tracker.scalars({"kl": 1.0}, 5)
+    tracker.log_metrics({"kl": 1.0}, 5)
     run_id = tracker.run_id
     client = MlflowClient(uri)
     picture = tmp_path / "evaluation.html"

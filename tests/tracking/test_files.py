@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from mario_dreamer.tracking.files import FileTracker, read_metrics, with_files
-from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers
+from mario_dreamer.tracking.files import FileTracker, read_metrics
+from mario_dreamer.tracking.tracker import NoTracker, Tracker
+from mario_dreamer.tracking.trackers import Trackers, with_files
 
 
 def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
     with FileTracker(tmp_path) as first:
-        first.scalars({"kl": 1.0}, 10)
+        first.log_metrics({"kl": 1.0}, 10)
     with FileTracker(tmp_path) as second:
-        second.scalars({"kl": 2.0}, 20)
+        second.log_metrics({"kl": 2.0}, 20)
     assert second.run_id == first.run_id
     assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 2.0)]
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -31,7 +32,7 @@ def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
 def test_a_resumed_run_remembers_the_command_of_each_start(tmp_path: Path) -> None:
     for command in ("entropy 2e-3", "entropy 5e-4", "steps 300000"):
         with FileTracker(tmp_path) as tracker:
-            tracker.tags({"command": command, "git.commit": "abc"})
+            tracker.log_tags({"command": command, "git.commit": "abc"})
     facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["tags"]["command"] == "steps 300000"
     assert [start["tags"]["command"] for start in facts["earlier"]] == [
@@ -44,18 +45,18 @@ def test_a_resumed_run_remembers_the_command_of_each_start(tmp_path: Path) -> No
 def test_a_run_that_went_back_replaces_its_later_points(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path)
     for step, value in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 5.0), (40, 6.0)):
-        tracker.scalars({"kl": value}, step)
+        tracker.log_metrics({"kl": value}, step)
     assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 5.0), (40, 6.0)]
 
 
 def test_half_a_line_of_a_crash_is_cut_off(tmp_path: Path) -> None:
     with FileTracker(tmp_path) as tracker:
-        tracker.scalars({"kl": 1.0}, 10)
+        tracker.log_metrics({"kl": 1.0}, 10)
     for name in ("metrics.jsonl", "metrics.csv"):
         with (tmp_path / name).open("a") as file:
             file.write('{"step": 20, "kl')
     with FileTracker(tmp_path) as tracker:
-        tracker.scalars({"kl": 3.0}, 30)
+        tracker.log_metrics({"kl": 3.0}, 30)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 30]
     assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (30, 3.0)]
@@ -67,8 +68,8 @@ def test_what_a_full_disk_refused_is_written_later(
     tracker = FileTracker(tmp_path, csv=False)
     path = tmp_path / "metrics.jsonl"
     path.mkdir()  # nothing can be written there now, for root neither
-    tracker.scalars({"kl": 1.0}, 10)
-    tracker.scalars({"kl": 2.0}, 20)
+    tracker.log_metrics({"kl": 1.0}, 10)
+    tracker.log_metrics({"kl": 2.0}, 20)
     assert len(caplog.records) == 1
     path.rmdir()
     tracker.close()
@@ -77,7 +78,7 @@ def test_what_a_full_disk_refused_is_written_later(
 
 def test_nan_and_infinity_stay_valid_json(tmp_path: Path) -> None:
     with FileTracker(tmp_path) as tracker:
-        tracker.scalars({"kl": float("nan"), "model_loss": float("inf")}, 1)
+        tracker.log_metrics({"kl": float("nan"), "model_loss": float("inf")}, 1)
     text = (tmp_path / "metrics.jsonl").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     curves = read_metrics(tmp_path)
@@ -87,8 +88,8 @@ def test_nan_and_infinity_stay_valid_json(tmp_path: Path) -> None:
 
 def test_run_json_tells_the_status(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path, run_name="first")
-    tracker.tags({"git.commit": "abc"})
-    tracker.params({"a": {"b": 1}})
+    tracker.log_tags({"git.commit": "abc"})
+    tracker.log_hparams({"a": {"b": 1}})
     facts = json.loads((tmp_path / "run.json").read_text())
     assert (facts["status"], facts["name"], facts["tags"]) == (
         "RUNNING",
@@ -103,16 +104,16 @@ def test_run_json_tells_the_status(tmp_path: Path) -> None:
 def test_foreign_files_are_copied_and_own_ones_are_not(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     tracker = FileTracker(tmp_path / "run")
-    tracker.artifact(tmp_path / "notes.txt", "texts")
-    tracker.artifact(tmp_path / "run" / "run.json")
+    tracker.log_artifact(tmp_path / "notes.txt", "texts")
+    tracker.log_artifact(tmp_path / "run" / "run.json")
     copies = [path for path in (tmp_path / "run" / "artifacts").rglob("*") if path.is_file()]
     assert copies == [tmp_path / "run" / "artifacts" / "texts" / "notes.txt"]
 
 
 def test_images_and_videos_lie_in_the_runs_folder(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path)
-    tracker.image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 5)
-    tracker.video("dream/open_loop", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 5)
+    tracker.log_image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 5)
+    tracker.log_video("dream/open_loop", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 5)
     assert (tmp_path / "images/dream/strip/step_000000005.png").is_file()
     assert (tmp_path / "videos/dream/open_loop/step_000000005.mp4").is_file()
 
@@ -126,7 +127,7 @@ def test_every_run_leaves_metrics_jsonl_whatever_the_tracker(tmp_path: Path) -> 
     files = FileTracker(tmp_path / "csv")
     assert with_files(files) is files
     for tracker in (none, own, files):
-        tracker.scalars({"kl": 1.0}, 1)
+        tracker.log_metrics({"kl": 1.0}, 1)
         tracker.close()
         assert read_metrics(tracker.folder)["kl"] == [(1, 1.0)]
     assert not (tmp_path / "none" / "metrics.csv").exists()
@@ -135,7 +136,7 @@ def test_every_run_leaves_metrics_jsonl_whatever_the_tracker(tmp_path: Path) -> 
 def test_a_run_that_goes_back_forgets_what_came_after_and_leaves_no_rubbish(tmp_path: Path) -> None:
     with FileTracker(tmp_path) as first:
         for step in (10, 20, 20, 30):
-            first.scalars({"kl": float(step)}, step)
+            first.log_metrics({"kl": float(step)}, step)
     for name in ("metrics.jsonl", "metrics.csv"):
         with (tmp_path / name).open("a") as file:
             file.write('{"step": 2')  # the last words of a killed process
@@ -143,8 +144,8 @@ def test_a_run_that_goes_back_forgets_what_came_after_and_leaves_no_rubbish(tmp_
     for name in ("videos/eval/.step_000000020.77.mp4", ".run.json.draft"):
         (tmp_path / name).write_text("half")
     second = FileTracker(tmp_path)
-    second.rewind(20)
-    second.scalars({"kl": 3.0}, 30)
+    second.truncate_after(20)
+    second.log_metrics({"kl": 3.0}, 30)
     second.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["kl"]) for row in rows] == [(10, 10), (20, 20), (20, 20), (30, 3)]
@@ -156,8 +157,8 @@ def test_a_run_that_goes_back_forgets_what_came_after_and_leaves_no_rubbish(tmp_
 
 def test_a_run_without_metrics_goes_back_to_nothing(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path)
-    tracker.rewind(0)
-    tracker.scalars({"kl": 1.0}, 1)
-    tracker.rewind(0)
+    tracker.truncate_after(0)
+    tracker.log_metrics({"kl": 1.0}, 1)
+    tracker.truncate_after(0)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert (tmp_path / "metrics.csv").read_text() == "step,name,value,time\n"

@@ -32,19 +32,19 @@ def test_a_resumed_run_goes_on_and_tells_what_changed(uri: str, tmp_path: Path) 
     first = MLflowTracker(tmp_path, "mario", tracking_uri=uri, start_seconds=60)
     assert first.run_id is not None
     assert client.get_run(first.run_id).info.status == "RUNNING"
-    first.params({"size": {"deter": 512}, "seed": 0, "long": "x" * 7000})
-    first.scalars({"kl": torch.tensor(2.0)}, step=10, frames=40)
-    first.image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 10)
-    first.video("eval/episode", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 10)
+    first.log_hparams({"size": {"deter": 512}, "seed": 0, "long": "x" * 7000})
+    first.log_metrics({"kl": torch.tensor(2.0)}, step=10)
+    first.log_image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 10)
+    first.log_video("eval/episode", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 10)
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    first.artifact(tmp_path / "config.yaml", "config")
+    first.log_artifact(tmp_path / "config.yaml", "config")
     first.close("KILLED")
     assert client.get_run(first.run_id).info.status == "KILLED"
 
     second = MLflowTracker(tmp_path, tracking_uri=uri, run_id=first.run_id, start_seconds=60)
     assert client.get_run(first.run_id).info.status == "RUNNING"
-    second.params({"size": {"deter": 512}, "seed": 1})
-    second.scalars({"kl": 1.0}, step=20, frames=80)
+    second.log_hparams({"size": {"deter": 512}, "seed": 1})
+    second.log_metrics({"kl": 1.0}, step=20)
     second.close("FINISHED")
 
     assert second.run_id == first.run_id
@@ -52,7 +52,6 @@ def test_a_resumed_run_goes_on_and_tells_what_changed(uri: str, tmp_path: Path) 
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "mario"
     assert _curve(client, first.run_id, "kl") == [(10, 2.0), (20, 1.0)]
-    assert _curve(client, first.run_id, "run/frames") == [(10, 40.0), (20, 80.0)]
     assert run.data.metrics["system/process_memory_megabytes"] > 10
     params, tags = run.data.params, run.data.tags
     assert (params["size.deter"], params["seed"]) == ("512", "0")
@@ -72,7 +71,7 @@ def test_a_resumed_run_goes_on_and_tells_what_changed(uri: str, tmp_path: Path) 
 
 def test_nan_is_logged_and_a_bad_name_is_made_to_fit(uri: str, tmp_path: Path) -> None:
     tracker = MLflowTracker(tmp_path, tracking_uri=uri, system_metrics=False, start_seconds=60)
-    tracker.scalars({"kl": float("nan"), "a?b": 1.0}, step=1)
+    tracker.log_metrics({"kl": float("nan"), "a?b": 1.0}, step=1)
     tracker.close("FAILED")
     run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
     assert run.info.status == "FAILED"
@@ -93,17 +92,17 @@ def test_a_server_that_is_away_stops_nothing_and_gets_everything_later(
         port = probe.getsockname()[1]  # nobody listens there once this block is left
     away = MLflowTracker(tmp_path, tracking_uri=f"http://127.0.0.1:{port}", flush_seconds=0.1)
     assert away.run_id is None
-    away.params({"seed": 0})
+    away.log_hparams({"seed": 0})
     began = time.monotonic()
     for step in range(1, 51):
-        away.scalars({"kl": float(step)}, step)
+        away.log_metrics({"kl": float(step)}, step)
     assert time.monotonic() - began < 2, "logging waits for nobody"
     away.close("FAILED")
     assert (tmp_path / "mlflow_spool.jsonl").is_file()
     assert sum("training goes on" in record.message for record in caplog.records) == 1
 
     back = MLflowTracker(tmp_path, tracking_uri=uri, start_seconds=60)
-    back.scalars({"kl": 51.0}, 51)
+    back.log_metrics({"kl": 51.0}, 51)
     back.close("FINISHED")
     client = mlflow.MlflowClient(uri)
     assert _curve(client, back.run_id, "kl") == [(step, float(step)) for step in range(1, 52)]
@@ -118,7 +117,7 @@ def test_a_program_that_ends_without_a_word_is_not_left_running_and_stays_quiet(
     code = (
         "from mario_dreamer.tracking.mlflow.tracker import MLflowTracker\n"
         f"t = MLflowTracker({str(tmp_path)!r}, tracking_uri={uri!r}, start_seconds=60)\n"
-        "t.scalars({'kl': 1.0}, 1)\n"
+        "t.log_metrics({'kl': 1.0}, 1)\n"
         "raise RuntimeError('the learner fell over')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -145,7 +144,7 @@ def test_a_locked_database_is_waited_for(
     with sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         for step in range(1, 6):
-            tracker.scalars({"kl": float(step)}, step)
+            tracker.log_metrics({"kl": float(step)}, step)
         time.sleep(0.5)
         other.execute("ROLLBACK")
     tracker.close()
@@ -159,7 +158,7 @@ def test_a_database_that_cannot_be_made_keeps_every_entry(
 ) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
     tracker = MLflowTracker(tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'taken' / 'mlflow.db'}")
-    tracker.scalars({"kl": 1.0}, 1)
+    tracker.log_metrics({"kl": 1.0}, 1)
     tracker.close("FAILED")
     lines = (tmp_path / "mlflow_spool.jsonl").read_text().split()
     kinds = [kind for kind in ("tags", "metrics", "status") if f'"{kind}"' in "".join(lines)]
@@ -178,9 +177,9 @@ def test_a_folder_as_tracking_uri_is_refused_with_the_cure(
 def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:
     tracker = MLflowTracker(tmp_path, tracking_uri=uri, flush_seconds=60, start_seconds=60)
     (tmp_path / "short_lived").write_text("x")
-    tracker.artifact(tmp_path / "short_lived")
+    tracker.log_artifact(tmp_path / "short_lived")
     (tmp_path / "short_lived").unlink()
-    tracker.scalars({"kl": 1.0}, 1)
+    tracker.log_metrics({"kl": 1.0}, 1)
     tracker.close()
     run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)
@@ -190,7 +189,7 @@ def _resume(uri: str, folder: Path, step: int) -> MLflowTracker:
     tracker = MLflowTracker(
         folder, tracking_uri=uri, system_metrics=False, flush_seconds=60, start_seconds=60
     )
-    tracker.rewind(step)
+    tracker.truncate_after(step)
     return tracker
 
 
@@ -201,19 +200,19 @@ def test_what_a_killed_run_tells_again_is_there_once(
     first = _resume(uri, tmp_path, 0)
     picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
     for step in (10, 20, 30):
-        first.scalars({"kl": step / 7, "speed/fps": step * 1.0}, step)
-    first.scalars({"play/return": 1.0}, 30)  # two episodes end together
-    first.scalars({"play/return": 2.0}, 30)
-    first.image("dream/strip", picture, 30)
+        first.log_metrics({"kl": step / 7, "speed/fps": step * 1.0}, step)
+    first.log_metrics({"play/return": 1.0}, 30)  # two episodes end together
+    first.log_metrics({"play/return": 2.0}, 30)
+    first.log_image("dream/strip", picture, 30)
     first.close("KILLED")  # delivered all, then died before the checkpoint of step 30
 
     second = _resume(uri, tmp_path, 10)
-    second.scalars({"kl": 20 / 7, "speed/fps": 9.0}, 20)
-    second.scalars({"kl": 30 / 7, "speed/fps": 9.0}, 30)
-    second.scalars({"play/return": 1.0}, 30)
-    second.scalars({"play/return": 2.0}, 30)
-    second.image("dream/strip", picture, 30)
-    second.scalars({"kl": 5.0, "speed/fps": 9.0}, 40)
+    second.log_metrics({"kl": 20 / 7, "speed/fps": 9.0}, 20)
+    second.log_metrics({"kl": 30 / 7, "speed/fps": 9.0}, 30)
+    second.log_metrics({"play/return": 1.0}, 30)
+    second.log_metrics({"play/return": 2.0}, 30)
+    second.log_image("dream/strip", picture, 30)
+    second.log_metrics({"kl": 5.0, "speed/fps": 9.0}, 40)
     second.close("FINISHED")
 
     assert second.run_id == first.run_id
@@ -234,17 +233,17 @@ def test_what_a_killed_run_tells_again_is_there_once(
 def test_what_was_kept_and_told_again_is_there_once(uri: str, tmp_path: Path) -> None:
     client = mlflow.MlflowClient(uri)
     first = _resume(uri, tmp_path, 0)
-    first.scalars({"kl": 1.0}, 10)
-    first.scalars({"kl": 2.0}, 20)
+    first.log_metrics({"kl": 1.0}, 10)
+    first.log_metrics({"kl": 2.0}, 20)
     assert first._outbox.close(60), "delivered; killed before the checkpoint of step 20"
     killed = _resume(uri, tmp_path, 10)
-    killed.scalars({"kl": 2.0}, 20)
-    killed.scalars({"kl": 3.0}, 30)
-    killed.settle()  # the checkpoint of step 30 is written; killed before anything is delivered
+    killed.log_metrics({"kl": 2.0}, 20)
+    killed.log_metrics({"kl": 3.0}, 30)
+    killed.flush()  # the checkpoint of step 30 is written; killed before anything is delivered
     killed._outbox._queue.clear()
     third = _resume(uri, tmp_path, 20)  # that checkpoint turned out to be damaged
-    third.scalars({"kl": 3.0}, 30)
-    third.scalars({"kl": 4.0}, 40)
+    third.log_metrics({"kl": 3.0}, 30)
+    third.log_metrics({"kl": 4.0}, 40)
     third.close("FINISHED")
     expected = [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)]
     assert _curve(client, first.run_id, "kl") == expected
@@ -255,10 +254,10 @@ def test_a_run_that_goes_another_way_keeps_both_and_says_so(
     uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = _resume(uri, tmp_path, 0)
-    first.scalars({"kl": 1.0}, 20)
+    first.log_metrics({"kl": 1.0}, 20)
     first.close("KILLED")
     second = _resume(uri, tmp_path, 10)
-    second.scalars({"kl": 1.5}, 20)
+    second.log_metrics({"kl": 1.5}, 20)
     second.close("FINISHED")
     curve = _curve(mlflow.MlflowClient(uri), second.run_id, "kl")
     assert curve == [(20, 1.0), (20, 1.5)]
@@ -283,7 +282,7 @@ def test_a_clock_that_jumps_back_loses_nothing(
     tracker = _resume(uri, tmp_path, 0)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 7200)
-    tracker.scalars({"kl": 1.0}, 10)
+    tracker.log_metrics({"kl": 1.0}, 10)
     tracker.close("FINISHED")
     run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)

@@ -18,13 +18,13 @@ def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tracker = TensorBoardTracker(tmp_path)
-    tracker.params({"seed": 0})
-    tracker.scalars({"kl": torch.tensor(2.0)}, step=10)
-    tracker.scalars({"kl": torch.tensor(1.0)}, step=20)
-    tracker.image("dream/strip", torch.zeros(3, 8, 12, dtype=torch.uint8), 10)
+    tracker.log_hparams({"seed": 0})
+    tracker.log_metrics({"kl": torch.tensor(2.0)}, step=10)
+    tracker.log_metrics({"kl": torch.tensor(1.0)}, step=20)
+    tracker.log_image("dream/strip", torch.zeros(3, 8, 12, dtype=torch.uint8), 10)
     frames = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     frames[1], frames[2] = 100, 200
-    tracker.video("eval/episode", frames, 10, fps=10)
+    tracker.log_video("eval/episode", frames, 10, fps=10)
     tracker.close()
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -46,11 +46,11 @@ def test_a_resumed_run_hides_what_was_told_after_its_checkpoint(tmp_path: Path) 
 
     killed = TensorBoardTracker(tmp_path)
     for step in (10, 20, 30):
-        killed.scalars({"kl": float(step)}, step=step)
+        killed.log_metrics({"kl": float(step)}, step=step)
     killed.close()
     resumed = TensorBoardTracker(tmp_path)
-    resumed.rewind(20)
-    resumed.scalars({"kl": 25.0}, step=25)
+    resumed.truncate_after(20)
+    resumed.log_metrics({"kl": 25.0}, step=25)
     resumed.close()
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))

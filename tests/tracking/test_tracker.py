@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mario_dreamer.tracking.tracker import NoTracker, Tracker, Trackers, flatten, numbers
+from mario_dreamer.tracking.tracker import NoTracker, Tracker
+from mario_dreamer.tracking.trackers import Trackers
+from mario_dreamer.tracking.values import flatten, numbers
 
 
 class Notebook(Tracker):
@@ -65,12 +67,10 @@ def test_a_tensor_of_many_numbers_is_refused_by_name() -> None:
         numbers({"kl": torch.zeros(2)})
 
 
-def test_steps_and_frames_are_metrics_too(tmp_path: Path) -> None:
+def test_agent_steps_are_a_metric_too(tmp_path: Path) -> None:
     notebook = Notebook(tmp_path)
-    notebook.scalars({"kl": torch.tensor(2.0)}, step=10, frames=40)
-    assert notebook.heard == [
-        ("scalars", {"run/agent_steps": 10.0, "run/frames": 40.0, "kl": 2.0}, 10)
-    ]
+    notebook.log_metrics({"kl": torch.tensor(2.0)}, step=10)
+    assert notebook.heard == [("scalars", {"run/agent_steps": 10.0, "kl": 2.0}, 10)]
 
 
 def test_an_undocumented_metric_is_logged_with_one_warning(
@@ -78,7 +78,7 @@ def test_an_undocumented_metric_is_logged_with_one_warning(
 ) -> None:
     notebook = Notebook(tmp_path)
     for step in range(3):
-        notebook.scalars({"my/metric": 1.0}, step)
+        notebook.log_metrics({"my/metric": 1.0}, step)
     assert len(notebook.heard) == 3
     assert [record.message.count("my/metric") for record in caplog.records] == [1]
 
@@ -88,7 +88,7 @@ def test_a_broken_backend_warns_once_and_lets_the_run_go_on(
 ) -> None:
     broken = Broken(tmp_path)
     for step in range(3):
-        broken.scalars({"kl": 1.0}, step)
+        broken.log_metrics({"kl": 1.0}, step)
     broken.close()
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "no space left on device" in caplog.records[0].message
@@ -97,8 +97,8 @@ def test_a_broken_backend_warns_once_and_lets_the_run_go_on(
 def test_a_broken_tracker_disturbs_no_other(tmp_path: Path) -> None:
     notebook = Notebook(tmp_path)
     both = Trackers(Broken(tmp_path), notebook)
-    both.params({"a": 1})
-    both.scalars({"kl": 1.0}, 1)
+    both.log_hparams({"a": 1})
+    both.log_metrics({"kl": 1.0}, 1)
     both.close("KILLED")
     assert [entry[0] for entry in notebook.heard] == ["params", "scalars", "close"]
     assert notebook.heard[-1] == ("close", "KILLED")
@@ -107,7 +107,7 @@ def test_a_broken_tracker_disturbs_no_other(tmp_path: Path) -> None:
 def test_a_video_is_encoded_once_for_all(tmp_path: Path) -> None:
     first, second = Notebook(tmp_path / "x"), Notebook(tmp_path / "y")
     frames = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
-    Trackers(first, second).video("eval/episode", frames, step=12)
+    Trackers(first, second).log_video("eval/episode", frames, step=12)
     path = tmp_path / "x" / "videos" / "eval" / "episode" / "step_000000012.mp4"
     assert (
         first.heard == second.heard == [("file", path, "videos/eval/episode", "eval/episode", 12)]
@@ -144,8 +144,8 @@ def test_only_the_first_close_counts_and_a_wrong_status_is_refused(tmp_path: Pat
 
 def test_no_tracker_leaves_no_file(tmp_path: Path) -> None:
     with NoTracker(tmp_path / "run") as tracker:
-        tracker.params({"a": 1})
-        tracker.scalars({"kl": 1.0}, 1)
-        tracker.video("eval/episode", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 1)
-        tracker.image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 1)
+        tracker.log_hparams({"a": 1})
+        tracker.log_metrics({"kl": 1.0}, 1)
+        tracker.log_video("eval/episode", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 1)
+        tracker.log_image("dream/strip", torch.zeros(3, 8, 8, dtype=torch.uint8), 1)
     assert list(tmp_path.iterdir()) == []

@@ -17,10 +17,10 @@ class Album(Silence):
         super().__init__()
         self.shown: dict[str, torch.Tensor] = {}
 
-    def video(self, name: str, frames: torch.Tensor, *args: Any, **options: Any) -> None:
+    def log_video(self, name: str, frames: torch.Tensor, *args: Any, **options: Any) -> None:
         self.shown[name] = frames
 
-    image = video
+    log_image = log_video
 
 
 def evaluation(tiny: Tiny, album: Album, episodes: int = 3) -> EvaluationReport:

@@ -146,12 +146,12 @@ def test_a_server_that_goes_away_in_mid_run_gets_everything_when_it_is_back(
     uri = f"http://127.0.0.1:{server.port}"
     tracker = MLflowTracker(tmp_path, tracking_uri=uri, flush_seconds=0.05, start_seconds=60)
     assert tracker.run_id == "r1"
-    tracker.scalars({"kl": 1.0}, 1)
+    tracker.log_metrics({"kl": 1.0}, 1)
     wait_for(lambda: steps(server) == {1})
     server.stop()
     began = time.monotonic()
     for step in range(2, 30):
-        tracker.scalars({"kl": float(step)}, step)
+        tracker.log_metrics({"kl": float(step)}, step)
     assert time.monotonic() - began < 2, "learning waits for nobody"
     wait_for(lambda: "training goes on" in caplog.text)
     back = Server(server.port, server.kept)

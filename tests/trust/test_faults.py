@@ -65,11 +65,11 @@ def test_once_there_is_room_again_the_next_save_is_whole(tmp_path: Path) -> None
 
 def test_metrics_that_a_full_disk_refused_are_written_later(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path, csv=False)
-    tracker.scalars({"kl": 1.0}, 1)
+    tracker.log_metrics({"kl": 1.0}, 1)
     with full_disk((tmp_path / "metrics.jsonl").stat().st_size):
-        tracker.scalars({"kl": 2.0}, 2)
-        tracker.scalars({"kl": 3.0}, 3)
-    tracker.scalars({"kl": 4.0}, 4)
+        tracker.log_metrics({"kl": 2.0}, 2)
+        tracker.log_metrics({"kl": 3.0}, 3)
+    tracker.log_metrics({"kl": 4.0}, 4)
     tracker.close()
     assert read_metrics(tmp_path)["kl"] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
 

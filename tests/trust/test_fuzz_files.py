@@ -285,7 +285,7 @@ def test_a_run_folder_with_other_peoples_files_is_still_a_folder(content: str, m
 def track(folder: Path) -> None:
     """A tracker in that folder still writes."""
     with FileTracker(folder) as tracker:
-        tracker.scalars({"kl": 1.5}, 7)
+        tracker.log_metrics({"kl": 1.5}, 7)
     assert tracker.run_id
     assert json.loads((folder / "run.json").read_text())["status"] == "FINISHED"
     assert read_metrics(folder)["kl"] == [(7, 1.5)]

@@ -206,9 +206,9 @@ def test_a_run_name_of_shell_words_is_only_a_name(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / name
     with FileTracker(folder, run_name=name) as tracker:
-        tracker.tags(provenance())
-        tracker.params({"name": name, "tracker": {"tracking_uri": f"sqlite:///{name}"}})
-        tracker.scalars({"kl": 1.0}, 1)
+        tracker.log_tags(provenance())
+        tracker.log_hparams({"name": name, "tracker": {"tracking_uri": f"sqlite:///{name}"}})
+        tracker.log_metrics({"kl": 1.0}, 1)
     assert (folder / "metrics.jsonl").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 

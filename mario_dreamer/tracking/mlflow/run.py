@@ -70,7 +70,7 @@ class MLflowRun:
         self._continued = False
         self._past: Past | None = None
 
-    def rewind(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Leave out what is told again after `step`; may be called from any thread."""
         self._step, self._past = step, None
 
@@ -134,7 +134,7 @@ class MLflowRun:
         low = step if since is None or (step is not None and step < since) else since - 1
         if past is None or (low is not None and (past.step is None or low < past.step)):
             past = Past(client, run_id, low)
-            if step == self._step:  # else `rewind` came meanwhile
+            if step == self._step:  # else `truncate_after` came meanwhile
                 self._past = past
         return past
 

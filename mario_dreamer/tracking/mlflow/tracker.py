@@ -138,10 +138,10 @@ class MLflowTracker(Tracker):
             entry = {"kind": "image", "path": str(path.resolve()), "name": name, "step": step}
         self._outbox.put(entry)
 
-    def _rewind(self, step: int) -> None:
-        self._run.rewind(step)
+    def _truncate(self, step: int) -> None:
+        self._run.truncate_after(step)
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         self._outbox.keep()
 
     def _close(self, status: str) -> None:

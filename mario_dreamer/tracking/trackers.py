@@ -1,0 +1,78 @@
+"""Log to several trackers at once; every run also leaves plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torchrl.record.loggers import Logger
+
+from mario_dreamer.tracking.files import FileTracker
+from mario_dreamer.tracking.torchrl_logger import TorchRLTracker
+from mario_dreamer.tracking.tracker import NoTracker, Tracker
+
+__all__ = ["Trackers", "with_files"]
+
+
+class Trackers(Tracker):
+    """Log to several trackers; videos are encoded once, a failing one disturbs no other.
+
+    Args:
+        main: gives the run its id.
+        others: log the same.
+    """
+
+    def __init__(self, main: Tracker, *others: Tracker) -> None:
+        self.members = (main, *others)
+        super().__init__(main.folder, main.run_name)
+
+    @property
+    def run_id(self) -> str | None:
+        """The main tracker's run id."""
+        return self.members[0].run_id
+
+    def _all(self, hook: str, *args: Any) -> None:
+        for member in self.members:
+            member._guard(hook.strip("_"), lambda m=member: getattr(m, hook)(*args))
+
+    def _params(self, flat: dict[str, str]) -> None:
+        self._all("_params", flat)
+
+    def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
+        self._all("_scalars", values, step, now)
+
+    def _tags(self, tags: dict[str, str]) -> None:
+        self._all("_tags", tags)
+
+    def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
+        self._all("_file", path, folder, name, step)
+
+    def _truncate(self, step: int) -> None:
+        self._all("_truncate", step)
+
+    def _flush(self) -> None:
+        self._all("_flush")
+
+    def _close(self, status: str) -> None:
+        for member in self.members:
+            member.close(status)
+
+
+def with_files(tracker: Logger, folder: Path | None = None) -> Tracker:
+    """Make sure that a run also leaves metrics.jsonl and run.json in its folder.
+
+    Args:
+        tracker: the one chosen by config; any TorchRL logger.
+        folder: the run's folder, for a logger that is no Tracker; None for the current one.
+
+    Returns:
+        the tracker if it writes files itself, a FileTracker in place of none, else both.
+    """
+    if not isinstance(tracker, Tracker):
+        tracker = TorchRLTracker(folder or Path(), logger=tracker)
+    if isinstance(tracker, FileTracker):
+        return tracker
+    if isinstance(tracker, NoTracker):
+        return FileTracker(tracker.folder, tracker.run_name, csv=False)
+    files = FileTracker(tracker.folder, tracker.run_name, tracker.run_id, csv=False)
+    return Trackers(tracker, files)
