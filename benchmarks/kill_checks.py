@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from mario_dreamer.training.checkpoint import Checkpoints, verify
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import verify
 
 __all__ = ["Reference", "differences", "is_machine", "mlflow_points", "rubbish"]
 

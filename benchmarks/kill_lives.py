@@ -19,7 +19,8 @@ from kill_moments import MOMENTS, die_after
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.training.checkpoint import Checkpoints, verify
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import verify
 
 SMALL = [
     "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",

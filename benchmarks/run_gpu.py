@@ -119,7 +119,7 @@ def keep_agent(run: Path, folder: Path) -> str:
     """Copy the newest checkpoint's agent, halved, in a form that plays; return its steps."""
     import ship
 
-    from mario_dreamer.training.checkpoint import find_run
+    from mario_dreamer.training.checkpoint_files import find_run
 
     ship.LIMIT = float("inf")  # it goes into an archive, not into the package
     checkpoint = find_run(str(run), str(run.parent))

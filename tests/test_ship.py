@@ -13,7 +13,8 @@ from wheel_build import run_from, unpacked_wheel
 
 from mario_dreamer.config import compose
 from mario_dreamer.config.session import open_session, shipped_checkpoint
-from mario_dreamer.training.checkpoint import Checkpoints, read, verify
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "mario_dreamer" / "shipped"

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mario_dreamer.config.compose import CONFIGS
 from mario_dreamer.config.moved import with_new_targets
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import WorldFailed
 

@@ -36,7 +36,7 @@ from mario_dreamer.reporting.run_sections import (
     provenance_of,
 )
 from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
-from mario_dreamer.training.checkpoint import CheckpointError, find_run
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 
 __all__ = ["main", "run_folder"]
 

@@ -34,7 +34,8 @@ from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.trackers import with_files
-from mario_dreamer.training.checkpoint import Checkpoints, find_run
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import find_run
 from mario_dreamer.training.init_from import init_from
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.pictures import EvaluationReport

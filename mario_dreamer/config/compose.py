@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config.moved import with_new_targets
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 
 __all__ = ["CONFIGS", "compose_default", "given_overrides", "stored_config"]
 

@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build, compose
-from mario_dreamer.training.checkpoint import CheckpointError, find_run
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
 

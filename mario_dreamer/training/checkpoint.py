@@ -1,27 +1,28 @@
-"""Checkpoints: everything that a run goes on from, whole on disk or not there at all."""
+"""Write checkpoints: everything that a run goes on from, whole on disk or not there at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["CheckpointError", "Checkpoints", "find_run", "read", "verify"]
+from mario_dreamer.training.checkpoint_files import (
+    BEST,
+    MANIFEST,
+    OLD,
+    CheckpointError,
+    age,
+    file_facts,
+    list_checkpoints,
+    newest_whole,
+)
 
-log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
-OLD = ".old"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged or of another kind than asked for."""
+__all__ = ["Checkpoints", "save_tensors"]
 
 
 class Checkpoints:
@@ -33,11 +34,13 @@ class Checkpoints:
     more keeps its first folder as `step_<agent steps>.old` until the second one is there.
 
         agent.pt      weights of world model, actor, critic, slow critic, return statistics
-        learning.pt   optimiser, update ratio, counters, random states, worlds in mid-episode
+        learning.pt   optimiser, update ratio, counters, random states, envs in mid-episode
         replay.pt     the records
         config.yaml   the run's configuration
 
-    Whoever goes on from an earlier checkpoint has the later ones moved to `set_aside`.
+    `best` is a copy of the checkpoint with the best evaluation so far, without its replay. Folders
+    by any other name are not touched. A resume from an earlier checkpoint moves the later ones
+    to `set_aside`.
 
     Args:
         folder: where checkpoints lie; made when missing.
@@ -58,7 +61,7 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(
                 f"cannot make the checkpoint folder {self.folder}: {error.strerror}. "
-                "Choose another with run_dir=PATH."
+                "Choose another with runs_dir=PATH."
             ) from error
 
     def save(self, step: int, files: dict[str, Any], texts: dict[str, str] | None = None) -> Path:
@@ -75,52 +78,83 @@ class Checkpoints:
         """
         final = self.folder / f"step_{step:09d}"
         before = self.folder / f"{final.name}{OLD}"
-        partial = self.folder / f".tmp-{os.getpid()}-{step}"
+
+        def fill(partial: Path) -> None:
+            for stem, content in files.items():
+                save_tensors(content, partial / f"{stem}.pt")
+            for name, text in (texts or {}).items():
+                (partial / name).write_text(text)
+
+        self._write(final, before, step, fill)
+        # What was just written stays, even next to damaged or abandoned ones of later steps.
+        others = [path for path in self.all() if path != final and not path.is_symlink()]
+        for old in others[self.keep - 1 :]:
+            self._remove(old)
+        return final
+
+    def save_best(self, step: int, source: Path, texts: dict[str, str]) -> Path:
+        """Make `best` a copy of a checkpoint, without its replay; return its folder.
+
+        Args:
+            step: agent steps of the checkpoint.
+            source: a checkpoint folder.
+            texts: file name -> text to lie with it, such as the metric it was chosen by.
+
+        Raises:
+            CheckpointError: when it cannot be written; the `best` of before is untouched.
+        """
+        final = self.folder / BEST
+
+        def fill(partial: Path) -> None:
+            for name in ("agent.pt", "config.yaml"):
+                _link_or_copy(source / name, partial / name)
+            for name, text in texts.items():
+                (partial / name).write_text(text)
+
+        self._write(final, final.with_suffix(OLD), step, fill)
+        return final
+
+    def _write(self, final: Path, before: Path, step: int, fill: Callable[[Path], None]) -> None:
+        """Fill a folder under a temporary name, sign it, and put it in the place of `final`."""
+        partial = self.folder / f".tmp-{os.getpid()}-{final.name}"
         # Here and not where the folder is opened: those who only read must not sweep away what
         # a running process is about to rename.
         self._sweep()
         try:
-            partial.mkdir()
-            for stem, content in files.items():
-                torch.save(content, partial / f"{stem}.pt")
-            for name, text in (texts or {}).items():
-                (partial / name).write_text(text)
-            manifest = {path.name: _facts(path) for path in sorted(partial.iterdir())}
+            partial.mkdir(parents=True)
+            fill(partial)
+            manifest = {path.name: file_facts(path) for path in sorted(partial.iterdir())}
             (partial / MANIFEST).write_text(json.dumps({"step": step, "files": manifest}, indent=1))
             for path in (*partial.iterdir(), partial):
                 _force_to_disk(path)
-            if final.exists():
+            if os.path.lexists(final):
                 self._remove(before)
                 os.replace(final, before)
             os.replace(partial, final)
             _force_to_disk(self.folder)
         except (OSError, RuntimeError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if before.exists() and not final.exists():
+            if os.path.lexists(before) and not os.path.lexists(final):
                 os.replace(before, final)
             raise CheckpointError(
-                f"cannot save {final}: {error}. Free some space or choose another run_dir; "
+                f"cannot save {final}: {error}. Free some space or choose another runs_dir; "
                 "the checkpoints saved before are untouched."
             ) from error
         self._remove(before)
-        # What was just written stays, even beside damaged or abandoned ones of later steps.
-        others = [path for path in self.all() if path != final]
-        for old in others[self.keep - 1 :]:
-            self._remove(old)
-        return final
 
     def _remove(self, path: Path) -> None:
         """Remove a checkpoint; a kill half-way must not leave a damaged one by its name."""
-        if path.exists():
-            rubbish = self.folder / f".tmp-{os.getpid()}-{path.name}"
+        if os.path.lexists(path):
+            rubbish = self.folder / f".tmp-{os.getpid()}-gone-{path.name}"
             os.replace(path, rubbish)
-            shutil.rmtree(rubbish, ignore_errors=True)
+            _delete(rubbish)
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written."""
         # tmp*: of what is written into a checkpoint later on, such as a model for others.
-        for left_over in (*self.folder.glob(".tmp-*"), *self.folder.glob("step_*/tmp*")):
-            shutil.rmtree(left_over, ignore_errors=True)
+        inside = (left for path in self.all() for left in path.glob("tmp*"))
+        for left_over in (*self.folder.glob(".tmp-*"), *inside):
+            _delete(left_over)
 
     def go_on_from(self, chosen: Path) -> list[Path]:
         """Make `chosen` the newest checkpoint: from now on this is where the run stands.
@@ -138,40 +172,76 @@ class Checkpoints:
         self._sweep()
         moved = []
         for path in self.all():  # newest first: killed half-way, the rest is still in order
-            if _age(path) <= _age(chosen):
+            if age(path) <= age(chosen):
                 break
             target = self.folder / "set_aside" / path.name
             target.parent.mkdir(exist_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
+            _delete(target)
             os.replace(path, target)
             moved.append(target)
         return moved
 
     def all(self) -> list[Path]:
         """Return all checkpoints by their final names, newest first, checked or not."""
-        return sorted(self.folder.glob("step_*"), key=_age, reverse=True)
+        return list_checkpoints(self.folder)
 
     def latest(self) -> Path | None:
-        """Return the newest checkpoint that is whole; name each damaged one that is skipped."""
-        for path in self.all():
-            damage = verify(path)
-            if damage is None:
-                return path
-            log.warning("skipping the damaged checkpoint %s: %s", path, damage)
-        return None
+        """Return the newest checkpoint that is whole; log each damaged one that is skipped."""
+        return newest_whole(self.folder)
 
 
-def _age(path: Path) -> tuple[str, bool]:
-    """Sorts checkpoints from old to new; of one step, the one saved last is the newest."""
-    return path.name.removesuffix(OLD), path.suffix != OLD
+class _Sink:
+    """A file for torch to write to that never raises: C++ would end the process on it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, or remember why not."""
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: the file is flushed when it is closed."""
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+def save_tensors(content: Any, path: Path) -> None:
+    """Write what `torch.save` writes, so that a full disk is an OSError.
+
+    `torch.save` to a path, or to a file that raises, may end the process (`std::terminate`).
+
+    Args:
+        content: tensors and plain Python.
+        path: the file.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with path.open("wb") as file:
+        sink = _Sink(file)
+        torch.save(content, sink)
+        if sink.error is not None:
+            raise sink.error
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, a file or a link, as far as that goes."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # checkpoints are never written to once they have their name
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def _force_to_disk(path: Path) -> None:
@@ -180,93 +250,3 @@ def _force_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def verify(path: Path, only: str | None = None) -> str | None:
-    """Say what is wrong with a checkpoint folder, or None when every byte is as it was written.
-
-    Args:
-        path: a checkpoint folder.
-        only: look at this file alone; None for all of them.
-    """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())["files"]
-        if only is not None and only not in manifest:
-            return f"{only} does not stand in {MANIFEST}"
-        for name, facts in manifest.items():
-            if only not in (None, name):
-                continue
-            if Path(name).name != name:
-                return f"the manifest names a file outside the folder: {name!r}"
-            if not (path / name).is_file():
-                return f"{name} is missing"
-            found = _facts(path / name)
-            if found != facts:
-                return (
-                    f"{name} differs from what was written "
-                    f"({found['bytes']} bytes found, {facts['bytes']} written)"
-                )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
-    return None
-
-
-def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any:
-    """Load one file of a checkpoint, tensors and plain Python only: nothing in it can run.
-
-    Args:
-        path: a checkpoint folder.
-        stem: "agent", "learning" or "replay".
-        device: where the tensors go.
-
-    Raises:
-        CheckpointError: when the file is missing, damaged, or holds more than data.
-    """
-    file = Path(path) / f"{stem}.pt"
-    if not file.is_file():
-        raise CheckpointError(
-            f"{file} is not there; a checkpoint is a folder step_* holding it. "
-            "Give the path of a run folder or of a checkpoint."
-        )
-    damage = verify(Path(path), only=file.name)
-    if damage is not None:
-        raise CheckpointError(f"the checkpoint {path} is damaged: {damage}. Use another one.")
-    try:
-        return torch.load(file, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not what it should be
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{file} cannot be loaded: {reason}. Use another one.") from error
-
-
-def find_run(where: str, runs_dir: str | Path) -> Path:
-    """Find the checkpoint that `latest`, a run folder or a checkpoint folder means.
-
-    Args:
-        where: "latest" (newest whole checkpoint of the newest run), or a path.
-        runs_dir: folder of the runs, for "latest".
-
-    Raises:
-        CheckpointError: when there is none.
-    """
-    if where == "latest":
-        runs = sorted(
-            Path(runs_dir).glob("*/checkpoints"), key=lambda p: p.stat().st_mtime, reverse=True
-        )
-    else:
-        path = Path(where)
-        if (path / MANIFEST).is_file() or path.name.startswith("step_"):
-            damage = verify(path)
-            if damage is not None:
-                raise CheckpointError(f"the checkpoint {path} is damaged: {damage}.")
-            return path
-        runs = [path / "checkpoints"] if (path / "checkpoints").is_dir() else []
-    for folder in runs:
-        newest = Checkpoints(folder).latest()
-        if newest is not None:
-            return newest
-        if where == "latest":
-            log.warning("%s holds no whole checkpoint; looking at older runs", folder.parent)
-    raise CheckpointError(
-        f"no whole checkpoint found for {where!r} (runs are looked for in {Path(runs_dir)}). "
-        "Train first, or give the path of a run folder or of a checkpoint folder."
-    )

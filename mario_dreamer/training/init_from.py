@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mario_dreamer.training.checkpoint import CheckpointError, read
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
 
 __all__ = ["INIT_PARTS", "init_from"]
 

@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.replay import Replay
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.interrupt import Interrupt
 from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report

@@ -13,7 +13,8 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from mario_dreamer.replay import Replay
-from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
 from mario_dreamer.training.learner import Learner, load_modules
 from mario_dreamer.training.report import Report

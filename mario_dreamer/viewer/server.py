@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse

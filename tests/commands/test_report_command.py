@@ -15,7 +15,7 @@ from mario_dreamer.reporting.charts import lines
 from mario_dreamer.reporting.history import History
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.reporting.run_sections import add_coverage, add_head, add_learning, add_losses
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 
 
 def finished_run(episodes: int = 40) -> History:

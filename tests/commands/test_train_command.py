@@ -16,7 +16,8 @@ import pytest
 from mario_dreamer.commands import _command, train
 from mario_dreamer.config import compose
 from mario_dreamer.tracking.metrics import undocumented
-from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
 
 TINY = [
     "experiment=debug", "env.image_size=16", "batch_size=4", "batch_length=8", "imag_horizon=3",

@@ -10,7 +10,8 @@ from tiny import Tiny, make_tiny
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.init_from import INIT_PARTS, init_from
 
 OPTIONS = ["critic.outscale=1.0", "average_rate=0.5"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import Tiny, make_tiny
 
-from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import Parts, Run, train
 

@@ -17,7 +17,8 @@ from kill_checks import differences, load, rows  # noqa: E402
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
 
 SMALL = [

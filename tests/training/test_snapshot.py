@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import Tiny, make_tiny
 
-from mario_dreamer.training.checkpoint import CheckpointError, read
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.loop import learn
 from mario_dreamer.training.snapshot import load_agent, random_states, restore_random_states
 

@@ -28,7 +28,7 @@ from hydra.errors import HydraException
 from hypothesis import HealthCheck, settings
 from omegaconf.errors import OmegaConfBaseException
 
-from mario_dreamer.training.checkpoint import CheckpointError
+from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
 
 MANY = int(os.environ.get("MARIO_FUZZ", "0"))

@@ -19,7 +19,8 @@ from torch import Tensor
 from mario_dreamer.commands import _command
 from mario_dreamer.envs.toy.counting import CountingEnv
 from mario_dreamer.tracking.files import FileTracker, read_metrics
-from mario_dreamer.training.checkpoint import Checkpoints, read, verify
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read, verify
 from mario_dreamer.training.loop import Parts, Run, WorldFailed, train
 
 LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]

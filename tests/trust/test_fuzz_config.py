@@ -22,7 +22,8 @@ from tiny import SIZES
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
 
 SHORT = [
     "env=counting", "env.image_size=16", "env.length=6", "steps=24", "train_ratio=4",

@@ -22,7 +22,8 @@ from mario_dreamer.commands import replay, runs
 from mario_dreamer.config import compose, session, trusted
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
-from mario_dreamer.training.checkpoint import Checkpoints, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.loop import Parts
 from mario_dreamer.viewer.protocol import parse
 
@@ -148,7 +149,7 @@ def test_a_damaged_checkpoint_is_skipped_and_named(name: str, damage: Any) -> No
 
 def launch_find(path: Path) -> Path:
     """As `resume=PATH` finds it."""
-    from mario_dreamer.training.checkpoint import find_run
+    from mario_dreamer.training.checkpoint_files import find_run
 
     return find_run(str(path), "nowhere")
 

@@ -21,7 +21,8 @@ from tiny import make_tiny
 from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.config import compose
 from mario_dreamer.config.trusted import check_targets
-from mario_dreamer.training.checkpoint import CheckpointError, Checkpoints, find_run, read
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, read
 from mario_dreamer.viewer.serving import bind
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,202 @@
+"""Find, verify and read checkpoint folders; nothing here writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = [
+    "BEST", "CheckpointError", "find_run", "file_facts", "list_checkpoints", "newest_whole", "read",
+    "read_small_text", "verify",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+OLD = ".old"
+BEST = "best"  # copy of the checkpoint with the best evaluation, next to the newest ones
+OWN_NAME = re.compile(r"step_\d{9,}(\.old)?")
+SMALL = 2**20  # bytes of a manifest or a configuration, at most
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged or of another kind than asked for."""
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint folders by our own names, newest first, checked or not.
+
+    Files, dangling links and folders by other names, such as copies of a user, are left out.
+
+    Args:
+        folder: `checkpoints` of a run.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder) if OWN_NAME.fullmatch(entry.name)]
+    except OSError:  # not there, not a folder, not ours to read
+        return []
+    own = [folder / name for name in names if os.path.isdir(folder / name)]
+    return sorted(own, key=age, reverse=True)
+
+
+def age(path: Path) -> tuple[int, bool]:
+    """Sort key of checkpoints, old to new; of one step, the one saved last is the newest."""
+    return int(path.name.removesuffix(OLD).removeprefix("step_")), path.suffix != OLD
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole; log each damaged one that is skipped.
+
+    Args:
+        folder: `checkpoints` of a run.
+    """
+    for path in list_checkpoints(folder):
+        damage = verify(path)
+        if damage is None:
+            return path
+        log.warning("skipping the damaged checkpoint %s: %s", path, damage)
+    return None
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Return size and SHA-256 sum of a file, as a manifest holds them."""
+    with path.open("rb") as file:
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def read_small_text(path: Path) -> str:
+    """Read a manifest or a configuration.
+
+    Args:
+        path: a regular file; a pipe or a device would make the reader wait for ever.
+
+    Raises:
+        OSError: it cannot be read. ValueError: not a regular file, too large, or not UTF-8.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is not a regular file")
+    if found.st_size > SMALL:
+        raise ValueError(f"{path.name} has {found.st_size:,} bytes, more than {SMALL:,}")
+    return path.read_text(encoding="utf-8")
+
+
+def verify(path: Path, only: str | None = None) -> str | None:
+    """Return what is wrong with a checkpoint folder; None when every byte is as it was written.
+
+    Args:
+        path: a checkpoint folder.
+        only: look at this file alone; None for all of them.
+    """
+    try:
+        manifest = json.loads(read_small_text(path / MANIFEST))["files"]
+        if only is not None and only not in manifest:
+            return f"{only} is not in {MANIFEST}"
+        for name, facts in manifest.items():
+            if only not in (None, name):
+                continue
+            if Path(name).name != name:
+                return f"the manifest names a file outside the folder: {name!r}"
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            size = (path / name).stat().st_size
+            if size != facts["bytes"] or file_facts(path / name) != facts:
+                return (
+                    f"{name} differs from what was written "
+                    f"({size} bytes found, {facts['bytes']} written)"
+                )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
+    return None
+
+
+def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any:
+    """Load one file of a checkpoint, tensors and plain Python only: nothing in it can run.
+
+    Args:
+        path: a checkpoint folder.
+        stem: "agent", "learning" or "replay".
+        device: where the tensors go.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or holds more than data.
+    """
+    file = Path(path) / f"{stem}.pt"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{file} is not there; a checkpoint is a folder step_* holding it. "
+            "Give the path of a run folder or of a checkpoint."
+        )
+    damage = verify(Path(path), only=file.name)
+    if damage is not None:
+        raise CheckpointError(f"the checkpoint {path} is damaged: {damage}. Use another one.")
+    try:
+        return torch.load(file, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not what it should be
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{file} cannot be loaded: {reason}. Use another one.") from error
+
+
+def find_run(where: str, runs_dir: str | Path) -> Path:
+    """Find the checkpoint that `latest`, `best`, a run folder or a checkpoint folder means.
+
+    Args:
+        where: "latest" (newest whole checkpoint of the newest run), "best" (the best evaluated
+            one of the newest run that has one), or the path of a run, of its `checkpoints` or of
+            a checkpoint; also from inside of them, such as "." or "step_000010000".
+        runs_dir: folder of the runs, for "latest" and "best".
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    if where in ("latest", BEST):
+        for folder in _newest_first(Path(runs_dir)):
+            found = newest_whole(folder) if where == "latest" else _best(folder)
+            if found is not None:
+                return found
+            if where == "latest":
+                log.warning("%s holds no whole checkpoint; looking at older runs", folder.parent)
+    else:
+        path = Path(os.path.abspath(where))
+        inside = path / "checkpoints"
+        if (path / MANIFEST).exists() or path.name.startswith("step_"):
+            damage = verify(path)
+            if damage is not None:
+                raise CheckpointError(f"the checkpoint {path} is damaged: {damage}.")
+            return path
+        found = newest_whole(inside if inside.is_dir() else path)
+        if found is not None:
+            return found
+    raise CheckpointError(
+        f"no whole checkpoint found for {where!r} (runs are looked for in {Path(runs_dir)}). "
+        "Train first, or give the path of a run folder or of a checkpoint folder."
+    )
+
+
+def _best(checkpoints: Path) -> Path | None:
+    path = checkpoints / BEST
+    return path if path.is_dir() and verify(path) is None else None
+
+
+def _newest_first(runs_dir: Path) -> Iterator[Path]:
+    """Yield `checkpoints` of every run, those written to last first; unreadable ones are left out."""
+    times: list[tuple[float, Path]] = []
+    for folder in runs_dir.glob("*/checkpoints"):
+        try:
+            if folder.is_dir():
+                times.append((folder.stat().st_mtime, folder))
+        except OSError:
+            continue
+    yield from (folder for _, folder in sorted(times, reverse=True))
