@@ -23,7 +23,7 @@ from mario_dreamer.config import compose, session, trusted
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import read
+from mario_dreamer.training.checkpoint_files import find_run, read
 from mario_dreamer.training.loop import Parts
 from mario_dreamer.viewer.protocol import parse
 
@@ -139,19 +139,12 @@ def test_a_damaged_checkpoint_is_skipped_and_named(name: str, damage: Any) -> No
         same = (path / name).is_file() and (path / name).read_bytes() == (
             whole()[2] / name
         ).read_bytes()
-        use_checkpoint(launch_find(path))
+        use_checkpoint(find_run(str(path), "nowhere"))
         assert state_of(whole()[0]) == state_of_the_whole(), "other weights, and nobody said so"
         # Blanks added to a manifest are no damage; anything else has to be noticed.
         assert same or name == "manifest.json", "damage went unnoticed"
 
     judge("damaged checkpoint", f"{name} {kind}", lambda: in_a_copy(change, use), False)
-
-
-def launch_find(path: Path) -> Path:
-    """As `resume=PATH` finds it."""
-    from mario_dreamer.training.checkpoint_files import find_run
-
-    return find_run(str(path), "nowhere")
 
 
 @pytest.mark.fuzz
