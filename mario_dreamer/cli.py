@@ -9,6 +9,7 @@
     mario-dreamer export      hand the policy to others: a torch.export program, an MLflow model
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
+    mario-dreamer metrics     explain every metric that is logged
 
 Each takes `--help`, and options as NAME=VALUE; a path that comes first is the checkpoint or run.
 """
@@ -21,7 +22,8 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs")
+COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs",
+            "metrics")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -110,10 +110,13 @@ def make_parts(
         cfg.eval_episodes,
     )  # fmt: skip
     progress = Progress(run.steps, agent_steps)
-    report = Report(tracker, progress, evaluation, run.action_repeat, replay.__len__)
-    if _hands_over(cfg):
-        options = OmegaConf.to_container(cfg.env, resolve=True)
-        report.model_beside = ModelBeside(policy, env, options)
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    report = Report(
+        tracker, progress, evaluation, run.action_repeat, replay.__len__,
+        write_model=ModelBeside(policy, env, options) if _hands_over(cfg) else None,
+        records_per_update=cfg.batch_size * cfg.batch_length,
+        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
+    )  # fmt: skip
     parts = Parts(
         collector=build.make_collector(cfg, env, policy, learner.device),
         env=env,

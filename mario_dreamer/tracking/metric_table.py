@@ -1,85 +1,85 @@
-"""Every metric that is ever logged: one line of text each, nothing else in this file.
+"""The table of every metric that a run, an evaluation or a report logs.
 
-One row: name, meaning, unit, healthy range, where it is computed. `metrics.py` reads the table.
+One row: name, meaning, unit, healthy range, where it is computed. A test compares it with what a
+real run logs, both ways.
 """
 
 from __future__ import annotations
 
 __all__ = ["ROWS"]
 
-_LOSS = "losses/world_model.py"
-_DREAM = "training/learner.py"
-_LOOP = "training/loop.py"
-_EVAL = "training/evaluation.py"
-_OPTIM = "training/optim.py"
+_MODEL, _ACTOR, _CRITIC = "losses/world_model.py", "losses/actor.py", "losses/critic.py"
+_LEARNER, _OPTIM = "training/learner.py", "training/optim.py"
+_REPORT, _EVAL = "training/report.py", "training/pictures.py"
 _SYSTEM = "tracking/system.py"
+_ALIAS = "tracking/metrics.py"
 
 _SEED_NAMES = (
-    ("train_return", "return of training episodes, mean since the last report", "reward",
-     "rises; noisy", _LOOP),
-    ("eval_return", "return of evaluation episodes, mean over episodes", "reward",
-     "rises; above train_return when exploration costs", _EVAL),
-    ("model_loss", "sum of the weighted world model terms", "nats",
-     "falls fast, then slowly; jumps when the agent reaches new ground", _LOSS),
-    ("actor_loss", "REINFORCE term minus the entropy bonus", "nats",
-     "near 0, either sign; its size says little", "losses/actor.py"),
-    ("value_loss", "critic's cross-entropy on dreamed returns, with the replay term", "nats",
-     "falls from log(255) = 5.5 to 0.5 .. 3", "losses/critic.py"),
-    ("kl", "KL[q || p] summed over the categoricals, before free nats: the surprise", "nats",
-     "1 .. 10; 0 means the latent is ignored", _LOSS),
+    ("train_return", "the seed's name for play/return", "reward", "rises; noisy", _ALIAS),
+    ("eval_return", "the seed's name for eval/sampled/return", "reward",
+     "rises; above train_return when exploration costs", _ALIAS),
+    ("model_loss", "sum of the world model's loss terms", "nats",
+     "falls fast, then slowly; jumps when the agent reaches new ground", _ALIAS),
+    ("actor_loss", "the seed's name for train/loss_actor", "nats",
+     "near 0, either sign; its size says little", _ALIAS),
+    ("value_loss", "train/loss_critic plus train/loss_critic_replay", "nats",
+     "falls from log(255) = 5.5 to 0.5 .. 3", _ALIAS),
+    ("kl", "the seed's name for train/kl", "nats", "1 .. 10", _ALIAS),
 )  # fmt: skip
 
 _TRAIN = (
-    ("train/loss_recon", "how badly frames are redrawn, times its weight", "nats",
-     "falls throughout", _LOSS),
+    ("train/loss_recon", "reconstruction error of the observation, times its weight", "nats",
+     "falls throughout", _MODEL),
     ("train/loss_reward", "cross-entropy of the predicted reward", "nats",
-     "falls from 5.5 to below 1", _LOSS),
-    ("train/loss_cont", "how badly the end of an episode is foreseen", "nats",
-     "below 0.1; peaks when new ways to die are found", _LOSS),
-    ("train/loss_dyn", "KL that teaches the guess, clipped below at free nats, times beta_dyn",
-     "nats", "above beta_dyn * free_nats; falls", _LOSS),
-    ("train/loss_rep", "KL that makes frames guessable, clipped below, times beta_rep", "nats",
-     "beta_rep / beta_dyn of loss_dyn", _LOSS),
-    ("train/loss_actor", "what the actor minimises", "nats", "near 0, either sign",
-     "losses/actor.py"),
-    ("train/loss_critic", "cross-entropy of the critic on dreamed returns, slow critic included",
-     "nats", "falls from 5.5 (11 with the slow critic's term)", "losses/critic.py"),
+     "falls from 5.5 to below 1", _MODEL),
+    ("train/loss_cont", "cross-entropy of the predicted continue flag", "nats",
+     "below 0.1; peaks when new ways to die are found", _MODEL),
+    ("train/loss_dyn", "KL[sg(q) || p], clipped below at free nats, times beta_dyn",
+     "nats", "above beta_dyn * free_nats; falls", _MODEL),
+    ("train/loss_rep", "KL[q || sg(p)], clipped below at free nats, times beta_rep", "nats",
+     "beta_rep / beta_dyn of loss_dyn", _MODEL),
+    ("train/loss_actor", "REINFORCE term minus the entropy bonus", "nats", "near 0, either sign",
+     _ACTOR),
+    ("train/loss_critic", "cross-entropy of the critic on imagined returns, slow critic included",
+     "nats", "falls from 5.5 (11 with the slow critic's term)", _CRITIC),
     ("train/loss_critic_replay", "the same on replayed records, times its scale", "nats",
-     "about replay scale * loss_critic", "losses/critic.py"),
-    ("train/loss_total", "sum of all loss terms", "nats", "falls; must stay finite", _DREAM),
-    ("train/kl", "the seed's `kl`, in its group", "nats", "1 .. 10", _LOSS),
+     "about replay scale * loss_critic", _CRITIC),
+    ("train/loss_total", "sum of all loss terms", "nats", "falls; must stay finite", _LEARNER),
+    ("train/kl", "KL[q || p] summed over the categoricals, before free nats", "nats",
+     "1 .. 10; 0 means the latent is ignored", _MODEL),
     ("train/post_entropy", "entropy of q, summed over the categoricals", "nats",
-     "5 .. 60 of 110.9 (32 x log 32)", _LOSS),
+     "5 .. 60 of 110.9 (32 x log 32)", _MODEL),
     ("train/prior_entropy", "entropy of p, summed over the categoricals", "nats",
-     "a little above post_entropy", _LOSS),
+     "a little above post_entropy", _MODEL),
     ("train/grad_norm", "norm of all gradients before clipping", "1",
-     "finite; spikes are cut by AGC", _OPTIM),
+     "finite; spikes are clipped", _OPTIM),
     *((f"train/grad_norm_{group}", f"norm of the gradient of the group `{group}` before clipping",
-       "1", "finite; spikes are cut", _OPTIM)
-      for group in ("agent", "world_model", "actor", "critic")),
-    ("train/clipped", "share of the parameter tensors whose gradient was cut", "0..1",
+       "1", "finite; spikes are clipped", _OPTIM) for group in ("world_model", "actor", "critic")),
+    ("train/clipped", "share of the parameter tensors whose gradient was clipped", "0..1",
      "below 0.5 after the warm-up", _OPTIM),
-    ("train/lr", "learning rate of this update", "1", "0 to its plateau in the warm-up", _OPTIM),
+    ("train/lr", "learning rate of the first group, the world model", "1",
+     "0 to its plateau in the warm-up", _OPTIM),
 )  # fmt: skip
 
 _IMAGINED = (
-    ("dream/return_mean", "mean lambda-return over dreamed states", "reward",
-     "rises; near what episodes really bring over the horizon", _DREAM),
-    ("dream/return_std", "spread of the dreamed returns", "reward", "above 0", _DREAM),
-    ("dream/value_mean", "mean value the critic gives dreamed states", "reward",
-     "follows dream/return_mean", _DREAM),
-    ("dream/reward_mean", "mean reward dreamed per step", "reward per agent step",
-     "near the replayed mean; far above it: the model is being fooled", _DREAM),
-    ("dream/cont_mean", "mean chance that a dreamed step is not the last", "0..1",
-     "0.95 .. 1", _DREAM),
-    ("dream/weight_mean", "mean weight of a dreamed step: product of the continues", "0..1",
-     "0.7 .. 1", _DREAM),
-    ("dream/entropy", "entropy of the policy per dreamed step", "nats",
-     "starts at log(actions), falls slowly; near 0 early: stuck", "losses/actor.py"),
-    ("dream/advantage_std", "spread of the normalised advantages", "1", "0.05 .. 1",
-     "losses/actor.py"),
+    ("dream/return_mean", "mean lambda-return over imagined states", "reward",
+     "rises; near what episodes really bring over the horizon", _LEARNER),
+    ("dream/return_std", "standard deviation of the imagined returns", "reward", "above 0",
+     _LEARNER),
+    ("dream/value_mean", "mean value that the critic gives imagined states", "reward",
+     "follows dream/return_mean", _LEARNER),
+    ("dream/reward_mean", "mean imagined reward per step", "reward per agent step",
+     "near the replayed mean; far above it: the policy exploits the model", _LEARNER),
+    ("dream/cont_mean", "mean probability that an imagined step is not the last", "0..1",
+     "0.95 .. 1", _LEARNER),
+    ("dream/weight_mean", "mean weight of an imagined step: product of the continues", "0..1",
+     "0.7 .. 1", _LEARNER),
+    ("dream/entropy", "entropy of the policy per imagined step", "nats",
+     "starts at log(actions), falls slowly; near 0 early: stuck", _ACTOR),
+    ("dream/advantage_std", "standard deviation of the normalised advantages", "1", "0.05 .. 1",
+     _ACTOR),
     ("dream/return_scale", "S: range of returns from the 5th to the 95th percentile, at least 1",
-     "reward", "1 while rewards are rare, then grows", "agent/returns.py"),
+     "reward", "1 while rewards are rare, then grows", _LEARNER),
 )  # fmt: skip
 
 
@@ -87,44 +87,47 @@ def _episodes(group: str, kind: str, where: str) -> tuple[tuple[str, str, str, s
     """Rows about episodes; `group` is a prefix such as `play`, `kind` says which episodes."""
     return (
         (f"{group}/return", f"return of {kind}", "reward", "rises", where),
-        (f"{group}/return_std", f"spread of the return over {kind}", "reward",
-         "0 only if nothing varies", where),
         (f"{group}/length", f"length of {kind}", "agent steps",
          "rises, then falls as Mario gets fast", where),
         (f"{group}/x_max", f"furthest place reached in {kind}", "pixels",
          "rises; the flag of 1-1 is at 3161", where),
         (f"{group}/x_best", f"furthest place ever reached in {kind}", "pixels", "rises", where),
-        (f"{group}/flag", f"flag reached in {kind}", "0 or 1", "1 in the end", where),
         (f"{group}/flag_rate", f"share of {kind} that reached the flag", "0..1", "rises to 0.9+",
          where),
+        (f"{group}/<stage>/flag_rate", "the same for one of several stages, such as 1-2", "0..1",
+         "rises", where),
         (f"{group}/score", f"the game's score at the end of {kind}", "points",
          "no goal; says what Mario does", where),
         (f"{group}/coins", f"coins at the end of {kind}", "coins", "no goal", where),
         (f"{group}/time_left", f"game clock at the end of {kind}", "ticks",
          "400 at the start; rises once the flag is reached", where),
-        (f"{group}/episodes", f"number of {kind}", "episodes", "rises", where),
     )  # fmt: skip
 
 
 _EPISODES = (
-    *_episodes("play", "training episodes", _LOOP),
-    *_episodes("eval", "evaluation episodes", _EVAL),
-    *_episodes("eval/sampled", "evaluation episodes with sampled actions", _EVAL),
-    *_episodes("eval/greedy", "evaluation episodes with the likeliest actions", _EVAL),
-    ("play/return_mean", "return of the last 20 training episodes, mean", "reward", "rises", _LOOP),
+    *_episodes("play", "training episodes", _REPORT),
+    ("play/flag", "flag reached in a training episode", "0 or 1", "1 in the end", _REPORT),
+    ("play/flags", "training episodes so far that reached the flag", "episodes", "rises", _REPORT),
+    ("play/return_mean", "return of the last 20 training episodes, mean", "reward", "rises",
+     _REPORT),
     ("play/length_mean", "length of the last 20 training episodes, mean", "agent steps",
-     "rises, then falls as Mario gets fast", _LOOP),
+     "rises, then falls as Mario gets fast", _REPORT),
     ("play/x_max_mean", "furthest place in the last 20 training episodes, mean", "pixels",
-     "rises to 3161", _LOOP),
-    ("play/flags", "training episodes so far that reached the flag", "episodes", "rises", _LOOP),
+     "rises to 3161", _REPORT),
+    ("play/entropy_scale", "weight of the entropy in the actor's loss", "nats",
+     "constant, or falls with the share of successes", _REPORT),
+    *_episodes("eval/sampled", "evaluation episodes with sampled actions", _EVAL),
+    *_episodes("eval/greedy", "evaluation episodes with the most likely actions", _EVAL),
+    *((f"eval/{kind}/return_std", f"standard deviation of the return, {kind} actions", "reward",
+       "0 only if nothing varies", _EVAL) for kind in ("sampled", "greedy")),
     ("eval/seconds", "duration of the evaluation", "s", "a small part of the run", _EVAL),
-    ("eval/open_loop_error", "mean squared error of frames foreseen with the eyes shut",
-     "(0..1)^2", "falls; below 0.01 looks right", "training/loop.py"),
+    ("eval/open_loop_error", "mean squared error of frames predicted without observations",
+     "(0..1)^2", "falls; below 0.01 looks right", _EVAL),
 )  # fmt: skip
 
-_EVIDENCE = (
+_RESULTS = (
     *((f"evaluate/<condition>/{fact}", f"{meaning}; a condition is such as greedy-noops-sticky",
-       unit, "judged by its interval", "commands/evaluate.py")
+       unit, "judged by its interval", "reporting/evaluation_files.py")
       for fact, meaning, unit in (
           ("return", "return of the evaluated episodes, mean", "reward"),
           ("length", "length of the evaluated episodes, mean", "agent steps"),
@@ -143,24 +146,27 @@ _EVIDENCE = (
 
 _RUN = (
     ("speed/fps", "emulator frames per second of wall time, learning included", "frames/s",
-     "steady", _LOOP),
-    ("speed/agent_steps_per_s", "agent steps per second of wall time", "steps/s", "steady", _LOOP),
+     "steady", _REPORT),
+    ("speed/agent_steps_per_s", "agent steps per second of wall time", "steps/s", "steady",
+     _REPORT),
     ("speed/updates_per_s", "gradient steps per second of wall time", "updates/s", "steady",
-     _LOOP),
-    ("speed/env_time", "share of wall time spent acting", "0..1", "below 0.5 when learning", _LOOP),
-    ("speed/learn_time", "share of wall time spent learning", "0..1", "above 0.5", _LOOP),
+     _REPORT),
+    ("speed/env_time", "share of wall time spent acting", "0..1", "below 0.5 when learning",
+     _REPORT),
+    ("speed/learn_time", "share of wall time spent learning", "0..1", "above 0.5", _REPORT),
     ("run/agent_steps", "actions chosen so far, all environments together", "steps", "rises",
-     _LOOP),
+     "tracking/tracker.py"),
     ("run/frames", "emulator frames so far (agent steps times action repeat, at most)", "frames",
-     "rises", _LOOP),
-    ("run/updates", "gradient steps so far", "updates", "rises with agent steps", _LOOP),
-    ("run/episodes", "training episodes finished so far", "episodes", "rises", _LOOP),
-    ("run/replay_size", "records in replay", "records", "rises to its capacity", _LOOP),
-    ("run/replay_ratio", "replayed steps per agent step so far", "1", "the train ratio asked for",
-     _LOOP),
+     "rises", _REPORT),
+    ("run/updates", "gradient steps so far", "updates", "rises with agent steps", _REPORT),
+    ("run/episodes", "training episodes finished so far", "episodes", "rises", _REPORT),
+    ("run/replay_size", "records in replay", "records", "rises to its capacity", _REPORT),
+    ("run/replay_ratio", "replayed records per agent step since the last report", "1",
+     "0 before learning, then the train ratio asked for", _REPORT),
     ("run/memory_gib", "resident memory of the training process", "GiB",
-     "steady once replay is full", _LOOP),
-    ("run/gpu_memory_gib", "peak memory of the accelerator", "GiB", "steady", _LOOP),
+     "steady once replay is full", _REPORT),
+    ("run/gpu_memory_gib", "peak memory of tensors on the GPU; only there", "GiB", "steady",
+     _REPORT),
     ("system/cpu_utilization_percentage", "processor use of the machine", "%", "any", _SYSTEM),
     ("system/system_memory_usage_megabytes", "memory in use on the machine", "MB",
      "below what there is", _SYSTEM),
@@ -177,10 +183,5 @@ _RUN = (
 
 # (name, meaning, unit, healthy range, where)
 ROWS: tuple[tuple[str, str, str, str, str], ...] = (
-    *_SEED_NAMES,
-    *_TRAIN,
-    *_IMAGINED,
-    *_EPISODES,
-    *_EVIDENCE,
-    *_RUN,
-)
+    *_SEED_NAMES, *_TRAIN, *_IMAGINED, *_EPISODES, *_RESULTS, *_RUN,
+)  # fmt: skip

@@ -13,7 +13,9 @@ __all__ = ["ClippedOptimizer", "LaProp", "adaptive_clip_", "norm_clip_"]
 
 
 @torch.no_grad()
-def adaptive_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 0.3) -> Tensor:
+def adaptive_clip_(
+    grads: list[Tensor], params: list[Tensor], clip: float = 0.3
+) -> tuple[Tensor, Tensor]:
     """Keep each tensor's gradient small beside the tensor itself (AGC), in place.
 
     Paper: arXiv:2301.04104, "Optimizer".
@@ -26,17 +28,19 @@ def adaptive_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 0.3)
         clip: largest allowed |g| / |w|, above 0.
 
     Returns:
-        the global gradient norm before clipping, 0-dim.
+        the global gradient norm before clipping, and the number of tensors clipped, both 0-dim.
     """
     grad_norms = torch.stack(torch._foreach_norm(grads))
     limits = clip * torch.stack(torch._foreach_norm(params)).clamp_min(1e-3)
     scales = 1.0 / (grad_norms / limits).clamp_min(1.0)
     torch._foreach_mul_(grads, list(scales.unbind()))
-    return torch.linalg.vector_norm(grad_norms)
+    return torch.linalg.vector_norm(grad_norms), (scales < 1).sum()
 
 
 @torch.no_grad()
-def norm_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 1000.0) -> Tensor:
+def norm_clip_(
+    grads: list[Tensor], params: list[Tensor], clip: float = 1000.0
+) -> tuple[Tensor, Tensor]:
     """Scale all gradients together so that their global norm is at most `clip`, in place.
 
     Args:
@@ -45,11 +49,12 @@ def norm_clip_(grads: list[Tensor], params: list[Tensor], clip: float = 1000.0) 
         clip: largest global norm, above 0.
 
     Returns:
-        the global gradient norm before clipping, 0-dim.
+        the global gradient norm before clipping, and the number of tensors clipped (all or
+        none), both 0-dim.
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     torch._foreach_mul_(grads, (clip / (norm + 1e-6)).clamp_max(1.0))
-    return norm
+    return norm, (norm > clip) * len(grads)
 
 
 class LaProp(torch.optim.Optimizer):
@@ -177,11 +182,17 @@ class ClippedOptimizer:
 
     @torch.no_grad()
     def step(self) -> dict[str, Tensor]:
-        """Clip, set the learning rate, step; return the global norm of each group's gradient."""
+        """Clip, set the learning rate, step.
+
+        Returns:
+            0-dim each: `lr` of the first group; where gradients are clipped also the norms before
+            it, `grad_norm_<group>` and `grad_norm` of all, and `clipped`, the share of tensors.
+        """
         share = (self.updates / max(self.warmup, 1)).clamp_max(1.0)
         if not self.warmup:
             share = torch.ones_like(share)
-        norms = {}
+        metrics: dict[str, Tensor] = {"lr": share * self.base_lr[next(iter(self.base_lr))]}
+        norms, clipped, tensors = {}, [], 0
         for group in self.optimizer.param_groups:
             rate = share * self.base_lr[group["name"]]
             if isinstance(group["lr"], Tensor):
@@ -192,10 +203,15 @@ class ClippedOptimizer:
             grads = [param.grad for param in params]
             found = [clip(grads, params) for clip in self._clips[group["name"]]]
             if found:
-                norms[f"grad_norm_{group['name']}"] = found[0]
+                norms[f"grad_norm_{group['name']}"] = found[0][0]
+                clipped.append(torch.stack([count for _, count in found]).amax())
+                tensors += len(grads)
         self.optimizer.step()
         self.updates.add_(1)
-        return norms
+        if norms:
+            metrics["grad_norm"] = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+            metrics["clipped"] = torch.stack(clipped).sum() / tensors
+        return metrics | norms
 
     def parameters(self) -> Iterator[Tensor]:
         """Go through everything it trains, group by group."""

@@ -18,7 +18,7 @@ from mario_dreamer.replay import Replay
 from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
-from mario_dreamer.training.report import TOLD
+from mario_dreamer.training.report import EPISODE_NAMES, stage_flag_rates
 
 __all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop", "unbroken"]
 
@@ -72,22 +72,23 @@ def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
     return windows[torch.argsort(breaks, stable=True)[:count]]
 
 
-def eval_metrics(summary: dict[str, float], group: str = "eval/sampled") -> dict[str, float]:
-    """Give a summary of episodes the names of the metric table."""
-    names = {**TOLD, "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
+def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
+    """Summarise evaluation episodes under the names of the metric table."""
+    summary = summarise(episodes)
+    names = {**EPISODE_NAMES, "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
     metrics = {f"{group}/{told}": summary[name] for name, told in names.items() if name in summary}
-    return {**metrics, "eval_return": summary["return"]}
+    return metrics | stage_flag_rates((episode.facts for episode in episodes), group)
 
 
 class EvaluationReport:
     """Play evaluation episodes, film the first one, draw what the world model foresees.
 
     Args:
-        policy: plays, with sampled actions.
+        policy: plays, with sampled and then with the most likely actions.
         make_env: builds the worlds; called once, when first needed.
         replay, world_model: for the open-loop pictures.
         tracker: gets videos and pictures.
-        episodes: number of episodes; 0 only draws the pictures.
+        episodes: number of episodes of each kind; 0 only draws the pictures.
         max_steps: bound on the length of an episode here.
     """
 
@@ -114,17 +115,17 @@ class EvaluationReport:
         """
         began = time.monotonic()
         with torch.random.fork_rng():
-            episodes = self._play()
+            sampled, greedy = self._play(), self._play(greedy=True)
             metrics = self._look_ahead(agent_steps)
-        if episodes:
-            metrics.update(eval_metrics(summarise(episodes)))
-            frames = episodes[0].frames
+        if sampled:
+            metrics |= eval_metrics(sampled, "eval/sampled") | eval_metrics(greedy, "eval/greedy")
+            frames = sampled[0].frames
             if frames.ndim == 4:
                 self.tracker.log_video("eval/episode", frames, agent_steps, fps=15)
         metrics["eval/seconds"] = time.monotonic() - began
         return metrics
 
-    def _play(self) -> list[Episode]:
+    def _play(self, greedy: bool = False) -> list[Episode]:
         if not self.episodes:
             return []
         if self._env is None:
@@ -132,7 +133,8 @@ class EvaluationReport:
         self._env.set_seed(int(torch.randint(2**31, ())))
         shows = keys.PIXELS in self._env.observation_spec.keys()
         return play_episodes(
-            self.policy, self._env, self.episodes, film=_film_first if shows else None,
+            self.policy, self._env, self.episodes, greedy,
+            film=_film_first if shows and not greedy else None,
             max_steps=self.max_steps,
         )  # fmt: skip
 

@@ -1,112 +1,129 @@
-"""What a run tells while it goes on: metrics, episodes, evaluations, pictures."""
+"""Gather metrics and episodes of a run, and log them from time to time."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
-from mario_dreamer.tracking.metrics import full_names
+from mario_dreamer.tracking.metrics import full_names, with_seed_names
+from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.evaluation import episode_ends
 
-__all__ = ["Listener", "Report"]
+__all__ = ["EPISODE_NAMES", "Report", "episode_metrics", "stage_flag_rates"]
 
 GIB = 2**30
-# An episode's facts -> the metric table's names.
-TOLD = {
+# An episode's statistics -> the metric table's names.
+EPISODE_NAMES = {
     "return": "return", "length": "length", "x_max": "x_max", "flag": "flag", "score": "score",
     "coins": "coins", "time": "time_left",
 }  # fmt: skip
 
 
-def episode_metrics(facts: dict[str, float], group: str = "play") -> dict[str, float]:
-    """Give an episode's facts the names of the metric table; others are left out."""
-    return {f"{group}/{told}": facts[name] for name, told in TOLD.items() if name in facts}
+def episode_metrics(stats: Mapping[str, float], group: str = "play") -> dict[str, float]:
+    """Give an episode's statistics the names of the metric table; others are left out."""
+    return {f"{group}/{name}": stats[key] for key, name in EPISODE_NAMES.items() if key in stats}
 
 
-class Listener(Protocol):
-    """What a tracker and a progress display have in common, as far as the loop goes."""
+def stage_flag_rates(episodes: Iterable[Mapping[str, float]], group: str) -> dict[str, float]:
+    """Compute the share of episodes that reached the flag, stage by stage.
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Take in metrics by name at an agent step."""
+    Args:
+        episodes: statistics with `world`, `stage` and `flag`; others are left out.
+        group: prefix, such as "eval/sampled".
 
-    def log_artifact(self, path: Path, folder: str) -> None:
-        """Keep a file."""
-
-    def flush(self) -> None:
-        """Let what has been told outlive a kill."""
-
-    def close(self, status: str) -> None:
-        """The run is over: FINISHED, FAILED or KILLED."""
+    Returns:
+        `group/<world>-<stage>/flag_rate`; empty where all are of one stage.
+    """
+    flags: dict[str, list[float]] = {}
+    for stats in episodes:
+        if {"world", "stage", "flag"} <= stats.keys():
+            name = f"{stats['world']:.0f}-{stats['stage']:.0f}"
+            flags.setdefault(name, []).append(stats["flag"])
+    if len(flags) < 2:
+        return {}
+    return {f"{group}/{name}/flag_rate": sum(f) / len(f) for name, f in sorted(flags.items())}
 
 
 class Report:
-    """Gather what happens, and tell it from time to time.
+    """Gather what happens, and log it from time to time.
 
     Args:
-        tracker: takes scalars.
+        tracker: logs metrics and files.
         progress: a `tracking.progress.Progress`; None for silence.
         evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
         action_repeat: frames per agent step.
         replay_size: called for the number of records at hand.
         window: how many past episodes the running means look at.
-
-    Attributes:
-        model_beside: called with each checkpoint's folder and the agent steps; writes a model
+        write_model: called with each checkpoint's folder and the agent steps; writes a model
             that others can play with and returns its folder, which the tracker keeps.
+        records_per_update: B * T, for `run/replay_ratio`.
+        watched: full metric name -> 0-dim tensor that changes in place, logged with each report.
     """
 
     def __init__(
         self,
-        tracker: Listener,
+        tracker: Tracker,
         progress: Any = None,
         evaluate: Callable[[int], dict[str, float]] | None = None,
         action_repeat: int = 4,
         replay_size: Callable[[], int] = int,
         window: int = 20,
+        write_model: Callable[[Path, int], Path | None] | None = None,
+        records_per_update: int = 0,
+        watched: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.tracker, self.progress = tracker, progress
-        self.model_beside: Callable[[Path, int], Path | None] | None = None
-        self._evaluate = evaluate
-        self.action_repeat = action_repeat
+        self._evaluate, self._write_model = evaluate, write_model
+        self.action_repeat, self.records_per_update = action_repeat, records_per_update
         self.replay_size = replay_size
+        self.watched = dict(watched or {})
         self.updates = 0
         self.episodes = 0
         self.flags = 0
         self.best_x = 0.0
         self.last: dict[str, float] = {}
         self.recent: deque[dict[str, float]] = deque(maxlen=window)
-        self._metrics: dict[str, torch.Tensor] = {}
+        # Each of several stages has a window of its own: rare ones would drop out of `recent`.
+        self.by_stage: dict[str, deque[dict[str, float]]] = {}
+        self._metrics: Mapping[str, Tensor] = {}
         self._since = (time.monotonic(), 0, 0)
         self._learn_time = 0.0
         self._mark = time.monotonic()
 
     def played(self, transitions: TensorDictBase, agent_steps: int) -> None:
-        """Note the episodes that ended in these transitions, [N, n]."""
+        """Log the episodes that ended in these transitions, [N, n]."""
         if self._since[1] == 0:
             self._since = (time.monotonic(), agent_steps - transitions.numel(), self.updates)
-        for facts in episode_ends(transitions):
-            self.episodes += 1
-            self.flags += int(facts.get("flag", 0))
-            self.best_x = max(self.best_x, facts.get("x_max", 0.0))
-            self.recent.append(facts)
-            told = episode_metrics(facts)
-            self.tracker.log_metrics({**told, "train_return": facts["return"]}, agent_steps)
+        for stats in episode_ends(transitions):
+            self._note(stats)
+            named = episode_metrics(stats)
+            self.tracker.log_metrics(with_seed_names(named), agent_steps)
             if self.progress is not None:
-                self.progress.episode(told)
+                self.progress.episode(named)
         if self.progress is not None:
             self.progress.tick(agent_steps)
         self._mark = time.monotonic()
 
-    def learned(self, metrics: TensorDictBase, agent_steps: int) -> None:
-        """Keep the metrics of an update, as tensors: they are fetched when they are told."""
+    def _note(self, stats: dict[str, float]) -> None:
+        """Count an episode."""
+        self.episodes += 1
+        self.flags += int(stats.get("flag", 0))
+        self.best_x = max(self.best_x, stats.get("x_max", 0.0))
+        self.recent.append(stats)
+        stage = f"{stats.get('world', 0):.0f}-{stats.get('stage', 0):.0f}"
+        self.by_stage.setdefault(stage, deque(maxlen=self.recent.maxlen)).append(stats)
+
+    def learned(self, metrics: Mapping[str, Tensor], agent_steps: int) -> None:
+        """Keep the metrics of an update, as tensors: they are fetched when they are logged."""
         self.updates += 1
         self._metrics = metrics
         now = time.monotonic()
@@ -124,60 +141,61 @@ class Report:
     def facts(self, agent_steps: int) -> dict[str, float]:
         """Return where the run stands: counters, speed, recent episodes; no device is asked."""
         seconds = max(time.monotonic() - self._since[0], 1e-9)
+        steps, updates = agent_steps - self._since[1], self.updates - self._since[2]
         facts = {
             "run/agent_steps": agent_steps,
             "run/frames": agent_steps * self.action_repeat,
             "run/updates": self.updates,
             "run/episodes": self.episodes,
             "run/replay_size": self.replay_size(),
-            "speed/fps": (agent_steps - self._since[1]) * self.action_repeat / seconds,
-            "speed/agent_steps_per_s": (agent_steps - self._since[1]) / seconds,
-            "speed/updates_per_s": (self.updates - self._since[2]) / seconds,
+            "run/replay_ratio": updates * self.records_per_update / max(steps, 1),
+            "run/memory_gib": psutil.Process().memory_info().rss / GIB,
+            "speed/fps": steps * self.action_repeat / seconds,
+            "speed/agent_steps_per_s": steps / seconds,
+            "speed/updates_per_s": updates / seconds,
             "speed/learn_time": min(1.0, self._learn_time / seconds),
             "speed/env_time": max(0.0, 1.0 - self._learn_time / seconds),
         }
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            facts["run/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / GIB
         for name in ("return", "length", "x_max"):
             values = [past[name] for past in self.recent if name in past]
             if values:
                 facts[f"play/{name}_mean"] = sum(values) / len(values)
-        flags = [past["flag"] for past in self.recent if "flag" in past]
-        if flags:
-            facts["play/flag_rate"] = sum(flags) / len(flags)
-            facts["play/flags"] = self.flags
+        if any("flag" in past for past in self.recent):
+            facts |= {"play/flag_rate": self.flag_rate, "play/flags": self.flags}
             facts["play/x_best"] = self.best_x
-        return facts
+        stages = [stats for window in self.by_stage.values() for stats in window]
+        return facts | stage_flag_rates(stages, "play")
 
     def log(self, agent_steps: int) -> dict[str, float]:
-        """Tell the trackers and the display all that is known now; return it."""
-        facts = self.facts(agent_steps)
-        facts["run/memory_gib"] = psutil.Process().memory_info().rss / GIB
-        facts.update(numbers(full_names(self._metrics)))  # one wait for the device
-        self.tracker.log_metrics(facts, agent_steps)
-        if self.progress is not None:
-            self.progress.update(facts)
+        """Log and show all that is known now; return it."""
+        values = {**self.facts(agent_steps), **full_names(self._metrics), **self.watched}
+        self.last = facts = with_seed_names(numbers(values))  # one transfer from the device
+        self._publish(facts, agent_steps)
         self._since = (time.monotonic(), agent_steps, self.updates)
         self._learn_time = 0.0
-        self.last = facts
         return facts
 
-    def evaluate(self, agent_steps: int) -> None:
-        """Play evaluation episodes and tell how they went."""
-        if self._evaluate is None:
-            return
-        metrics = self._evaluate(agent_steps)
-        self.tracker.log_metrics(metrics, agent_steps)
+    def _publish(self, values: dict[str, float], agent_steps: int) -> None:
+        self.tracker.log_metrics(values, agent_steps)
         if self.progress is not None:
-            self.progress.update(metrics)
+            self.progress.update(values)
+
+    def evaluate(self, agent_steps: int) -> None:
+        """Play evaluation episodes and log how they went."""
+        if self._evaluate is not None:
+            self._publish(with_seed_names(self._evaluate(agent_steps)), agent_steps)
 
     def flush(self) -> None:
-        """Before a checkpoint: what it counts as told must not be lost any more."""
+        """Before a checkpoint: what it counts as logged must not be lost any more."""
         self.tracker.flush()
 
     def saved(self, path: Path, agent_steps: int) -> None:
-        """Say that a checkpoint has been written; the tracker keeps the newest weights."""
+        """Show that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
             self.tracker.log_artifact(path / name, "checkpoints/latest")
-        model = None if self.model_beside is None else self.model_beside(path, agent_steps)
+        model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
             self.tracker.log_artifact(model, "model")
         if self.progress is not None:
@@ -196,6 +214,7 @@ class Report:
             "flags": self.flags,
             "best_x": self.best_x,
             "recent": list(self.recent),
+            "by_stage": {name: list(past) for name, past in self.by_stage.items()},
             "metrics": {name: value.cpu() for name, value in self._metrics.items()},
         }
 
@@ -204,6 +223,8 @@ class Report:
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])
+        for name, past in state.get("by_stage", {}).items():
+            self.by_stage[name] = deque(past, maxlen=self.recent.maxlen)
         self._metrics = dict(state.get("metrics", {}))
         if self.progress is not None and self.episodes:
             self.progress.facts.episodes, self.progress.facts.flags = self.episodes, self.flags

@@ -23,9 +23,9 @@ class Bag(nn.Module):
 
 def test_a_large_gradient_is_cut_to_three_tenths_of_its_tensor() -> None:
     grad, weight = torch.tensor([6.0, 8.0]), torch.tensor([0.6, 0.8])  # norms 10 and 1
-    found = adaptive_clip_([grad], [weight], 0.3)
+    found, clipped = adaptive_clip_([grad], [weight], 0.3)
     torch.testing.assert_close(grad, torch.tensor([0.18, 0.24]))
-    assert float(found) == pytest.approx(10.0)
+    assert float(found) == pytest.approx(10.0) and int(clipped) == 1
 
 
 def test_a_zero_tensor_takes_a_gradient_of_three_ten_thousandths() -> None:
@@ -36,14 +36,15 @@ def test_a_zero_tensor_takes_a_gradient_of_three_ten_thousandths() -> None:
 
 def test_a_small_gradient_passes_and_each_tensor_is_cut_by_its_own_size() -> None:
     grads = [torch.tensor([0.1]), torch.tensor([50.0]), torch.tensor([0.0])]
-    adaptive_clip_(grads, [torch.tensor([1.0]), torch.tensor([10.0]), torch.tensor([1.0])], 0.3)
+    weights = [torch.tensor([1.0]), torch.tensor([10.0]), torch.tensor([1.0])]
+    assert int(adaptive_clip_(grads, weights, 0.3)[1]) == 1
     assert [float(grad) for grad in grads] == pytest.approx([0.1, 3.0, 0.0])
 
 
 def test_the_global_clip_keeps_the_direction_over_all_tensors() -> None:
     grads = [torch.tensor([30.0]), torch.tensor([40.0])]
-    found = norm_clip_(grads, [torch.zeros(1), torch.zeros(1)], 5.0)
-    assert float(found) == pytest.approx(50.0)
+    found, clipped = norm_clip_(grads, [torch.zeros(1), torch.zeros(1)], 5.0)
+    assert float(found) == pytest.approx(50.0) and int(clipped) == 2
     assert [float(grad) for grad in grads] == pytest.approx([3.0, 4.0], rel=1e-5)
 
 
@@ -116,12 +117,13 @@ def test_three_groups_have_rates_clips_and_eps_of_their_own() -> None:
     )
     for weight in weights.values():
         weight.grad = torch.tensor([4.0])
-    norms = optimizer.step()
+    metrics = optimizer.step()
     moved = {name: 1.0 - float(weight) for name, weight in weights.items()}
     assert moved == pytest.approx({"world_model": 4.0, "actor": 0.2, "critic": 0.04}, rel=1e-4)
-    assert {name: float(norm) for name, norm in norms.items()} == {
+    assert {name: float(value) for name, value in metrics.items()} == pytest.approx({
         "grad_norm_world_model": 4.0, "grad_norm_actor": 4.0, "grad_norm_critic": 4.0,
-    }  # fmt: skip
+        "grad_norm": 48**0.5, "lr": 1.0, "clipped": 1 / 3,
+    })  # fmt: skip
 
 
 def test_a_group_that_does_not_exist_is_named() -> None:

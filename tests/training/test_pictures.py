@@ -33,7 +33,7 @@ def evaluation(tiny: Tiny, album: Album, episodes: int = 3) -> EvaluationReport:
 def test_an_evaluation_tells_numbers_and_shows_pictures() -> None:
     tiny, album = make_tiny("collector.eval_envs=2").fill(), Album()
     found = evaluation(tiny, album)(48)
-    assert found["eval_return"] == found["eval/sampled/return"] == 210.0
+    assert found["eval/sampled/return"] == found["eval/greedy/return"] == 210.0
     assert 0 < found["eval/open_loop_error"] < 1
     assert undocumented(found) == []
     for name, frames in album.shown.items():
@@ -58,7 +58,7 @@ def test_an_evaluation_changes_nothing_of_what_is_learned_next() -> None:
 def test_no_episodes_still_draws_the_pictures() -> None:
     tiny, album = make_tiny().fill(), Album()
     found = evaluation(tiny, album, 0)(48)
-    assert "eval_return" not in found and "dream/strip" in album.shown
+    assert "eval/sampled/return" not in found and "dream/strip" in album.shown
 
 
 def test_foresight_is_a_picture_beside_the_truth() -> None:

@@ -50,12 +50,51 @@ def test_what_an_update_measures_is_told_under_documented_names() -> None:
     report.learned(metrics, 48)
     told = report.log(48)
     assert undocumented(told) == []
-    for name in ("model_loss", "actor_loss", "value_loss", "kl"):
-        assert told[name] == pytest.approx(float(metrics[name]))
+    world_model = ("recon", "reward", "cont", "dyn", "rep")
+    assert told["model_loss"] == pytest.approx(sum(told[f"train/loss_{x}"] for x in world_model))
+    assert told["actor_loss"] == pytest.approx(float(metrics["loss_actor"]))
+    critic = float(metrics["loss_critic"]) + float(metrics["loss_critic_replay"])
+    assert told["value_loss"] == pytest.approx(critic)
+    assert told["kl"] == told["train/kl"] == pytest.approx(float(metrics["kl"]))
+    assert told["train/lr"] == pytest.approx(0.001) and 0 <= told["train/clipped"] <= 1
+    assert told["train/grad_norm"] > told["train/grad_norm_actor"] > 0
     assert told["train/loss_total"] == pytest.approx(float(metrics["total"]))
     assert told["dream/return_scale"] == 1.0
     lost = set(metrics.keys()) - {name.split("/")[-1] for name in told} - {"total"}
     assert lost == set(), "a metric of the learner that the table does not know is lost silently"
+
+
+def test_a_metric_that_the_table_lacks_is_logged_under_its_own_name() -> None:
+    report = Report(Silence())
+    report.learned({"loss_mine": torch.tensor(2.0), "spread": torch.tensor([1.0, 3.0])}, 8)
+    told = report.log(8)
+    assert told["loss_mine"] == 2.0 and told["spread"] == 2.0
+
+
+def test_several_stages_have_flag_rates_of_their_own() -> None:
+    report = Report(Silence(), window=2)
+    ends = [(1.0, 1.0, True), (1.0, 2.0, False), (1.0, 2.0, True), (1.0, 1.0, True)]
+    for world, stage, flag in ends:
+        end = mario_end(1.0, flag, 10.0)
+        one = torch.ones(1, 1, 1)
+        end["next"].update({"world": one * world, "stage": one * stage})
+        report.played(end, 40)
+    told = report.log(40)
+    assert told["play/1-1/flag_rate"] == 1.0 and told["play/1-2/flag_rate"] == 0.5
+    later = Report(Silence(), window=2)
+    later.load_state_dict(report.state_dict())
+    assert later.log(40)["play/1-2/flag_rate"] == 0.5
+    assert undocumented(told) == []
+
+
+def test_replay_ratio_and_watched_values_are_logged() -> None:
+    scale = torch.tensor(0.5)
+    report = Report(Silence(), records_per_update=15, watched={"play/entropy_scale": scale})
+    for _ in range(4):
+        report.learned({}, 30)
+    scale.fill_(0.25)
+    told = report.log(30)
+    assert told["run/replay_ratio"] == 2.0 and told["play/entropy_scale"] == 0.25
 
 
 def test_counters_go_on_after_a_resume() -> None:
