@@ -43,6 +43,15 @@ class Session:
         """Frames per agent step."""
         return int(self.cfg.env.get("action_repeat", 1))
 
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """Options of the env as plain values, `_target_` among them."""
+        return OmegaConf.to_container(self.cfg.env, resolve=True)
+
+    def make_env(self, num_envs: int, seed: int, **changes: Any) -> EnvBase:
+        """Build further envs of the same kind, which do not carry the policy's state."""
+        return build.make_env(self.cfg, num_envs, seed, **changes)
+
 
 def shipped_checkpoint() -> Path | None:
     """Return the checkpoint that comes with the package, if it does."""

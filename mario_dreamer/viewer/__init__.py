@@ -1,1 +1,1 @@
-"""Look into the agent's head in a browser: watch it, play inside its dream, compare agents."""
+"""The browser page: watch an agent, play inside its dream, compare two agents."""

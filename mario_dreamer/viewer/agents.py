@@ -1,16 +1,14 @@
-"""Which agents can be looked at, and loading them when somebody does."""
+"""The agents that a page can choose from, loaded when one is chosen."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from mario_dreamer.config.session import open_session, shipped_checkpoint, steps_of
-from mario_dreamer.viewer.inspector import Mind
+from mario_dreamer.config.session import Session, shipped_checkpoint, steps_of
+from mario_dreamer.viewer.inspector import AgentInspector
 from mario_dreamer.viewer.recordings import Recordings
 
 __all__ = ["Agents", "LoadedAgent"]
@@ -20,35 +18,33 @@ KEPT = 3  # agents in memory at once
 
 @dataclass
 class LoadedAgent:
-    """An agent ready to be looked at.
+    """An agent in memory.
 
     Args:
         id: its name in messages.
         name: for people.
-        cfg: its configuration.
-        mind: its head.
-        checkpoint: where it came from; None: untrained.
+        session: networks, options and maker of its envs.
+        inspector: steps and reads its state.
     """
 
     id: str
     name: str
-    cfg: DictConfig
-    mind: Mind
-    checkpoint: Path | None
+    session: Session
+    inspector: AgentInspector
 
     @property
     def rate(self) -> float:
         """Agent steps per second of the real game's clock."""
-        return 60.0 / int(self.cfg.env.get("action_repeat", 1)) if "stage" in self.cfg.env else 4.0
+        return 60.0 / self.session.action_repeat if "stage" in self.session.env_options else 4.0
 
 
 def name_of(checkpoint: Path | None) -> str:
     """Name a checkpoint for people: run and agent steps."""
     if checkpoint is None:
-        return "untrained, acts at random"
+        return "untrained, random actions"
     if checkpoint == shipped_checkpoint():
         steps = steps_of(checkpoint)
-        return "comes with the package" + (f", {steps:,} steps" if steps is not None else "")
+        return "shipped with the package" + (f", {steps:,} steps" if steps is not None else "")
     digits = checkpoint.name.removeprefix("step_")
     steps = f"{int(digits):,} steps" if digits.isdecimal() else checkpoint.name
     inside_a_run = checkpoint.parent.name == "checkpoints"
@@ -62,23 +58,41 @@ class Agents:
     A page can only choose from this list, never a path of its own.
 
     Args:
-        cfg: the command's configuration: checkpoint, compare, runs_dir, device, ...
+        open_agent: builds the agent of a place as `checkpoint=` takes it.
+        checkpoint: place of the first agent; it is loaded at once.
+        compare: place of a second one, loaded at once too; None: none was asked for.
+        runs_dir: folder of the runs.
+        recording: a recorded episode, or a folder of them; None: those of evaluations nearby.
+        seed: of the first episode.
+
+    Raises:
+        ValueError, CheckpointError: an agent or a recording that was asked for cannot be loaded.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self.cfg = cfg
+    def __init__(
+        self,
+        open_agent: Callable[[str], Session],
+        checkpoint: str,
+        compare: str | None = None,
+        runs_dir: Path = Path("runs"),
+        recording: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.open_agent, self.runs_dir, self.seed = open_agent, runs_dir, seed
         self._loaded: OrderedDict[str, LoadedAgent] = OrderedDict()
-        self.places: dict[str, str] = {"main": str(cfg.checkpoint)}
-        if cfg.get("compare"):
-            self.places["second"] = str(cfg.compare)
+        self.places = {"main": checkpoint} | ({"second": compare} if compare else {})
         self.first = self.load("main")
-        self.recordings = self._recordings()
+        if compare:
+            self.load("second")
+        folders, shown = [Path("evaluation")], self.first.session.checkpoint
+        if shown is not None and shown.parent.name == "checkpoints":
+            folders.append(shown.resolve().parents[1] / "evaluation")
+        self.recordings = Recordings(recording, folders)
 
     def listed(self) -> list[dict[str, str]]:
         """Return id and name of every agent on offer, the first one first."""
-        runs = Path(str(self.cfg.runs_dir))
-        shown = self.first.checkpoint
-        for folder in sorted(runs.glob("*/checkpoints")):
+        shown = self.first.session.checkpoint
+        for folder in sorted(self.runs_dir.glob("*/checkpoints")):
             if any(folder.glob("step_*")) and (shown is None or shown.parent != folder):
                 self.places.setdefault(f"run:{folder.parent.name}"[:64], str(folder.parent))
         shipped = shipped_checkpoint()
@@ -86,17 +100,11 @@ class Agents:
             self.places.setdefault("shipped", "shipped")
         if shown is not None:
             self.places.setdefault("none", "none")
-        return [{"id": id, "name": self._name(id, place)} for id, place in self.places.items()]
+        return [{"id": id, "name": self.name(id)} for id in self.places]
 
-    def _recordings(self) -> Recordings:
-        """Episodes that were asked for, and those that evaluations have left nearby."""
-        asked, shown = self.cfg.get("recording"), self.first.checkpoint
-        folders = [Path("evaluation")]
-        if shown is not None and shown.parent.name == "checkpoints":
-            folders.append(shown.resolve().parents[1] / "evaluation")
-        return Recordings(None if asked is None else Path(str(asked)), folders)
-
-    def _name(self, id: str, place: str) -> str:
+    def name(self, id: str) -> str:
+        """Name an agent of the list for people."""
+        place = self.places[id]
         if id in self._loaded:
             return self._loaded[id].name
         if place in ("none", "shipped"):
@@ -107,19 +115,16 @@ class Agents:
         """Return an agent of the list, from memory or from its checkpoint.
 
         Raises:
-            ValueError: no such agent, or one that reads no pictures.
+            ValueError: no such agent, or one that observes no pixels.
             CheckpointError: it is not there any more, or damaged.
         """
         if id not in self.places:
             raise ValueError(f"there is no agent {id!r}; expected one of {list(self.places)}.")
         if id not in self._loaded:
-            changes: dict[str, Any] = {"checkpoint": self.places[id]}
-            session = open_session(OmegaConf.merge(self.cfg, changes), num_envs=1)
+            session = self.open_agent(self.places[id])
             session.env.close()
-            mind = Mind(session.policy, session.learner.critic)
-            self._loaded[id] = LoadedAgent(
-                id, name_of(session.checkpoint), session.cfg, mind, session.checkpoint
-            )
+            inspector = AgentInspector(session.policy, session.learner.critic)
+            self._loaded[id] = LoadedAgent(id, name_of(session.checkpoint), session, inspector)
         self._loaded.move_to_end(id)
         for old in list(self._loaded)[:-KEPT]:
             if old != "main":

@@ -1,4 +1,4 @@
-"""What one page sees: a simulation, its pace, and the commands that change them."""
+"""One page's simulation, its pace, and the commands that change them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Player"]
 
 
 class Player:
-    """Serve one page: apply its commands, make its frames. Slow; runs in the compute thread.
+    """Serve one page: apply its commands, make its frames. Slow: runs in the compute thread.
 
     Args:
         agents: what can be looked at.
@@ -25,11 +25,11 @@ class Player:
     """
 
     def __init__(self, agents: Agents, seed: int = 0) -> None:
-        self.agents, self.seed = agents, seed
+        self.agents = agents
         self.paused = self.hidden = False
         self.agent = agents.first
         self.rate = min(self.agent.rate, 60.0)
-        self.simulation = Simulation(self.agent.mind, self.agent.cfg, seed)
+        self.simulation = Simulation(self.agent.inspector, self.agent.session, seed)
 
     @property
     def idle(self) -> bool:
@@ -37,17 +37,20 @@ class Player:
         return self.paused or self.hidden
 
     def hello(self) -> dict[str, Any]:
-        """Describe the agent, its world and what can be chosen."""
-        world, agent = self.simulation.world, self.agent
+        """Describe the agent, its env and what can be chosen."""
+        env, agent = self.simulation.env, self.agent
         return {
             "type": "hello",
             "agent": agent.id,
             "name": agent.name,
-            "untrained": agent.checkpoint is None,
+            "untrained": agent.session.checkpoint is None,
             "agents": self.agents.listed(),
-            "actions": list(world.names),
-            "stages": list(STAGES) if world.has_stages else [],
-            "stage": world.stage,
+            "actions": list(env.action_set.names),
+            "low": list(env.action_set.low),
+            "high": list(env.action_set.high),
+            "buttons": env.action_set.buttons,
+            "stages": list(STAGES) if env.has_stages else [],
+            "stage": env.stage,
             "seed": self.simulation.seed,
             "recordings": self.agents.recordings.listed(),
             "rate": self.rate,
@@ -58,6 +61,17 @@ class Player:
     def tick(self) -> bytes:
         """Go on by one step; return the packed frame."""
         return pack(self.simulation.tick())
+
+    def loads(self, command: dict[str, Any]) -> str | None:
+        """Name what a command has to load first, when that takes a while."""
+        if command["type"] == "agent" and command["id"] in self.agents.places:
+            return self.agents.name(command["id"])
+        if command["type"] == "recording":
+            return "the recorded episode"
+        stage, env = command.get("stage"), self.simulation.env
+        if command["type"] == "restart" and env.has_stages and stage not in (None, env.stage):
+            return f"stage {stage}"
+        return None
 
     def apply(self, command: dict[str, Any]) -> list[dict[str, Any] | bytes]:
         """Do what a checked command says.
@@ -79,9 +93,9 @@ class Player:
         elif kind == "rate":
             self.rate = command["value"]
         elif kind == "greedy":
-            simulation.greedy = command["on"]
-        elif kind == "eyes":
-            simulation.eyes_shut = command["shut"]
+            simulation.is_greedy = command["on"]
+        elif kind == "open_loop":
+            simulation.is_open_loop = command["on"]
         elif kind == "horizon":
             simulation.set_horizon(command["value"])
         elif kind == "keys":
@@ -105,8 +119,10 @@ class Player:
     def _change_agent(self, command: dict[str, Any]) -> list[dict[str, Any] | bytes]:
         agent, old = self.agents.load(command["id"]), self.simulation
         seed, stage = command.get("seed", old.seed), command.get("stage")
-        simulation = Simulation(agent.mind, agent.cfg, seed, stage, old.horizon)
-        simulation.greedy, simulation.eyes_shut = old.greedy, old.eyes_shut
+        if "stage" not in agent.session.env_options:
+            stage = None
+        simulation = Simulation(agent.inspector, agent.session, seed, stage, old.horizon)
+        simulation.is_greedy, simulation.is_open_loop = old.is_greedy, old.is_open_loop
         old.close()
         self.agent, self.simulation = agent, simulation
         return [self.hello(), self.tick()]

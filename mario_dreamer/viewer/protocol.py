@@ -1,4 +1,4 @@
-"""What page and server say to each other: JSON commands up, JSON and packed pictures down."""
+"""Messages between page and server: JSON commands up, JSON and packed pictures down."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mario_dreamer.viewer.simulation import Frame
 
 __all__ = ["AHEAD", "LIMIT", "ProtocolError", "pack", "parse", "plain"]
 
-LIMIT = 4096  # characters of a command; ours are all far below
+LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
 MAX_RATE, MAX_HORIZON, MAX_SEED, MAX_STEPS = 120.0, 60, 2**31 - 1, 10**6
 
 
 class ProtocolError(ValueError):
-    """A message that is not one of ours; its text goes back to the sender."""
+    """A message that is no valid command; its text goes back to the sender."""
 
 
 def _boolean(value: Any) -> bool:
@@ -68,7 +68,7 @@ COMMANDS: dict[str, dict[str, tuple[Callable[[Any], Any], bool]]] = {
     "rate": {"value": (_rate, False)},
     "restart": {"seed": (_whole(0, MAX_SEED), True), "stage": (_text, True)},
     "greedy": {"on": (_boolean, False)},
-    "eyes": {"shut": (_boolean, False)},
+    "open_loop": {"on": (_boolean, False)},
     "horizon": {"value": (_whole(1, MAX_HORIZON), False)},
     "agent": {
         "id": (_text, False), "seed": (_whole(0, MAX_SEED), True), "stage": (_text, True),
@@ -125,7 +125,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Make facts fit for JSON: short floats, and null for what is not a finite number."""
+    """Make info fit for JSON: short floats, and null for what is not a finite number."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -144,12 +144,12 @@ def pack(frame: Frame) -> bytes:
     cost the server nothing; compression would cost more time than the networks.
 
     Args:
-        frame: facts and uint8 pictures [H, W, C].
+        frame: info and uint8 pictures [H, W, C].
     """
     listed, bodies = [], []
     for name, picture in frame.pictures.items():
         height, width, channels = picture.shape
         listed.append({"name": name, "height": height, "width": width, "channels": channels})
         bodies.append(picture.contiguous().numpy().tobytes())
-    header = json.dumps({"type": "frame", **plain(frame.facts), "pictures": listed}).encode()
+    header = json.dumps({"type": "frame", **plain(frame.info), "pictures": listed}).encode()
     return b"".join([struct.pack("<I", len(header)), header, *bodies])

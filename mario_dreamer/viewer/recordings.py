@@ -1,17 +1,16 @@
-"""Recorded episodes: action lists that `mario-dreamer evaluate` saved, to dream from."""
+"""Recorded episodes: action lists that `mario-dreamer evaluate` saved; a dream can start there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from mario_dreamer.config.moved import new_target
 from mario_dreamer.envs.mario.emulator import actions_of
+from mario_dreamer.viewer.controller import ActionSet
 
 __all__ = ["Recording", "Recordings", "read_recording"]
 
@@ -25,7 +24,7 @@ class Recording:
 
     Args:
         path: its file.
-        env: options of the world it was played in.
+        env: options of the env it was played in.
         actions: index of each action, in order.
     """
 
@@ -35,18 +34,18 @@ class Recording:
 
     @property
     def stage(self) -> str | None:
-        """Its stage, where its world has stages."""
+        """Its stage, where its env has stages."""
         return str(self.env["stage"]) if "stage" in self.env else None
 
-    def check(self, cfg: DictConfig, action_names: Sequence[str]) -> None:
+    def check(self, options: Mapping[str, Any], action_set: ActionSet) -> None:
         """Refuse an episode that an agent could not have played.
 
         Args:
-            cfg: the agent's configuration, with `env`.
-            action_names: of the agent, [A].
+            options: of the agent's env.
+            action_set: of the agent.
 
         Raises:
-            ValueError: other worlds, other actions, or chance in it.
+            ValueError: another env, other actions, or randomness in it.
         """
         if any(self.env.get(name) for name in ("random_noops", "sticky")):
             raise ValueError(
@@ -54,13 +53,13 @@ class Recording:
                 "alone do not lead there again. Choose an episode of the plain start."
             )
         for name in ("_target_", "action_repeat"):
-            theirs, ours = new_target(self.env.get(name)), cfg.env.get(name)
+            theirs, ours = new_target(self.env.get(name)), options.get(name)
             if theirs != ours:
                 raise ValueError(f"{self.path.name} has env.{name}={theirs}, this agent {ours}.")
         names = self.env.get("action_set")
-        if names is not None and actions_of(names) != tuple(action_names):
+        if names is not None and actions_of(names) != action_set.names:
             raise ValueError(f"{self.path.name} has other actions than this agent: {names}.")
-        if max(self.actions) >= len(action_names):
+        if action_set.is_continuous or max(self.actions) >= len(action_set.names):
             raise ValueError(f"{self.path.name} has more actions than this agent.")
 
 
@@ -83,7 +82,7 @@ def read_recording(path: Path) -> Recording:
         for action in actions
     )  # fmt: skip
     if not isinstance(env, dict) or not whole:
-        raise ValueError(f"{path} holds no world and actions. {expected}")
+        raise ValueError(f"{path} holds no env and actions. {expected}")
     return Recording(path, env, actions)
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.requests import HTTPConnection
@@ -23,6 +23,7 @@ from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse
+from mario_dreamer.viewer.serving import is_local
 
 __all__ = ["FULL", "make_app"]
 
@@ -39,7 +40,9 @@ REFUSED = (ValueError, KeyError, CheckpointError, ImportError, OSError)
 log = logging.getLogger(__name__)
 
 
-def make_app(agents: Agents, max_pages: int = 4, hosts: frozenset[str] | None = None) -> ASGIApp:
+def make_app(
+    agents: Agents, max_pages: int = 4, is_ours: Callable[[str], bool] = is_local
+) -> ASGIApp:
     """Build the application.
 
     All computing happens in one thread, whatever the number of pages: they share one core and
@@ -48,8 +51,8 @@ def make_app(agents: Agents, max_pages: int = 4, hosts: frozenset[str] | None = 
     Args:
         agents: what can be looked at.
         max_pages: simulations at once; one more page gets a clear message.
-        hosts: names the server may be called by, against pages of other sites that point a name
-            of theirs at this machine; None: any.
+        is_ours: whether a host name is one of this server's, against pages of other sites that
+            point a name of theirs at this machine.
     """
 
     @asynccontextmanager
@@ -74,12 +77,12 @@ def make_app(agents: Agents, max_pages: int = 4, hosts: frozenset[str] | None = 
             return
         app.state.open += 1
         try:
-            await Page(socket, app.state.worker).serve(lambda: Player(agents, agents.cfg.seed))
+            await Page(socket, app.state.worker).serve(lambda: Player(agents, agents.seed))
         finally:
             app.state.open -= 1
 
     app.mount("/", StaticFiles(directory=STATIC, html=True))
-    return Guard(app, hosts)
+    return Guard(app, is_ours)
 
 
 class Guard:
@@ -87,24 +90,22 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: allowed host names; None: any.
+        is_ours: whether a host name is one of this server's.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(self, app: ASGIApp, is_ours: Callable[[str], bool]) -> None:
+        self.app, self.is_ours = app, is_ours
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it with 403."""
+        """Let a request through, or answer it with 400 (malformed) or 403 (foreign)."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if not self._welcome(HTTPConnection(scope)):
-            refusal = PlainTextResponse("This page may not talk to this server.\n", 403)
-            if scope["type"] == "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1008})
-            else:
-                await refusal(scope, receive, send)
+        status = self._status(HTTPConnection(scope))
+        if status != 200:
+            text = "Malformed Host or Origin." if status == 400 else "This page may not call here."
+            # Starlette answers a websocket's handshake as it answers a page.
+            await PlainTextResponse(f"{text}\n", status)(scope, receive, send)
             return
 
         async def with_headers(message: Any) -> None:
@@ -114,12 +115,22 @@ class Guard:
 
         await self.app(scope, receive, with_headers)
 
-    def _welcome(self, request: HTTPConnection) -> bool:
-        host = request.headers.get("host", "")
-        if self.hosts is not None and urlsplit(f"//{host}").hostname not in self.hosts:
-            return False
-        origin = request.headers.get("origin")
-        return origin is None or urlsplit(origin).netloc == host
+    def _status(self, request: HTTPConnection) -> int:
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        try:
+            name = _parts(f"//{host}").hostname
+            caller = host if origin is None else _parts(origin).netloc
+        except ValueError:
+            return 400
+        return 200 if name is not None and self.is_ours(name) and caller == host else 403
+
+
+def _parts(address: str) -> SplitResult:
+    """Split an address; raise ValueError where name or port cannot be."""
+    parts = urlsplit(address)
+    if parts.port == 0 or set(parts.netloc) & set(" @/\\"):
+        raise ValueError(f"no address: {address!r}")
+    return parts
 
 
 class Page:
@@ -144,6 +155,7 @@ class Page:
         tasks = [listening]
         player: Player | None = None
         try:
+            await self._send({"type": "loading", "what": "the agent"})
             player = await self._compute(make_player)
             playing = _watched(self._play(player))
             tasks.append(playing)
@@ -199,13 +211,15 @@ class Page:
             if command["type"] == "ack":
                 self.unseen = max(0, self.unseen - 1)
                 return
+            if (what := player.loads(command)) is not None:
+                await self._send({"type": "loading", "what": what})
             for answer in await self._compute(player.apply, command):
                 await self._send(answer)
         except ProtocolError as error:
-            await self._send({"type": "error", "text": f"The server did not understand: {error}"})
+            await self._send({"type": "error", "text": f"not understood: {error}"})
         except REFUSED as error:
-            said = error.args[0] if isinstance(error, KeyError) and error.args else error
-            await self._send({"type": "error", "text": str(said)})
+            reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+            await self._send({"type": "error", "text": str(reason)})
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
         if isinstance(message, bytes):

@@ -1,15 +1,22 @@
-"""Find a port, run the server until Ctrl-C, leave cleanly."""
+"""Find a port, run the server until Ctrl-C, close cleanly."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import ipaddress
 import signal
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["address_of", "bind", "run"]
+__all__ = ["address_of", "bind", "host_check", "is_local", "run"]
+
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+PATIENCE = 10.0  # seconds that a connection may stay open without a whole request
 
 LARGEST = 2**20  # bytes of a websocket message; anything larger closes the connection
 
@@ -48,6 +55,49 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def is_local(name: str) -> bool:
+    """Whether a host name means this machine itself."""
+    return name in LOCAL
+
+
+def host_check(host: str) -> Callable[[str], bool]:
+    """Return the test of host names that a server on `host` may be called by.
+
+    A server on every interface takes any address, its machine's name and `NAME.local`. A page of
+    another site could only come in by a name of its own, which is none of these.
+
+    Args:
+        host: as given to `bind`.
+    """
+    own = LOCAL | {host.lower()}
+    if host not in ("0.0.0.0", "::"):
+        return own.__contains__
+    machine = socket.gethostname().lower()
+    own |= {machine, f"{machine}.local", socket.getfqdn().lower()}
+
+    def check(name: str) -> bool:
+        try:
+            return bool(ipaddress.ip_address(name))
+        except ValueError:
+            return name in own
+
+    return check
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 whose connections end when no whole request arrives within PATIENCE seconds."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Start the clock of a new connection."""
+        super().connection_made(transport)
+        self.loop.call_later(PATIENCE, self._give_up, transport)
+
+    def _give_up(self, transport: asyncio.Transport) -> None:
+        # A websocket has another protocol by then, and its own pings.
+        if self.cycle is None and transport.get_protocol() is self:
+            transport.close()
+
+
 def address_of(listener: socket.socket, host: str) -> str:
     """Return the address to open in a browser."""
     name = "localhost" if host in ("0.0.0.0", "::") else host
@@ -56,21 +106,24 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 
 def run(app: ASGIApp, listener: socket.socket) -> str:
-    """Serve until Ctrl-C or SIGTERM; open pages are told, and nothing is left running.
+    """Serve until Ctrl-C or SIGTERM; open pages are closed, and nothing is left running.
 
     Returns:
-        what ended it, for people.
+        what ended it, in words.
     """
     config = uvicorn.Config(
         app,
         log_level="warning",
+        http=ImpatientProtocol,
         ws="auto",
         ws_max_size=LARGEST,
-        ws_per_message_deflate=False,  # squeezing pictures would cost more than making them
+        ws_ping_interval=20.0,  # a page that vanished without a word is gone after 40 s
+        ws_ping_timeout=20.0,
+        ws_per_message_deflate=False,  # compressing pictures costs more than making them
         timeout_graceful_shutdown=2,
     )
-    # uvicorn closes everything at a signal, and then sends it once more to whoever listened
-    # before: without a listener of ours SIGTERM would end the process there, without a word.
+    # uvicorn closes everything at a signal and then sends it again to the handler from before:
+    # without a handler here SIGTERM would end the process there, without a message.
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:

@@ -1,15 +1,17 @@
-"""A tiny agent in a toy world, and what the viewer makes of it."""
+"""A tiny agent in a toy env, as the viewer loads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from mario_dreamer.config import build, compose
+from mario_dreamer.config.session import Session, open_session
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.viewer.agents import Agents, LoadedAgent
 from mario_dreamer.viewer.simulation import Simulation
@@ -34,22 +36,29 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def cfg(runs: Path) -> DictConfig:
-    """Return the command's configuration."""
-    return OmegaConf.create(
-        {
-            "checkpoint": str(runs / "tiny"), "compare": None, "runs_dir": str(runs),
-            "trust_config": False, "device": "cpu", "precision": "fp32", "threads": 1, "seed": 0,
-            "env": {},
-        }
-    )  # fmt: skip
+def agents_of(runs: Path, checkpoint: str, **options: Any) -> Agents:
+    """Return the agents that the command would offer."""
+
+    def open_agent(place: str) -> Session:
+        cfg = {
+            "checkpoint": place, "runs_dir": str(runs), "trust_config": False, "device": "cpu",
+            "precision": "fp32", "threads": 1, "seed": 0, "env": {},
+        }  # fmt: skip
+        return open_session(OmegaConf.create(cfg), num_envs=1)
+
+    return Agents(open_agent, checkpoint, runs_dir=runs, **options)
 
 
 @pytest.fixture(scope="session")
-def agents(cfg: DictConfig) -> Agents:
+def offer() -> Callable[..., Agents]:
+    """Return the function that makes the agents on offer: runs, checkpoint, options."""
+    return agents_of
+
+
+@pytest.fixture(scope="session")
+def agents(runs: Path) -> Agents:
     """Return the agents on offer."""
-    return Agents(cfg)
+    return agents_of(runs, str(runs / "tiny"))
 
 
 @pytest.fixture
@@ -62,6 +71,6 @@ def agent(agents: Agents) -> LoadedAgent:
 def simulation(agent: LoadedAgent) -> Iterator[Simulation]:
     """Return a simulation of the tiny agent in its corridor."""
     torch.manual_seed(0)
-    simulation = Simulation(agent.mind, agent.cfg, seed=3, horizon=4)
+    simulation = Simulation(agent.inspector, agent.session, seed=3, horizon=4)
     yield simulation
     simulation.close()

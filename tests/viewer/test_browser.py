@@ -102,7 +102,7 @@ def picture(browser: webdriver.Chrome, name: str) -> str:
 
 
 def border(browser: webdriver.Chrome) -> list[int]:
-    frame = browser.find_element(By.CSS_SELECTOR, ".mind .frame")
+    frame = browser.find_element(By.CSS_SELECTOR, ".decoded .frame")
     return [int(n) for n in re.findall(r"\d+", frame.value_of_css_property("border-left-color"))]
 
 
@@ -120,9 +120,9 @@ def press(browser: webdriver.Chrome, key: str) -> None:
 
 
 def test_the_page_loads_without_errors_and_its_frames_change(page: webdriver.Chrome) -> None:
-    seen = {picture(page, "real")}
-    until(lambda: seen.add(picture(page, "real")) or len(seen) >= 3)
-    assert text(page, "#status") == "live" and text(page, ".mind b") == "what it reconstructs"
+    seen = {picture(page, "screen")}
+    until(lambda: seen.add(picture(page, "screen")) or len(seen) >= 3)
+    assert text(page, "#status") == "live" and text(page, ".decoded b") == "Reconstruction"
     assert [row.text for row in page.find_elements(By.CSS_SELECTOR, ".actions li > :first-child")] \
         == ["noop", "left", "right"]  # fmt: skip
     assert page.get_log("browser") == []
@@ -130,14 +130,14 @@ def test_the_page_loads_without_errors_and_its_frames_change(page: webdriver.Chr
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_space_shuts_its_eyes_and_the_border_turns_red(page: webdriver.Chrome) -> None:
+def test_space_goes_open_loop_and_the_border_turns_red(page: webdriver.Chrome) -> None:
     red, green, _ = border(page)[:3]
     assert green > 2 * red
     press(page, " ")
-    until(lambda: "eyes shut for" in text(page, ".mind figcaption span"))
+    until(lambda: "without a frame" in text(page, ".decoded figcaption span"))
     until(lambda: border(page)[0] > 2 * border(page)[1])
     press(page, " ")
-    until(lambda: text(page, ".mind figcaption span") == "eyes open")
+    until(lambda: text(page, ".decoded figcaption span") == "posterior")
 
 
 def test_pause_stops_time_and_step_moves_it_by_one(page: webdriver.Chrome) -> None:
@@ -147,43 +147,46 @@ def test_pause_stops_time_and_step_moves_it_by_one(page: webdriver.Chrome) -> No
     before = frames(page)
     time.sleep(0.7)
     assert frames(page) == before
+    assert text(page, "#status") == "paused"
     press(page, "n")
     until(lambda: frames(page) == before + 1)
 
 
 def test_arrow_keys_move_the_dream_and_waking_shows_the_real_game(page: webdriver.Chrome) -> None:
     page.find_element(By.ID, "tab-dream").click()
-    until(lambda: text(page, ".mind b") == "the dream")
-    before = picture(page, "mind")
+    until(lambda: text(page, ".decoded b") == "Dream")
+    before = picture(page, "decoded")
     time.sleep(0.5)
-    assert picture(page, "mind") == before  # it waits for the first key
+    assert picture(page, "decoded") == before  # it waits for the first key
     cover = page.find_element(By.CSS_SELECTOR, ".cover")
     assert cover.is_displayed()
+    able = page.find_elements(By.CSS_SELECTOR, ".pad [data-button]:not(:disabled)")
+    assert [button.get_attribute("data-button") for button in able] == ["left", "right"]
     ActionChains(page).key_down(Keys.ARROW_RIGHT).perform()
     until(lambda: taken(page) == "right")
-    until(lambda: picture(page, "mind") != before)
+    until(lambda: picture(page, "decoded") != before)
     ActionChains(page).key_up(Keys.ARROW_RIGHT).perform()
     until(lambda: taken(page) == "noop")
     press(page, "w")
     until(lambda: not cover.is_displayed())
     press(page, Keys.BACKSPACE)
-    until(lambda: text(page, ".mind figcaption span") == "0 steps from the last real frame")
-    assert picture(page, "mind") == before  # the same real moment again
+    until(lambda: text(page, ".decoded figcaption span") == "0 steps since the last real frame")
+    assert picture(page, "decoded") == before  # the same real moment again
     button = page.find_element(By.CSS_SELECTOR, "[data-button=left]")
     ActionChains(page).click_and_hold(button).perform()
     until(lambda: taken(page) == "left")
     ActionChains(page).release().perform()
     press(page, Keys.ESCAPE)
-    until(lambda: text(page, ".mind b") == "what it reconstructs")
+    until(lambda: text(page, ".decoded b") == "Reconstruction")
     assert page.get_log("browser") == []
 
 
 def test_a_dream_begins_at_a_step_of_a_recorded_episode(page: webdriver.Chrome) -> None:
     page.find_element(By.ID, "tab-dream").click()
-    until(lambda: text(page, ".mind b") == "the dream")
+    until(lambda: text(page, ".decoded b") == "Dream")
     choice = Select(page.find_element(By.ID, "from"))
     choice.select_by_visible_text("sampled-best-0 (evaluation)")
-    shown = "//dt[text()='step']/following-sibling::dd"
+    shown = "//dt[text()='agent step']/following-sibling::dd"
     until(lambda: page.find_element(By.XPATH, shown).text == "3")  # the middle of six
     slider = page.find_element(By.ID, "at")
     slider.send_keys(Keys.ARROW_LEFT)
@@ -202,7 +205,7 @@ def test_comparing_shows_two_agents_in_step(page: webdriver.Chrome) -> None:
     def times() -> list[str]:
         page.find_element(By.ID, "pause").click()
         time.sleep(0.8)
-        shown = page.find_elements(By.XPATH, "//dt[text()='step']/following-sibling::dd")
+        shown = page.find_elements(By.XPATH, "//dt[text()='agent step']/following-sibling::dd")
         said = [element.text for element in shown]
         page.find_element(By.ID, "pause").click()
         return said
@@ -248,7 +251,7 @@ def test_a_dead_server_is_shown_and_a_new_one_is_found(page: webdriver.Chrome, r
     until(lambda: frames(page) > 2)
     mortal.stop()
     until(lambda: "connection lost" in text(page, "#status"))
-    assert "lost" in page.find_element(By.ID, "stage").get_attribute("class")
+    assert page.find_element(By.ID, "stage").get_attribute("data-state") == "lost"
     before = frames(page)
     port = mortal.url.rsplit(":", 1)[1].strip("/")
     again = Server(runs, str(runs / "tiny"), f"port={port}")
@@ -271,6 +274,11 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
     try:
         page.find_element(By.ID, f"tab-{view}").click()
         time.sleep(0.5)
+        folded = page.execute_script(
+            "const [s, f] = [document.querySelector('#settings'), document.querySelector('.frames')];"
+            "return f.getBoundingClientRect().top < s.getBoundingClientRect().top"
+        )
+        assert folded, "pictures come before the settings"
         widths = page.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= 390 and widths[1] <= 390
         ground = page.execute_script("return getComputedStyle(document.documentElement).background")

@@ -1,4 +1,4 @@
-"""The agent's head: what it says of a moment, and the dreams it keeps in flight."""
+"""What the inspector predicts from a state, and the rollouts that it keeps going."""
 
 from __future__ import annotations
 
@@ -7,88 +7,133 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.distributions import Independent, Normal
 
 from mario_dreamer import keys
 from mario_dreamer.viewer.agents import LoadedAgent
-from mario_dreamer.viewer.inspector import DreamsInFlight, Mind, State, as_bytes
+from mario_dreamer.viewer.controller import ActionSet
+from mario_dreamer.viewer.inspector import (
+    AgentInspector,
+    Belief,
+    OpenLoopRollouts,
+    as_bytes,
+    describe_policy,
+)
 from mario_dreamer.viewer.simulation import Simulation
 
 
 class Diary:
-    """Stands in for a mind: every step writes the action behind what was there before."""
+    """Stands in for an inspector: every step writes the action behind what was there before."""
 
-    def imagine(self, state: State, action: int) -> State:
-        return State(state.deter * 10 + action, state.stoch, state.logits)
+    def imagine(self, belief: Belief, action: int) -> Belief:
+        return Belief(belief.deter * 10 + action, belief.stoch, belief.logits)
 
 
-def moment(number: int) -> State:
+def moment(number: int) -> Belief:
     zeros = torch.zeros(1, 1, 1)
-    return State(torch.tensor([[float(number)]]), zeros, zeros)
+    return Belief(torch.tensor([[float(number)]]), zeros, zeros)
 
 
-def test_a_dream_shown_was_begun_k_steps_ago_and_followed_the_real_actions() -> None:
-    flight = DreamsInFlight(Diary(), horizon=3)
-    flight.begin(moment(7))
-    shown = [flight.advance(action, moment(time)) for time, action in enumerate([1, 2, 3, 4, 5], 1)]
-    # Until 3 steps are over, all there is began at the opening, 7; then at 1, at 2.
-    assert [(int(state.deter), age) for state, age in shown] == [
+def test_a_rollout_shown_was_begun_k_steps_ago() -> None:
+    rollouts = OpenLoopRollouts(Diary(), horizon=3)
+    rollouts.begin(moment(7))
+    shown = [
+        rollouts.advance(action, moment(time)) for time, action in enumerate([1, 2, 3, 4, 5], 1)
+    ]
+    # Until 3 steps are over, all of them began at the opening, 7; then at 1, at 2.
+    assert [(int(belief.deter), age) for belief, age in shown] == [
         (71, 1), (712, 2), (7123, 3), (1234, 3), (2345, 3),
     ]  # fmt: skip
 
 
-def test_a_horizon_of_one_shows_the_guess_of_a_moment_ago() -> None:
-    flight = DreamsInFlight(Diary(), horizon=1)
-    flight.begin(moment(7))
-    assert [int(flight.advance(a, moment(a))[0].deter) for a in (4, 5, 6)] == [74, 45, 56]
+def test_a_horizon_of_one_shows_the_prediction_of_a_step_ago() -> None:
+    rollouts = OpenLoopRollouts(Diary(), horizon=1)
+    rollouts.begin(moment(7))
+    assert [int(rollouts.advance(a, moment(a))[0].deter) for a in (4, 5, 6)] == [74, 45, 56]
 
 
-def test_a_thought_is_finite_numbers_and_probabilities(
+def test_predictions_are_finite_numbers_and_probabilities(
     agent: LoadedAgent, simulation: Simulation
 ) -> None:
-    state = agent.mind.see(simulation.world.begin(0), None, None)
-    thought, painted = agent.mind.think(state)
-    assert painted is None and thought.picture.shape == (3, 32, 32)
-    assert math.isclose(float(thought.action_probs.sum()), 1.0, rel_tol=1e-4)
-    torch.testing.assert_close(thought.latent.sum(-1), torch.ones(4))
-    assert 0.0 < thought.cont < 1.0 and thought.surprise >= 0.0
-    assert thought.drawn == state.stoch[0].argmax(-1).tolist()
+    belief = agent.inspector.observe(simulation.env.begin(0), None, None)
+    prediction, imagined = agent.inspector.predict(belief)
+    assert imagined is None and prediction.frame.shape == (3, 32, 32)
+    assert math.isclose(sum(describe_policy(prediction.policy)["probs"]), 1.0, rel_tol=1e-4)
+    torch.testing.assert_close(prediction.latent.sum(-1), torch.ones(4))
+    assert 0.0 < prediction.cont < 1.0 and prediction.kl >= 0.0
+    assert prediction.classes == belief.stoch[0].argmax(-1).tolist()
 
 
 def test_the_first_frame_of_an_episode_erases_the_past(
     agent: LoadedAgent, simulation: Simulation
 ) -> None:
-    observation = simulation.world.begin(0)
-    fresh = agent.mind.see(observation, None, None).deter
-    later = agent.mind.see(observation, agent.mind.see(observation, None, None), 1).deter
-    again = agent.mind.see(observation, None, None).deter
-    assert torch.equal(fresh, again) and not torch.equal(fresh, later)
+    observe, action = agent.inspector.observe, simulation.env.action_set.one_hot(1)
+    observation = simulation.env.begin(0)
+    first = observe(observation, None, None)
+    assert torch.equal(first.deter, observe(observation, None, None).deter)
+    assert not torch.equal(first.deter, observe(observation, first, action).deter)
 
 
-def test_a_dream_painted_along_is_the_same_picture_as_alone(
+def test_observing_is_one_step_of_the_policy(agent: LoadedAgent, simulation: Simulation) -> None:
+    policy, observation = agent.session.policy, simulation.env.begin(0)
+    root = observation.clone()
+    rssm = policy.world_model.rssm
+    deter, stoch = rssm.initial(1, torch.device("cpu"))
+    root.update(
+        {"is_init": torch.ones(1, 1, dtype=torch.bool), keys.DETER: deter, keys.STOCH: stoch,
+         keys.PREV_ACTION: torch.zeros(1, 3)}
+    )  # fmt: skip
+    torch.manual_seed(1)
+    played = policy(root)
+    torch.manual_seed(1)
+    belief = agent.inspector.observe(observation, None, None)
+    assert torch.equal(played["next", keys.DETER], belief.deter)
+    assert torch.equal(played["next", keys.STOCH], belief.stoch)
+
+
+def test_frames_decoded_together_equal_those_decoded_alone(
     agent: LoadedAgent, simulation: Simulation
 ) -> None:
-    state = agent.mind.see(simulation.world.begin(0), None, None)
-    dream = agent.mind.imagine(state, 2)
-    _, along = agent.mind.think(state, dream)
-    difference = along.int() - agent.mind.paint(dream)[0].int()
+    belief = agent.inspector.observe(simulation.env.begin(0), None, None)
+    imagined = agent.inspector.imagine(belief, simulation.env.action_set.one_hot(2))
+    _, together = agent.inspector.predict(belief, imagined)
+    difference = together.int() - agent.inspector.decode(imagined)[0].int()
     assert difference.abs().max() <= 1  # batches of two round differently
 
 
-def test_a_broken_agent_paints_black_instead_of_crashing() -> None:
-    picture = torch.tensor([float("nan"), float("inf"), -1.0, 0.5])
-    assert as_bytes(picture).tolist() == [0, 255, 0, 128]
+def test_a_broken_agent_shows_black_instead_of_crashing() -> None:
+    frame = torch.tensor([float("nan"), float("inf"), -1.0, 0.5])
+    assert as_bytes(frame).tolist() == [0, 255, 0, 128]
 
 
-def test_an_action_is_chosen_by_its_probability(agent: LoadedAgent) -> None:
-    probs = torch.tensor([0.0, 0.25, 0.75])
-    drawn = torch.tensor([agent.mind.choose(probs, greedy=False) for _ in range(400)])
-    assert 60 < int((drawn == 1).sum()) < 140 and not (drawn == 0).any()
-    assert agent.mind.choose(probs, greedy=True) == 2
-    assert agent.mind.choose(torch.full((3,), float("nan")), greedy=False) == 0
+def test_a_broken_actor_takes_the_first_action(simulation: Simulation) -> None:
+    simulation.tick()
+    broken = SimpleNamespace(sample=lambda: torch.multinomial(torch.full((1, 3), torch.nan), 1))
+    assert simulation._choose(broken).tolist() == [1.0, 0.0, 0.0]
 
 
-def test_the_agent_must_read_pictures(agent: LoadedAgent) -> None:
-    assert agent.mind.world_model.observation_keys == [keys.PIXELS]
-    blind = SimpleNamespace(world_model=SimpleNamespace(observation_keys=[keys.VECTOR]), actor=None)
-    with pytest.raises(ValueError, match="reads only \\['vector'\\]"):
-        Mind(blind, None)
+def test_continuous_policies_are_shown_by_mean_and_spread() -> None:
+    torch.manual_seed(0)
+    policy = Independent(Normal(torch.tensor([[0.5, -1.0]]), torch.tensor([[0.01, 2.0]])), 1)
+    shown = describe_policy(policy)
+    assert shown["mean"] == pytest.approx([0.5, -1.0], abs=0.8)
+    assert shown["std"][0] < 0.02 and 1.0 < shown["std"][1] < 3.0
+
+
+def test_held_buttons_push_a_continuous_action_to_its_ends() -> None:
+    actions = ActionSet(("action 0", "action 1"), low=(-2.0, -1.0), high=(2.0, 1.0))
+    assert actions.buttons == ["left", "right", "down", "up"]
+    assert actions.action_of({"right"}).tolist() == [2.0, 0.0]
+    assert actions.action_of({"left", "up", "A"}).tolist() == [-2.0, 1.0]
+    assert actions.action_of({"left", "right"}).tolist() == [0.0, 0.0]
+
+
+def test_buttons_are_those_of_the_action_set() -> None:
+    assert ActionSet(("noop", "right", "right+A")).buttons == ["A", "right"]
+    assert ActionSet(("action 0", "action 1")).buttons == ["0", "1"]
+
+
+def test_the_agent_must_observe_pixels(agent: LoadedAgent) -> None:
+    blind = SimpleNamespace(world_model=SimpleNamespace(observation_keys=[keys.VECTOR]))
+    with pytest.raises(ValueError, match="observes only \\['vector'\\]"):
+        AgentInspector(blind, None)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from socket import gethostname
 
 import pytest
-from starlette.testclient import TestClient
+import uvicorn
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from mario_dreamer.viewer import serving
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.protocol import AHEAD
 from mario_dreamer.viewer.server import FULL, make_app
+from mario_dreamer.viewer.serving import bind, host_check
 
 
 @pytest.fixture
 def client(agents: Agents) -> Iterator[TestClient]:
-    app = make_app(agents, max_pages=2, hosts=frozenset({"127.0.0.1", "testserver"}))
+    app = make_app(agents, max_pages=2, is_ours=host_check("testserver"))
     with TestClient(app, base_url="http://127.0.0.1:8700") as client:
         yield client
 
@@ -34,6 +39,7 @@ class Visitor:
 
     def __init__(self, socket) -> None:
         self.socket = socket
+        assert socket.receive_json() == {"type": "loading", "what": "the agent"}
         self.hello = socket.receive_json()
 
     def frame(self) -> dict:
@@ -95,13 +101,13 @@ def test_a_page_that_does_not_keep_up_is_waited_for(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        ("hello?", "did not understand: that message is not JSON"),
+        ("hello?", "not understood: that message is not JSON"),
         ('{"type": "fly"}', "no command 'fly'"),
         ("x" * 100_000, "a message of 100000 characters; at most 4096"),
         ('{"type": "agent", "id": "../../etc/passwd"}', "no agent '../../etc/passwd'"),
         ('{"type": "restart", "stage": "1-1"}', "no stages; got stage '1-1'"),
         ('{"type": "again"}', "enter one first"),
-        (b"\x00\x01", "did not understand"),
+        (b"\x00\x01", "not understood"),
     ],
 )
 def test_nonsense_gets_one_answer_and_the_play_goes_on(
@@ -161,23 +167,64 @@ def test_a_page_can_dream_step_by_step_and_change_the_agent(client: TestClient) 
         socket.send_json({"type": "keys", "held": ["right"]})
         socket.send_json({"type": "step"})
         frames = [visitor.frame()]
-        while frames[-1]["mode"] != "dream" or frames[-1]["shut_for"] != 1:
+        while frames[-1]["mode"] != "dream" or frames[-1]["open_loop_steps"] != 1:
             frames.append(visitor.frame())
-        assert frames[-1]["action"] == 2
+        assert frames[-1]["action"] == [0.0, 0.0, 1.0]
         socket.send_json({"type": "agent", "id": "run:wide"})
+        assert visitor.text() == {"type": "loading", "what": "wide"}
         hello = visitor.text()
         assert hello["agent"] == "run:wide" and hello["name"] == "wide, 7 steps"
         assert visitor.frame()["time"] == 0
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [{"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}],
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"host": "[::1"}, 400),
+        ({"host": "127.0.0.1:port"}, 400),
+        ({"host": "127.0.0.1:99999"}, 400),
+        ({"host": "a@127.0.0.1"}, 400),
+        ({"origin": "http://[zz]"}, 400),
+    ],
 )
-def test_pages_of_other_sites_are_refused(client: TestClient, headers: dict[str, str]) -> None:
-    assert client.get("/", headers=headers).status_code == 403
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live", headers=headers):
+def test_foreign_callers_get_403_and_malformed_ones_400(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    assert client.get("/", headers=headers).status_code == status
+    with (
+        pytest.raises(WebSocketDenialResponse) as refused,
+        client.websocket_connect("/live", headers=headers),
+    ):
         pass
+    assert refused.value.status_code == status
+
+
+def test_a_server_on_every_interface_takes_addresses_but_no_foreign_name() -> None:
+    check = host_check("0.0.0.0")
+    own = ["localhost", "192.168.1.7", "fe80::1", gethostname().lower()]
+    assert all(map(check, own))
+    assert not check("evil.example") and not check("127.0.0.1.evil.example")
+    assert not host_check("127.0.0.1")("192.168.1.7")
+
+
+def test_a_connection_without_a_whole_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PATIENCE", 0.3)
+    listener = bind("127.0.0.1", 0)
+    config = uvicorn.Config(lambda *_: None, http=serving.ImpatientProtocol, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        for part in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            with socket.create_connection(listener.getsockname(), timeout=5) as half_open:
+                half_open.sendall(part)
+                assert half_open.recv(1) == b""  # the server has closed it
+    finally:
+        server.should_exit = True
+        thread.join(5)
 
 
 def test_our_own_page_may_connect_with_its_origin(client: TestClient) -> None:

@@ -1,6 +1,7 @@
 // Running curves and the latent grid, drawn on canvases in the page's own colours.
 
 const KEPT = 240; // moments in a curve
+const FEWEST = 16; // so that the first ones do not jump about
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -11,7 +12,7 @@ function short(number) {
   const size = Math.abs(number);
   if (size >= 1000) return number.toFixed(0);
   if (size >= 10) return number.toFixed(1);
-  return number.toFixed(size >= 0.1 || number === 0 ? 2 : 3);
+  return size >= 0.1 || !number ? number.toFixed(2) : number.toPrecision(2);
 }
 
 /** Fit a canvas to its place on the screen; returns its context, scaled to CSS pixels. */
@@ -31,22 +32,23 @@ function fitted(canvas) {
 
 export const CHARTS = {
   reward: {
-    title: "reward",
+    title: "Reward",
     lines: [["predicted", "predicted_reward", "--guess"], ["real", "reward", "--truth"]],
   },
-  value: { title: "value", lines: [["", "value", "--guess"]] },
-  cont: { title: "chance to live on", lines: [["", "cont", "--guess"]], low: 0, high: 1 },
-  surprise: { title: "surprise, nats", lines: [["", "surprise", "--truth"]], low: 0 },
+  value: { title: "Value", lines: [["", "value", "--guess"]], zoomed: true },
+  cont: { title: "Continue probability", lines: [["", "cont", "--guess"]], low: 0.9, high: 1 },
+  kl: { title: "KL posterior, prior (nats)", lines: [["", "kl", "--truth"]], low: 0 },
   error: {
-    title: "picture error",
-    lines: [["mind", "mind_error", "--guess"], ["dream", "dream_error", "--truth"]], low: 0,
+    title: "Frame MSE",
+    lines: [["decoded", "decoded_error", "--guess"], ["predicted", "foreseen_error", "--truth"]],
+    low: 0,
   },
 };
 
-/** Curves over the last moments; red ground where the eyes were shut. */
+/** Curves over the last moments; red ground where the state was open loop. */
 export class Chart {
-  constructor(card, { title, lines, low, high }) {
-    Object.assign(this, { lines, low, high });
+  constructor(card, { title, lines, low, high, zoomed }) {
+    Object.assign(this, { lines, low, high, zoomed });
     const header = document.createElement("header");
     const heading = document.createElement("h3");
     heading.textContent = title;
@@ -75,28 +77,31 @@ export class Chart {
     const { context, width, height } = sheet;
     const values = this.lines.flatMap(([, key]) => history.map((moment) => moment[key]))
       .filter((value) => Number.isFinite(value));
-    let low = Math.min(this.low ?? 0, ...values), high = Math.max(this.high ?? 0, ...values);
+    const rest = this.zoomed && values.length ? values : [0]; // zero is in view unless zoomed
+    let low = Math.min(this.low ?? Math.min(...rest), ...values);
+    let high = Math.max(this.high ?? Math.max(...rest), ...values);
     if (high - low < 1e-6) high = low + 1;
     const margin = this.high === undefined ? (high - low) * 0.06 : 0;
     high += margin;
-    low -= low < 0 ? margin : 0;
-    const x = (i) => width * (1 - (history.length - 1 - i) / (KEPT - 1));
+    low -= low < 0 || this.zoomed ? margin : 0;
+    const span = Math.max(history.length, FEWEST) - 1; // the curve fills its box from the left
+    const x = (i) => width * i / span;
     const y = (value) => 3 + (height - 6) * (high - value) / (high - low);
 
-    context.fillStyle = colour("--shut");
+    context.fillStyle = colour("--prior");
     context.globalAlpha = 0.16;
-    const wide = width / (KEPT - 1);
+    const wide = width / span;
     for (let i = 0; i < history.length; i++) { // one rectangle for each stretch: no seams
-      if (history[i].eyes !== "shut") continue;
+      if (!history[i].open_loop) continue;
       const from = i;
-      while (history[i + 1]?.eyes === "shut") i++;
+      while (history[i + 1]?.open_loop) i++;
       context.fillRect(x(from) - wide, 0, x(i) - x(from) + wide, height);
     }
     context.globalAlpha = 1;
     context.lineWidth = 1;
     context.strokeStyle = colour("--line");
     context.beginPath();
-    for (const value of [0, high - margin]) {
+    for (const value of [Math.max(0, low), high - margin]) {
       context.moveTo(0, y(value));
       context.lineTo(width, y(value));
     }
@@ -128,7 +133,7 @@ export class Chart {
       context.fillText(text, 1, at);
     };
     label(short(high - margin), 8);
-    if (low < 0) label(short(low), height - 8);
+    if (low) label(short(low), height - 8);
   }
 }
 
@@ -138,8 +143,8 @@ export function remember(history, moment) {
   if (history.length > KEPT) history.splice(0, history.length - KEPT);
 }
 
-/** The latent state: a row per categorical, the brighter the likelier; the drawn class framed. */
-export function drawLatent(canvas, picture, drawn) {
+/** The latent state: a row per categorical, the brighter the more probable; the sampled class is marked. */
+export function drawLatent(canvas, picture, classes) {
   const sheet = fitted(canvas);
   if (!sheet || !picture) return;
   const { context, width, height } = sheet;
@@ -160,6 +165,6 @@ export function drawLatent(canvas, picture, drawn) {
     context.globalAlpha = 1;
     context.fillStyle = mark;
     const side = Math.max(2, Math.min(w, h) * 0.45);
-    context.fillRect((drawn[row] + 0.5) * w - side / 2, (row + 0.5) * h - side / 2, side, side);
+    context.fillRect((classes[row] + 0.5) * w - side / 2, (row + 0.5) * h - side / 2, side, side);
   }
 }

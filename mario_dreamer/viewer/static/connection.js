@@ -38,15 +38,17 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") {
         this.send({ type: "ack" });
+        this.listener.state("live", "live");
         return this.listener.frame(unpack(data));
       }
       const message = JSON.parse(data);
       if (message.type === "error") {
         this.refused = this.refused || Boolean(message.final);
         this.listener.error(message.text, Boolean(message.final));
+      } else if (message.type === "loading") {
+        this.listener.state("loading", `loading ${message.what}`);
       } else if (message.type === "hello") {
         this.wait = 500;
-        this.listener.state("live", "live");
         this.listener.hello(message, this.fresh);
         this.fresh = false;
         this.met = true;

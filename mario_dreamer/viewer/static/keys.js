@@ -37,20 +37,21 @@ export class Controller {
 
   /** Let the buttons inside `pad` be pressed by fingers, several at once, and by a mouse. */
   touch(pad) {
-    for (const element of pad.querySelectorAll("[data-button]")) {
-      const source = `pad ${element.dataset.button}`;
-      const press = (down) => {
-        element.classList.toggle("down", down);
-        this.set(source, down ? element.dataset.button : null);
-      };
-      element.addEventListener("pointerdown", (event) => { event.preventDefault(); press(true); });
-      for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
-        element.addEventListener(name, () => press(false));
-      }
-      element.addEventListener("contextmenu", (event) => event.preventDefault());
-      element.addEventListener("click", (event) => { // Enter, or a screen reader
-        if (event.detail === 0) { press(true); setTimeout(() => press(false), 250); }
-      });
+    const press = (element, down) => {
+      element.classList.toggle("down", down);
+      this.set(`pad ${element.dataset.button}`, down ? element.dataset.button : null);
+    };
+    const on = (name, act) => pad.addEventListener(name, (event) => {
+      const element = event.target.closest("[data-button]");
+      if (element && !element.disabled) act(element, event);
+    });
+    on("pointerdown", (element, event) => { event.preventDefault(); press(element, true); });
+    for (const name of ["pointerup", "pointercancel", "pointerout"]) {
+      on(name, (element) => press(element, false));
     }
+    on("contextmenu", (element, event) => event.preventDefault());
+    on("click", (element, event) => { // Enter, or a screen reader
+      if (event.detail === 0) { press(element, true); setTimeout(() => press(element, false), 250); }
+    });
   }
 }

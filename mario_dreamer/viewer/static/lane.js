@@ -1,9 +1,9 @@
-// One agent on the page: its screens, its numbers, its curves.
+// One agent on the page: its frames, its numbers, its curves.
 
 import { CHARTS, Chart, drawLatent, remember } from "./charts.js";
 import { Connection } from "./connection.js";
 
-const FACTS = [
+const INFO = [
   ["x_pos", "x"], ["x_max", "furthest x"], ["time", "clock"], ["score", "score"],
   ["coins", "coins"], ["life", "lives left"],
 ];
@@ -65,18 +65,34 @@ export class Lane {
     this.find(".untrained").hidden = !message.untrained;
     this.bars = message.actions.map((name) => {
       const row = document.createElement("li");
-      row.innerHTML = '<span></span><span class="bar"><i></i></span><span></span>';
+      row.innerHTML = '<span></span><span class="bar"><i></i><b></b></span><span></span>';
       row.firstChild.textContent = name;
       return row;
     });
     this.find(".actions ol").replaceChildren(...this.bars);
+    this.buttons(message.buttons);
     this.history = [];
+  }
+
+  /** Offer the buttons that the action set has; others are disabled. */
+  buttons(names) {
+    const digits = names.filter((name) => /^[0-9]$/.test(name));
+    this.find(".numbers").replaceChildren(...digits.map((name) => {
+      const button = document.createElement("button");
+      button.dataset.button = button.textContent = name;
+      button.title = this.hello.actions[name];
+      return button;
+    }));
+    this.find(".pad").classList.toggle("numbered", digits.length > 0);
+    for (const button of this.section.querySelectorAll(".pad [data-button]")) {
+      button.disabled = !names.includes(button.dataset.button);
+    }
   }
 
   take(frame) {
     this.count += 1;
     this.newest = frame;
-    const { pictures, probs, drawn, ...numbers } = frame;
+    const { pictures, probs, mean, std, classes, ...numbers } = frame;
     const before = this.history.at(-1);
     numbers.opens = !before || before.episode !== frame.episode || frame.time < before.time;
     remember(this.history, numbers);
@@ -89,7 +105,7 @@ export class Lane {
     const frame = this.frame;
     this.frame = null;
     this.last = frame;
-    for (const name of ["real", "seen", "mind", "dream"]) {
+    for (const name of ["screen", "observation", "decoded", "foreseen"]) {
       if (frame.pictures[name]) paint(this.find(`.${name} canvas`), frame.pictures[name]);
     }
     this.section.dataset.frames = this.count;
@@ -101,7 +117,7 @@ export class Lane {
   redraw() {
     if (!this.last) return;
     for (const chart of this.charts) chart.draw(this.history);
-    drawLatent(this.find(".latent canvas"), this.last.pictures.latent, this.last.drawn);
+    drawLatent(this.find(".latent canvas"), this.last.pictures.latent, this.last.classes);
     const { height, width } = this.last.pictures.latent;
     this.find(".latent small").textContent = `${height} × ${width} classes`;
   }
@@ -111,32 +127,31 @@ export class Lane {
       this.find(`.${name} b`).textContent = title;
       this.find(`.${name} figcaption span`).textContent = text;
     };
-    const dreaming = frame.mode === "dream", shut = frame.eyes === "shut";
-    this.find(".mind .frame").dataset.eyes = frame.eyes;
-    this.find(".dream .frame").dataset.eyes = frame.eyes;
-    const seen = frame.pictures.seen;
-    const ended = frame.over ? (frame.terminated ? "the episode is over" : "stopped: time is up") : "";
-    say("real", "the real screen", ended || "");
-    say("seen", "what it sees", shut ? "eyes shut: it does not look"
-      : `${seen.width} × ${seen.height} pixels`);
-    if (dreaming) {
-      say("mind", "the dream", `${steps(frame.shut_for)} from the last real frame`);
-      say("real", "the real game, by the same buttons", ended);
-    } else {
-      say("mind", shut ? "what it imagines" : "what it reconstructs",
-        shut ? `eyes shut for ${steps(frame.shut_for)}` : "eyes open");
-      say("dream", "what it dreamed of now", frame.dream_age
-        ? `${steps(frame.dream_age)} ago` : "the episode opens");
+    const { width, height } = frame.pictures.observation;
+    const ended = frame.over ? (frame.terminated ? "the episode has ended" : "stopped: time limit")
+      : "";
+    this.find(".decoded .frame").dataset.state = frame.open_loop ? "prior" : "posterior";
+    if (frame.mode === "dream") {
+      say("screen", "Real game, same buttons", ended);
+      say("decoded", "Dream", `${steps(frame.open_loop_steps)} since the last real frame`);
+      return;
     }
+    say("screen", "Game screen", ended);
+    say("observation", "Observation", frame.open_loop ? "hidden from the agent"
+      : `${width} × ${height} pixels`);
+    say("decoded", frame.open_loop ? "Open-loop reconstruction" : "Reconstruction",
+      frame.open_loop ? `prior: ${steps(frame.open_loop_steps)} without a frame` : "posterior");
+    say("foreseen", "Open-loop prediction", frame.foreseen_age
+      ? `of this moment, from ${steps(frame.foreseen_age)} ago` : "the episode begins");
   }
 
   numbers(frame) {
-    const rows = FACTS.filter(([key]) => key in frame.world)
-      .map(([key, name]) => [name, frame.world[key]]);
-    if ("flag" in frame.world) rows.push(["flag", frame.world.flag ? "reached" : "not yet"]);
-    rows.push(["return", Math.round(frame.earned * 100) / 100], ["step", frame.time],
+    const rows = INFO.filter(([key]) => key in frame.env)
+      .map(([key, name]) => [name, frame.env[key]]);
+    if ("flag" in frame.env) rows.push(["flag", frame.env.flag ? "reached" : "not yet"]);
+    rows.push(["return", Math.round(frame.return * 100) / 100], ["agent step", frame.time],
       ["episode", frame.episode + 1]);
-    this.find(".facts dl").replaceChildren(...rows.map(([name, value]) => {
+    this.find(".info dl").replaceChildren(...rows.map(([name, value]) => {
       const row = document.createElement("div");
       const term = document.createElement("dt"), fact = document.createElement("dd");
       term.textContent = name;
@@ -144,17 +159,32 @@ export class Lane {
       row.append(term, fact);
       return row;
     }));
-    frame.probs.forEach((share, i) => {
-      const row = this.bars[i];
-      if (!row) return;
-      row.classList.toggle("taken", i === frame.action);
-      row.querySelector("i").style.transform = `scaleX(${share ?? 0})`;
-      row.lastChild.textContent = `${Math.round((share ?? 0) * 100)} %`;
-    });
-    const dead = 1 - (frame.cont ?? 1);
-    this.find(".omen meter").value = dead;
-    this.find(".omen b").textContent =
-      `${(dead * 100).toFixed(1)} %, reward ${(frame.predicted_reward ?? 0).toFixed(2)}`;
+    this.bars.forEach((row, i) => this.bar(row, i, frame));
+    const end = 1 - (frame.cont ?? 1);
+    this.find(".end meter").value = end;
+    this.find(".end b").textContent =
+      `${(end * 100).toFixed(1)} %, reward ${(frame.predicted_reward ?? 0).toFixed(2)}`;
+  }
+
+  /** One action: its probability; or, of a continuous one, mean, spread and the value taken. */
+  bar(row, i, { probs, mean, std, action }) {
+    const fill = row.querySelector("i"), mark = row.querySelector("b");
+    const taken = action?.[i];
+    if (probs) {
+      row.classList.toggle("taken", taken === 1);
+      fill.style.width = `${(probs[i] ?? 0) * 100}%`;
+      row.lastChild.textContent = `${Math.round((probs[i] ?? 0) * 100)} %`;
+      return;
+    }
+    const low = this.hello.low[i], high = this.hello.high[i];
+    const at = (value) => Math.min(100, Math.max(0, 100 * (value - low) / (high - low)));
+    const from = at(mean[i] - std[i]), to = at(mean[i] + std[i]);
+    row.classList.add("continuous");
+    fill.style.left = `${from}%`;
+    fill.style.width = `${Math.max(1, to - from)}%`;
+    mark.hidden = taken === undefined;
+    mark.style.left = `${at(taken ?? mean[i])}%`;
+    row.lastChild.textContent = (taken ?? mean[i]).toFixed(2);
   }
 
   close() {

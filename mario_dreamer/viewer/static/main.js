@@ -7,7 +7,7 @@ import { Recordings } from "./recordings.js";
 const by = (id) => document.getElementById(id);
 const body = document.body;
 const settings = {
-  paused: false, shut: false, greedy: false, rate: null, horizon: 15, seed: null, stage: null,
+  paused: false, openLoop: false, greedy: false, rate: null, horizon: 15, seed: null, stage: null,
 };
 let view = "watch";
 let lanes = [];
@@ -38,8 +38,22 @@ function notice(text, retry = null) {
 function setPaused(on) {
   settings.paused = on;
   by("pause").setAttribute("aria-pressed", on);
-  by("pause").textContent = on ? "Go on" : "Pause";
+  by("pause").textContent = on ? "Continue" : "Pause";
+  body.classList.toggle("paused", on);
+  showStatus();
   if (view !== "compare") all({ type: "pause", on });
+}
+
+/** What the page does now: the worst of its lanes; a live one may be paused. */
+function showStatus() {
+  const worst = ["lost", "loading", "live"];
+  const [lane] = [...lanes].sort((a, b) => worst.indexOf(a.state) - worst.indexOf(b.state));
+  const paused = lane?.state === "live" && settings.paused;
+  const status = by("status");
+  status.dataset.state = paused ? "paused" : lane?.state ?? "loading";
+  status.textContent = !paused ? lane?.told ?? "connecting"
+    : waiting ? "waiting for a button" : "paused";
+  by("stage").dataset.state = status.dataset.state;
 }
 
 /** Compared agents step together: both have shown a moment before either goes on. */
@@ -63,22 +77,22 @@ function advance(lane) {
   lane.send({ type: "step" });
 }
 
-function setShut(on) {
-  settings.shut = on;
-  by("eyes").setAttribute("aria-pressed", on);
-  by("eyes").textContent = on ? "Open its eyes" : "Shut its eyes";
-  all({ type: "eyes", shut: on });
+function setOpenLoop(on) {
+  settings.openLoop = on;
+  by("open-loop").setAttribute("aria-pressed", on);
+  all({ type: "open_loop", on });
 }
 
 function setWaiting(on) {
   waiting = on;
-  for (const lane of lanes) lane.find(".mind .frame").classList.toggle("waiting", on);
+  for (const lane of lanes) lane.find(".decoded .frame").classList.toggle("waiting", on);
+  showStatus();
 }
 
-function setAwake(on) {
-  by("wake").setAttribute("aria-pressed", on);
-  by("wake").textContent = on ? "Fall asleep" : "Wake up";
-  for (const lane of lanes) lane.find(".real").classList.toggle("awake", on);
+function setRevealed(on) {
+  by("reveal").setAttribute("aria-pressed", on);
+  by("reveal").textContent = on ? "Hide the real game" : "Show the real game";
+  for (const lane of lanes) lane.find(".screen").classList.toggle("revealed", on);
 }
 
 function showRate() { by("rate-shown").textContent = `${by("rate").value}/s`; }
@@ -119,7 +133,7 @@ const listener = {
       lane.send({ type: "horizon", value: settings.horizon });
     }
     if (settings.greedy) lane.send({ type: "greedy", on: true });
-    if (settings.shut) lane.send({ type: "eyes", shut: true });
+    if (settings.openLoop) lane.send({ type: "open_loop", on: true });
     lane.awaited = false;
     if (settings.paused || view === "compare") lane.send({ type: "pause", on: true });
     if (view === "compare") restart(lanes[0].hello.seed);
@@ -134,12 +148,10 @@ const listener = {
   },
 
   state(lane, name, text) {
-    const dead = lanes.find((each) => each !== lane && each.dead);
+    lane.state = name;
+    lane.told = text;
     lane.dead = name === "lost";
-    if (dead && name === "live") return;
-    by("status").dataset.state = name;
-    by("status").textContent = text;
-    by("stage").classList.toggle("lost", lane.dead);
+    showStatus();
   },
 
   choose(lane, id) {
@@ -173,7 +185,7 @@ function restart(seed, except = null) {
 
 function beginDream() {
   setPaused(true);
-  setAwake(false);
+  setRevealed(false);
   lanes[0].send(recordings.begin());
   setWaiting(true);
 }
@@ -201,6 +213,7 @@ function show(name) {
     all({ type: "pause", on: settings.paused });
   }
   if (name === "dream") beginDream();
+  showStatus();
   requestAnimationFrame(() => lanes.forEach((lane) => lane.redraw()));
 }
 
@@ -209,10 +222,10 @@ function add() {
   lanes.push(lane);
   by("stage").append(lane.section);
   controller.touch(lane.find(".pad"));
-  lane.find(".cover").addEventListener("click", () => setAwake(true));
+  lane.find(".cover").addEventListener("click", () => setRevealed(true));
 }
 
-const awake = () => by("wake").getAttribute("aria-pressed") === "true";
+const revealed = () => by("reveal").getAttribute("aria-pressed") === "true";
 const again = () => {
   setPaused(true);
   setWaiting(true);
@@ -226,9 +239,9 @@ const click = (id, action) => by(id).addEventListener("click", (event) => {
 click("pause", () => { setWaiting(false); setPaused(!settings.paused); });
 click("step", step);
 click("restart", () => restart(Number(by("seed").value) || 0));
-click("eyes", () => setShut(!settings.shut));
+click("open-loop", () => setOpenLoop(!settings.openLoop));
 click("again", again);
-click("wake", () => setAwake(!awake()));
+click("reveal", () => setRevealed(!revealed()));
 click("back", () => show("watch"));
 click("notice-close", () => notice(""));
 for (const tab of document.querySelectorAll("[role=tab]")) {
@@ -260,11 +273,11 @@ by("stage-choice").addEventListener("change", ({ target }) => {
 });
 
 const SHORTCUTS = {
-  " ": () => view !== "dream" && setShut(!settings.shut),
+  " ": () => view !== "dream" && setOpenLoop(!settings.openLoop),
   p: () => { setWaiting(false); setPaused(!settings.paused); },
   n: step,
   r: () => restart(Number(by("seed").value) || 0),
-  w: () => view === "dream" && setAwake(!awake()),
+  w: () => view === "dream" && setRevealed(!revealed()),
   Backspace: () => view === "dream" && again(),
   Escape: () => view === "dream" && show("watch"),
 };
@@ -284,6 +297,7 @@ addEventListener("keyup", (event) => controller.key(event, false));
 document.addEventListener("visibilitychange", () => all({ type: "hidden", on: document.hidden }));
 addEventListener("resize", () => lanes.forEach((lane) => lane.redraw()));
 
+by("settings").open = !matchMedia("(max-width: 700px)").matches;
 showRate();
 showHorizon();
 add();

@@ -32,10 +32,10 @@ export class Recordings {
 
   get chosen() { return this.list.find(({ id }) => id === by("from").value); }
 
-  /** The message that begins the dream. Winding on to a late step may take a while. */
+  /** The message that begins the dream. A late step takes a while to reach. */
   begin() {
     if (!this.chosen) return { type: "dream", on: true };
-    by("at-shown").textContent = "winding on";
+    by("at-shown").textContent = "loading";
     return { type: "recording", id: this.chosen.id, position: Number(by("at").value) };
   }
 
