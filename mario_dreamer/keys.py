@@ -10,8 +10,9 @@ from __future__ import annotations
 # What the agent sees and does.
 PIXELS = "pixels"  # x_t       [B, T, 3, H, W]  uint8 in replay, float in [0, 1] in the model
 VECTOR = "vector"  # x_t       [B, T, V]        float, any range; symlog is applied by the model
-ACTION = "action"  # a_t       [B, T, A]        one-hot, chosen after seeing x_t
-PREV_ACTION = "prev_action"  # a_{t-1} [B, T, A]  one-hot; zeros where is_first
+ACTION = "action"  # a_t       [B, T, A]        one-hot or floats, chosen after seeing x_t
+ACTION_MASK = "action_mask"  # [N, A]            bool, the one-hot actions that are legal now
+PREV_ACTION = "prev_action"  # a_{t-1} [B, T, A]  one-hot or floats; zeros where is_first
 
 # What arrives with x_t.
 REWARD = "reward"  # r_t       [B, T, 1]  float, the consequence of a_{t-1}

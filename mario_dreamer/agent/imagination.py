@@ -1,51 +1,54 @@
-"""Dreams: the actor's steps inside the world model, from every state it has just seen."""
+"""Imagination: roll the actor forward inside the world model."""
 
 from __future__ import annotations
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import nn
+from torch import Tensor, nn
 
 from mario_dreamer import keys
+from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
 
 __all__ = ["Imagination"]
 
 
 class Imagination(TensorDictModuleBase):
-    """Roll the actor forward in the world model's prior, without a frame in sight.
+    """Roll the actor forward in the world model's prior.
 
     Paper: arXiv:2301.04104, "Actor critic learning".
 
         a_t ~ pi(a_t | sg(h_t, z_t))
         h_{t+1} = f(h_t, z_t, a_t),  z_{t+1} ~ p(z_{t+1} | h_{t+1})      t = 0 .. H-1
 
-    Nothing here carries a gradient: the actor learns by REINFORCE, whose gradient comes from
-    evaluating the policy once more on all dreamed states at a time.
+    Without `differentiable` nothing carries a gradient: REINFORCE evaluates the policy once more
+    on all imagined states at a time. With it the states depend on the actor's parameters through
+    its reparametrised actions, and on no others.
 
     Args:
         rssm: has `img_step(deter, stoch, action)` and `feat(deter, stoch)`.
-        actor: has `get_dist(tensordict)`; the distribution has `sample()`.
+        actor: has `get_dist(tensordict)`; the distribution has `sample()`, or `rsample()` where
+            `differentiable`.
         horizon: H, number of imagined steps, at least 1.
+        differentiable: keep the graph from the actions to the states.
 
     Raises:
         ValueError: when `horizon` is less than 1.
     """
 
-    def __init__(self, rssm: nn.Module, actor: nn.Module, horizon: int = 15) -> None:
+    def __init__(self, rssm: nn.Module, actor: nn.Module, horizon: int = 15, differentiable: bool = False) -> None:
         super().__init__()
         if horizon < 1:
             raise ValueError(f"Imagination: imag_horizon must be at least 1, got {horizon}.")
         self.rssm = rssm
         self.actor = actor
-        self.horizon = horizon
+        self.horizon, self.differentiable = horizon, differentiable
         self.in_keys = [keys.DETER, keys.STOCH]
         self.out_keys = [keys.FEAT, keys.ACTION]
 
-    @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
-        """Dream from each of N states.
+        """Imagine H steps from each of N states.
 
         Args:
             tensordict: [N], with deter h_0 [N, D] and stoch z_0 [N, S, K].
@@ -58,13 +61,19 @@ class Imagination(TensorDictModuleBase):
         deter, stoch = tensordict.get(keys.DETER), tensordict.get(keys.STOCH)
         fields = {keys.DETER: (deter, "N D: float"), keys.STOCH: (stoch, "N S K: float")}
         check("Imagination", self.rssm, getattr(self.rssm, "sizes", {}), fields)
-        feats, actions = [self.rssm.feat(deter, stoch)], []
-        for _ in range(self.horizon):
-            state = TensorDict({keys.FEAT: feats[-1]}, batch_size=tensordict.batch_size)
-            actions.append(self.actor.get_dist(state).sample())
-            deter, stoch, _ = self.rssm.img_step(deter, stoch, actions[-1])
-            feats.append(self.rssm.feat(deter, stoch))
+        keep_graph = self.differentiable and torch.is_grad_enabled()
+        with torch.set_grad_enabled(keep_graph), frozen(self.rssm):
+            feats, actions = [self.rssm.feat(deter, stoch)], []
+            for _ in range(self.horizon):
+                actions.append(self._act(feats[-1]))
+                deter, stoch, _ = self.rssm.img_step(deter, stoch, actions[-1])
+                feats.append(self.rssm.feat(deter, stoch))
         return TensorDict(
             {keys.FEAT: torch.stack(feats, dim=1), keys.ACTION: torch.stack(actions, dim=1)},
             batch_size=tensordict.batch_size,
         )
+
+    def _act(self, feat: Tensor) -> Tensor:
+        """Draw an action [N, A] for the state, through which no gradient goes."""
+        policy = self.actor.get_dist(TensorDict({keys.FEAT: feat.detach()}, feat.shape[:1]))
+        return policy.rsample() if self.differentiable else policy.sample()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -16,7 +18,7 @@ from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "likeliest"]
 
 
 class Policy(TensorDictModuleBase):
@@ -88,7 +90,7 @@ class Policy(TensorDictModuleBase):
         """Return pi(a_t | h_t, z_t), batch [N]; uniform while `uniform` is set."""
         with self._autocast():
             params = self.actor.head(self.world_model.rssm.feat(deter, stoch))
-        return self.actor.head.dist(torch.zeros_like(params) if self.uniform else params)
+        return self.actor.head.uniform(params) if self.uniform else self.actor.head.dist(params)
 
     def _autocast(self) -> torch.autocast:
         device = next(self.parameters()).device
@@ -98,7 +100,10 @@ class Policy(TensorDictModuleBase):
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Choose a_t, [N, A] one-hot, for the frame in `tensordict`, [N], and carry the state."""
+        """Choose a_t, [N, A], for the frame in `tensordict`, [N], and carry the state.
+
+        One-hot actions that `action_mask`, [N, A] bool, forbids are not chosen.
+        """
         require_keys("Policy", tensordict, self.in_keys)
         wanted = dict.fromkeys(self.world_model.observation_keys, "N *: frame") | {
             "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
@@ -112,9 +117,16 @@ class Policy(TensorDictModuleBase):
         seen = tensordict if home == device else tensordict.select(*self.in_keys).to(device)
         deter, stoch, _, _ = self.observe(seen)
         dist = self.distribution(deter, stoch)
+        if (mask := tensordict.get(keys.ACTION_MASK, None)) is not None:
+            dist = dist.masked(mask.to(device))
         greedy = exploration_type() not in (ExplorationType.RANDOM, None)
-        action = dist.mode if greedy else dist.sample()
-        tensordict.set(keys.ACTION, action.to(home, torch.int64))
+        action = likeliest(dist) if greedy else dist.sample()
+        tensordict.set(keys.ACTION, action.to(home, self.actor.head.action_dtype))
         for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
             tensordict.set(key, value.to(home, torch.float32))
         return tensordict
+
+
+def likeliest(dist: Any) -> Tensor:
+    """Return a distribution's most likely action, or what TorchRL plays in its place."""
+    return dist.deterministic_sample if hasattr(dist, "deterministic_sample") else dist.mode

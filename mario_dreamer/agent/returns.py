@@ -1,14 +1,15 @@
-"""What a dream is worth: lambda-returns, continuation weights, normalised advantages."""
+"""Returns of imagined rollouts: lambda-returns, continuation weights, normalised advantages."""
 
 from __future__ import annotations
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import nn
+from torch import Tensor, nn
 from torchrl.modules import PercentileValueNorm
 
 from mario_dreamer import keys
+from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
 from mario_dreamer.losses.targets import Discount, continuation_weights, lambda_return
 
@@ -16,7 +17,7 @@ __all__ = ["Returns"]
 
 
 class Returns(TensorDictModuleBase):
-    """Judge a dream: how good was it, and how much better than expected?
+    """Compute the returns of imagined rollouts, and how much they exceed the values.
 
     Paper: arXiv:2301.04104, "Critic learning" and "Actor learning".
 
@@ -30,8 +31,9 @@ class Returns(TensorDictModuleBase):
         discount: the agent's discount.
         lmbda: lambda of the lambda-return.
         normalize: divide advantages by S; False leaves them as they are.
-        alive_start: True (Nature): w_0 is the continue head's word on the start state, so that
-            dreams of the dead teach nothing. False (paper v1): w_0 = 1.
+        alive_start: True (Nature): w_0 is what the continue head predicts of the start state.
+            False (paper v1): w_0 = 1 - is_terminal of the record that the rollout started from,
+            where the input holds `is_terminal` [..., 1], else 1.
     """
 
     def __init__(
@@ -56,33 +58,58 @@ class Returns(TensorDictModuleBase):
         self.out_keys = [keys.REWARD, keys.CONT, keys.VALUE, keys.LAMBDA_RETURN]
         self.out_keys += [keys.WEIGHT, keys.ADVANTAGE]
 
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write rewards, values, returns, weights and advantages of a dream.
+    def forward(self, tensordict: TensorDictBase, update_range: bool = False) -> TensorDictBase:
+        """Write rewards, values, returns, weights and advantages of imagined rollouts.
 
         Args:
-            tensordict: [N], with feat [N, H + 1, F].
+            tensordict: [N] or [B, T], with feat [..., H + 1, F].
+            update_range: move the running percentiles first, as training does; a batch with a
+                return that is not finite leaves them as they are.
 
         Returns:
-            the same with reward, cont, value [N, H + 1, 1]; lambda_return and advantage
-            [N, H, 1]; weight [N, H + 1, 1]. Only what the critic wrote carries a gradient:
-            its parameters serve the critic's loss, so the critic runs once.
+            the same with reward, cont, value [..., H + 1, 1]; lambda_return and advantage
+            [..., H, 1]; weight [..., H + 1, 1]. Of these only what the critic wrote carries a
+            gradient to parameters: they serve the critic's loss, so the critic runs once. Where
+            feat carries a graph (`Imagination(differentiable=True)`), all but the weight lead
+            back to feat, and to no parameter of the heads.
         """
         require_keys("Returns", tensordict, self.in_keys)
         feat = tensordict.get(keys.FEAT)
-        check("Returns", None, {}, {keys.FEAT: (feat, "N H+1 F: float")})
-        self.critic(tensordict)
-        with torch.no_grad():
-            self.reward(tensordict)
-            self.cont(tensordict)
-            value = tensordict[keys.VALUE].detach()
-            cont = tensordict[keys.CONT]
-            discount = self.discount.per_step(cont)
-            returns = lambda_return(tensordict[keys.REWARD], value, discount, None, self.lmbda)
-            first = cont[..., 0, :] if self.alive_start else torch.ones_like(cont[..., 0, :])
-            advantage = returns - value[..., :-1, :]
-            if self.norm is not None:
-                self.norm.update(returns)
-                advantage = advantage / self.norm.scale()
+        check("Returns", None, {}, {keys.FEAT: (feat, "... H+1 F: float")})
+        differentiable = feat.requires_grad
+        heads = (self.reward, self.cont, self.critic) if differentiable else ()
+        with frozen(*heads):
+            self.critic(tensordict)
+            with torch.set_grad_enabled(differentiable):
+                self._compute(tensordict, update_range)
+        if differentiable:  # its graph leads to the actor: the critic's loss runs the critic again
+            tensordict = tensordict.exclude(getattr(self.critic, "params_key", keys.VALUE))
+        return tensordict
+
+    def _compute(self, tensordict: TensorDictBase, update_range: bool) -> None:
+        self.reward(tensordict)
+        self.cont(tensordict)
+        value, cont = tensordict[keys.VALUE], tensordict[keys.CONT]
+        if not torch.is_grad_enabled():
+            value = value.detach()
+        discount = self.discount.per_step(cont)
+        returns = lambda_return(tensordict[keys.REWARD], value, discount, None, self.lmbda)
+        first = cont[..., 0, :]
+        if not self.alive_start:
+            ended = tensordict.get(keys.IS_TERMINAL, None)
+            first = torch.ones_like(first) if ended is None else (~ended).to(first.dtype)
+        advantage = returns - value[..., :-1, :].detach()
+        if self.norm is not None:
+            if update_range:
+                self._update_range(returns.detach())
+            advantage = advantage / self.norm.scale()
         tensordict.set(keys.LAMBDA_RETURN, returns)
-        tensordict.set(keys.WEIGHT, continuation_weights(discount, first))
-        return tensordict.set(keys.ADVANTAGE, advantage)
+        tensordict.set(keys.WEIGHT, continuation_weights(discount, first).detach())
+        tensordict.set(keys.ADVANTAGE, advantage)
+
+    def _update_range(self, returns: Tensor) -> None:
+        before = [buffer.clone() for buffer in self.norm.buffers()]
+        self.norm.update(returns)
+        is_finite = returns.isfinite().all()
+        for buffer, old in zip(self.norm.buffers(), before, strict=True):
+            buffer.copy_(torch.where(is_finite, buffer, old))

@@ -27,7 +27,9 @@ from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.config.actions import action_sizes
 from mario_dreamer.config.trusted import check_targets
+from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
@@ -113,11 +115,11 @@ def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBa
         seed: of the worlds' own chances.
         changes: options that override the configured ones, as evaluation does.
     """
-    return instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes)
+    return with_agent_actions(instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes))
 
 
 def shapes_of(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
-    """What is seen, by key and without N, and the number of actions."""
+    """What is seen, by key and without N, and A of an action [N, A]."""
     spec = env.observation_spec
     seen = [key for key in (keys.PIXELS, keys.VECTOR) if key in spec.keys()]
     if not seen:
@@ -148,7 +150,8 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
             decoders[key] = instantiate(cfg.vector_decoder, vector_dim=shape[0], **state)
     reward = instantiate(cfg.reward, feat_dim=rssm.feat_dim)
     cont = instantiate(cfg.cont, feat_dim=rssm.feat_dim)
-    actor = instantiate(cfg.actor, feat_dim=rssm.feat_dim, action_dim=action_dim)
+    actions = action_sizes(cfg.actor, env.action_spec)
+    actor = instantiate(cfg.actor, feat_dim=rssm.feat_dim, **actions)
     critic = instantiate(cfg.critic, feat_dim=rssm.feat_dim)
     world_model = WorldModel(encoder, rssm, decoders, reward, cont)
     return Agent(world_model, make_actor(actor), make_critic(critic))
@@ -171,15 +174,17 @@ def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
         modules={"world_model": world_model, "actor": actor, "critic": critic},
         _convert_="all",
     )
+    actor_loss = instantiate(cfg.loss.actor, actor=actor).to(device)
+    differentiable = getattr(actor_loss, "actor_grad", None) == "dynamics"
     return Learner(
         world_model,
         actor,
         critic,
         slow_critic,
-        Imagination(world_model.rssm, actor, cfg.imag_horizon),
+        Imagination(world_model.rssm, actor, cfg.imag_horizon, differentiable),
         returns,
         instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
-        instantiate(cfg.loss.actor, actor=actor).to(device),
+        actor_loss,
         instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
         optimizer,
         device,

@@ -86,7 +86,9 @@ RULES: dict[str, Rule | type[bool] | None] = {
     "optimizer.optimizer.betas.*": Rule(0, 1 - 1e-12),
     "loss.discount.gamma": Rule(0, 1, above=True), "loss.*.lmbda": SHARE,
     "loss.*.learned": bool, "loss.*.normalize": bool, "loss.*.alive_start": bool,
+    "loss.actor.actor_grad": None, "loss.*.reduction": None,  # words
     "loss.*": WEIGHT,
+    "*.min_std": POSITIVE, "*.max_std": POSITIVE,
     "*.unimix": Rule(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": bool,
     "*.low": Rule(-60, 60),
     "*.high": Rule(-60, 60), "*.bins": _whole(3, 2**16),

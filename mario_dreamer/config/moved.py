@@ -19,6 +19,7 @@ MOVED = {
         "envs.toy.make_toy_env": "envs.toy.corridor.make_toy_env",
         "envs.worlds.make_delayed_env": "envs.toy.probes.make_delayed_env",
         "envs.worlds.make_memory_env": "envs.toy.probes.make_memory_env",
+        "networks.heads.OneHotHead": "networks.action_heads.OneHotHead",
         "optim.ClippedOptimizer": "training.optim.ClippedOptimizer",
         "optim.LaProp": "training.optim.LaProp",
         "returns.Discount": "losses.targets.Discount",

@@ -1,8 +1,9 @@
-"""OneHotCategorical: one choice out of K, written as a one-hot vector."""
+"""One-hot distributions: one choice out of K, or several choices at once."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -95,6 +96,14 @@ class OneHotCategorical:
         """KL[self || other] in nats, [...]; gradients flow into both unless detached."""
         return (self.probs * (self.logits - other.logits)).sum(-1)  # [..., K] -> [...]
 
+    def masked(self, mask: Tensor) -> OneHotCategorical:
+        """The same distribution over the classes that `mask`, [..., K] bool, allows."""
+        masked = copy.copy(self)
+        masked.probs = self.probs * mask
+        masked.probs = masked.probs / masked.probs.sum(-1, keepdim=True)
+        masked._logits = None
+        return masked
+
     def detach(self) -> OneHotCategorical:
         """The same distribution, cut off from the graph; shares what was computed already."""
         logits = self.logits  # once, for both copies
@@ -105,6 +114,56 @@ class OneHotCategorical:
 
 def _one_hot(like: Tensor, index: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter_(-1, index, 1.0)
+
+
+class MultiOneHotCategorical:
+    """Make several choices: one-hots of different sizes, one after the other.
+
+    Args:
+        logits: unnormalised, [..., A].
+        choices: options of each choice; their sum is A.
+        unimix: share of the uniform distribution in each choice, in [0, 1].
+    """
+
+    def __init__(self, logits: Tensor, choices: Sequence[int], unimix: float = 0.0) -> None:
+        self.choices = list(choices)
+        self.parts = [OneHotCategorical(part, unimix) for part in logits.split(self.choices, -1)]
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of all options, [..., A]; those of each choice sum to 1."""
+        return torch.cat([part.probs for part in self.parts], -1)
+
+    mean = probs
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest option of each choice, [..., A] of 0 and 1."""
+        return torch.cat([part.mode for part in self.parts], -1)
+
+    def sample(self) -> Tensor:
+        """Draw an option of each choice, [..., A] of 0 and 1, without a gradient."""
+        return torch.cat([part.sample() for part in self.parts], -1)
+
+    def rsample(self) -> Tensor:
+        """Draw with straight-through gradients, see `OneHotCategorical.rsample`."""
+        return torch.cat([part.rsample() for part in self.parts], -1)
+
+    def log_prob(self, onehots: Tensor) -> Tensor:
+        """Log-probability of all choices together, [..., A] -> [...]."""
+        chosen = onehots.split(self.choices, -1)
+        return sum(part.log_prob(x) for part, x in zip(self.parts, chosen, strict=True))
+
+    def entropy(self) -> Tensor:
+        """Entropy of all choices together in nats, [...]."""
+        return sum(part.entropy() for part in self.parts)
+
+    def masked(self, mask: Tensor) -> MultiOneHotCategorical:
+        """The same distribution over what `mask`, [..., A] bool, allows."""
+        masked = copy.copy(self)
+        allowed = mask.split(self.choices, -1)
+        masked.parts = [p.masked(m) for p, m in zip(self.parts, allowed, strict=True)]
+        return masked
 
 
 def balanced_kl(

@@ -1,47 +1,56 @@
-"""The actor's loss: do more of what went better than expected."""
+"""Actor loss: REINFORCE on imagined rollouts with an entropy bonus."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import dispatch
-from torch import nn
+from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
 from mario_dreamer.losses.checks import require
+from mario_dreamer.losses.targets import reduce
 
 __all__ = ["ActorLoss"]
 
 
 class ActorLoss(LossModule):
-    """Make dreamed actions likelier by how much better they did than the critic expected.
+    """Make imagined actions likelier the more they exceeded the critic's expectation.
 
-    Paper: arXiv:2301.04104, "Actor learning": REINFORCE with normalised returns.
+    Paper: arXiv:2301.04104, "Actor learning".
 
-        L = mean_t sg(w_t) * ( -log pi(a_t | sg(s_t)) * sg(A_t) - eta * H[pi(. | sg(s_t))] )
+        reinforce  L = mean_t sg(w_t) * ( -log pi(a_t | sg(s_t)) * sg(A_t) - eta * H_t )
+        dynamics   L = mean_t sg(w_t) * ( -A_t                             - eta * H_t )
 
-    with t = 0 .. H-1, A_t = (R_t - v_t) / S and w_t the weight of `Returns`. No gradient
-    reaches the world model or the critic.
+    with t = 0 .. H-1, A_t = (R_t - sg(v_t)) / S, H_t the entropy of pi(. | sg(s_t)), and w_t the
+    weight of `Returns`. `dynamics` needs an A_t whose graph leads through the world model to the
+    actor (`Imagination(differentiable=True)`).
 
     Args:
-        actor: module with `get_dist(tensordict)`; the distribution has log_prob and entropy,
-            both [N, H].
-        entropy_scale: eta, in nats; how much randomness is worth.
+        actor: module with `in_keys` and `get_dist(tensordict)`; the distribution has log_prob,
+            [..., H]. Without a closed entropy() it needs sample() or rsample().
+        entropy_scale: eta, in nats; 0 asks for no entropy where there is no closed form.
+        actor_grad: "reinforce" or "dynamics".
+        reduction: of the loss over all steps: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: another `actor_grad`.
     """
 
     @dataclass
     class _AcceptedKeys:
-        """Keys that `set_keys` can rename.
+        """Keys that `set_keys` can rename; the actor says itself what it reads of s_t.
 
-        feat: s_t, [N, H + 1, F].  weight: w_t, [N, H + 1, 1].
-        action: a_t, [N, H, A] one-hot.  advantage: A_t, [N, H, 1].
+        action: a_t, [..., H, A], or indices [..., H].  advantage: A_t, [..., H, 1].
+        weight: w_t, [..., H + 1, 1].
         """
 
-        feat: NestedKey = keys.FEAT
         action: NestedKey = keys.ACTION
         advantage: NestedKey = keys.ADVANTAGE
         weight: NestedKey = keys.WEIGHT
@@ -49,59 +58,105 @@ class ActorLoss(LossModule):
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
 
-    def __init__(self, actor: nn.Module, *, entropy_scale: float = 3e-4) -> None:
+    def __init__(
+        self,
+        actor: nn.Module,
+        *,
+        entropy_scale: float = 3e-4,
+        actor_grad: str = "reinforce",
+        reduction: str = "mean",
+    ) -> None:
         super().__init__()
+        if actor_grad not in ("reinforce", "dynamics"):
+            raise ValueError(f"actor_grad must be reinforce or dynamics; got {actor_grad!r}.")
         self.actor = actor
+        self.actor_grad, self.reduction = actor_grad, reduction
+        self.wants_entropy = entropy_scale > 0
         # A buffer, so that a schedule may change it under a recorded CUDA graph.
         self.register_buffer("entropy_scale", torch.tensor(entropy_scale), persistent=False)
-        self.out_keys = ["loss_actor", "actor_loss", "entropy", "advantage_std"]
+        self.out_keys = ["loss_actor", "entropy", "advantage_std"]
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """What a dream must hold."""
+        """What imagined rollouts must hold."""
         names = self.tensor_keys
-        return [names.feat, names.action, names.advantage, names.weight]
+        return [*self.actor.in_keys, names.action, names.advantage, names.weight]
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        """Advantages come ready made: there is no value estimator to tell."""
+        """Advantages are given: there is no value estimator."""
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
-        """Compute the loss of N dreams of H steps.
+        """Compute the loss of imagined rollouts of H steps.
 
         Args:
-            tensordict: [N], with the keys of `in_keys`.
+            tensordict: [N] or [B, T], with the keys of `in_keys`; s_t is [..., H + 1, *].
 
         Returns:
-            `loss_actor` (nats, sign free) and the metrics actor_loss, entropy (nats per step)
-            and advantage_std, all 0-dim.
+            `loss_actor` (nats) and the metrics entropy (nats per step; nan where none was
+            computed) and advantage_std, all 0-dim.
 
         Raises:
-            KeyError: when a key is missing.
+            KeyError: a key is missing.
+            ValueError: a shape, or the shape of the distribution's log_prob, does not fit.
         """
         require(self, tensordict)
         names = self.tensor_keys
-        wanted = {names.action: "N H A: one-hot", names.advantage: "N H 1: float",
-                  names.weight: "N H+1 1: number", names.feat: "N H+1 F: float"}  # fmt: skip
-        fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
+        action, advantage = tensordict.get(names.action), tensordict.get(names.advantage)
+        weight = tensordict.get(names.weight)
+        fields = {names.advantage: (advantage, "... H 1: float"),
+                  names.weight: (weight, "... H+1 1: number")}  # fmt: skip
         check("ActorLoss", None, {}, fields)
-        horizon = tensordict[names.action].shape[1]
-        state = TensorDict(
-            {keys.FEAT: tensordict[names.feat][:, :horizon].detach()},
-            batch_size=tensordict.batch_size,
+        *lead, horizon, _ = advantage.shape
+        states = tensordict.select(*self.actor.in_keys).apply(
+            lambda x: x.narrow(len(lead), 0, horizon).detach()
         )
-        policy = self.actor.get_dist(state)
-        advantage = tensordict[names.advantage].detach().squeeze(-1)  # [N, H]
-        weight = tensordict[names.weight][:, :horizon].detach().squeeze(-1)
-        log_prob = policy.log_prob(tensordict[names.action].detach())
-        entropy = policy.entropy()
-        assert log_prob.shape == advantage.shape == weight.shape == entropy.shape, (
-            f"ActorLoss: {log_prob.shape}, {advantage.shape}, {weight.shape}, {entropy.shape}"
-        )
-        loss = -(weight * (log_prob * advantage + self.entropy_scale * entropy)).mean()
+        policy = self.actor.get_dist(states)
+        advantage = advantage.squeeze(-1)  # [..., H]
+        weight = weight[..., :-1, 0].detach()
+        if self.actor_grad == "dynamics":
+            gain = advantage
+        else:
+            log_prob = policy.log_prob(action.detach())
+            _check_per_step(policy, f"log_prob of actions {list(action.shape)}", log_prob, weight)
+            gain = log_prob * advantage.detach()
+        entropy = entropy_of(policy, self.wants_entropy)
+        if entropy is not None:
+            _check_per_step(policy, "entropy", entropy, weight)
+            gain = gain + self.entropy_scale * entropy
         return TensorDict(
-            loss_actor=loss,
-            actor_loss=loss.detach(),
-            entropy=entropy.detach().mean(),
-            advantage_std=advantage.std(correction=0),
+            loss_actor=reduce(-(weight * gain), self.reduction),
+            entropy=weight.new_tensor(math.nan) if entropy is None else entropy.detach().mean(),
+            advantage_std=advantage.detach().std(correction=0),
+        )
+
+
+def entropy_of(policy: Any, sampled: bool = True) -> Tensor | None:
+    """Entropy of a distribution in nats, [...]; without a closed form, estimated from a sample.
+
+        with rsample       -log p(x),  x reparametrised
+        without            the same value, with the gradient -log p(x) * grad log p(x)
+
+    Args:
+        policy: a distribution.
+        sampled: False: None where there is no closed form.
+    """
+    try:
+        return policy.entropy()
+    except (NotImplementedError, AttributeError):
+        if not sampled:
+            return None
+    if getattr(policy, "has_rsample", hasattr(policy, "rsample")):
+        return -policy.log_prob(policy.rsample())
+    log_prob = policy.log_prob(policy.sample().detach())
+    return -log_prob.detach() * (1 + log_prob - log_prob.detach())
+
+
+def _check_per_step(policy: Any, what: str, found: Tensor, weight: Tensor) -> None:
+    """Refuse a distribution that does not give one number for each step."""
+    if found.shape != weight.shape:
+        raise ValueError(
+            f"ActorLoss: {type(policy).__name__}: the {what} has the shape {list(found.shape)}; "
+            f"expected {list(weight.shape)}, one number for each step. A distribution over "
+            "several numbers sums over them: torch.distributions.Independent(dist, 1)."
         )

@@ -73,7 +73,7 @@ class CriticLoss(LossModule):
         self.replay_scale = replay_scale
         self.discount = discount
         self.lmbda = lmbda
-        self.out_keys = ["loss_critic", "loss_critic_replay", "value_loss"]
+        self.out_keys = ["loss_critic", "loss_critic_replay"]
 
     @property
     def in_keys(self) -> list[NestedKey]:
@@ -95,8 +95,7 @@ class CriticLoss(LossModule):
                 dream b * T + t started from record (b, t).
 
         Returns:
-            `loss_critic`, `loss_critic_replay` (where asked for) and the metric value_loss,
-            their sum; nats, 0-dim.
+            `loss_critic`, `loss_critic_replay` (where asked for); nats, 0-dim.
 
         Raises:
             KeyError: when a key is missing.
@@ -126,7 +125,6 @@ class CriticLoss(LossModule):
         losses = TensorDict(loss_critic=(weight * nats).mean())
         if replayed is not None and self.replay_scale:
             losses["loss_critic_replay"] = self.replay_scale * self._replay(replayed, returns)
-        losses["value_loss"] = sum(value.detach() for value in losses.values())
         return losses
 
     def _nats(self, head: object, target: Tensor, states: TensorDictBase) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Discount", "continuation_weights", "lambda_return"]
+__all__ = ["Discount", "continuation_weights", "lambda_return", "reduce"]
 
 
 class Discount:
@@ -89,3 +89,20 @@ def continuation_weights(discount: Tensor, first: Tensor) -> Tensor:
         weights, [..., L, 1], in [0, 1].
     """
     return torch.cumprod(torch.cat([first[..., None, :], discount[..., 1:, :]], dim=-2), dim=-2)
+
+
+def reduce(loss: Tensor, reduction: str) -> Tensor:
+    """Reduce a loss as TorchRL's losses do.
+
+    Args:
+        loss: one number for each record or step.
+        reduction: "mean", "sum", or "none" for no reduction.
+
+    Raises:
+        ValueError: another reduction.
+    """
+    if reduction == "none":
+        return loss
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be mean, sum or none; got {reduction!r}.")
+    return loss.mean() if reduction == "mean" else loss.sum()

@@ -92,7 +92,7 @@ class WorldModelLoss(LossModule):
         self.unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
         self.discount = discount
         self.out_keys = ["loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep"]
-        self.out_keys += ["model_loss", "kl", "post_entropy", "prior_entropy"]
+        self.out_keys += ["kl", "post_entropy", "prior_entropy"]
 
     @property
     def in_keys(self) -> list[NestedKey]:
@@ -111,8 +111,8 @@ class WorldModelLoss(LossModule):
             tensordict: records [B, T]; left as it is.
 
         Returns:
-            the weighted terms `loss_*` and the plain metrics model_loss, kl, post_entropy,
-            prior_entropy (nats), all 0-dim; and the posterior states [B, T], graph attached.
+            the weighted terms `loss_*` and the plain metrics kl, post_entropy, prior_entropy
+            (nats), all 0-dim; and the posterior states [B, T], graph attached.
         """
         require(self, tensordict, "batch of records")
         names = self.tensor_keys
@@ -137,9 +137,6 @@ class WorldModelLoss(LossModule):
             loss_cont=-self.beta_pred * cont.mean(),
         )
         losses.update(self._kl_terms(posterior))
-        losses["model_loss"] = sum(
-            value.detach() for name, value in losses.items() if name.startswith("loss_")
-        )
         return losses, posterior
 
     def _kl_terms(self, posterior: TensorDictBase) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Networks: tensors in, tensors out; no TensorDict below this line."""
 
+from mario_dreamer.networks.action_heads import OneHotHead
 from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, MultiDecoder, StridedConvDecoder
 from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
-from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, OneHotHead, TwoHotHead
+from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, TwoHotHead
 from mario_dreamer.networks.layers import MLP, BlockLinear, LayerNorm, RMSNorm
 from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU, BlockGRU

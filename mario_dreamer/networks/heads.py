@@ -1,11 +1,10 @@
-"""Heads: what the agent reads off its latent state: reward, continuation, value, action."""
+"""Heads on the latent state: reward, continuation and value."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from mario_dreamer.checks import check
-from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.distributions.simple import MSE, Bernoulli
 from mario_dreamer.distributions.twohot import TwoHot, make_bins
 from mario_dreamer.networks.layers import MLP
@@ -131,34 +130,3 @@ class MSEHead(Head):
     def dist(self, params: Tensor) -> MSE:
         """Mean [..., 1] to a distribution over [..., 1]."""
         return MSE(params)
-
-
-class OneHotHead(Head):
-    """Choose one of A actions.
-
-    Paper: arXiv:2301.04104, "Actor learning".
-
-    Args:
-        feat_dim: D + S * K.
-        action_dim: A.
-        layers, units, outscale, norm, init: see `Head`.
-        unimix: share of uniform probability mixed into the policy, so that no action dies out.
-    """
-
-    def __init__(
-        self,
-        feat_dim: int,
-        action_dim: int,
-        layers: int = 3,
-        units: int = 256,
-        outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
-        unimix: float = 0.01,
-    ) -> None:
-        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
-        self.unimix = unimix
-
-    def dist(self, params: Tensor) -> OneHotCategorical:
-        """Logits [..., A] to a distribution over one-hot actions [..., A]."""
-        return OneHotCategorical(params, self.unimix)

@@ -43,7 +43,7 @@ def to_records(
     Args:
         transitions: TorchRL transitions of one environment [n] or of N environments [N, n].
             Root: `is_init` bool [..., 1], `pixels` uint8 [..., 3, H, W] and/or `vector`
-            [..., V], `action` one-hot [..., A]. Next: the same observations, `reward`,
+            [..., V], `action` one-hot or floats [..., A]. Next: the same observations, `reward`,
             `done` (or `terminated` and `truncated`), each [..., 1].
         latents: keep ("next", "deter") [..., D] and ("next", "stoch") one-hot [..., S, K],
             which the policy wrote, as prev_deter and prev_stoch.

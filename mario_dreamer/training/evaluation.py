@@ -138,7 +138,9 @@ def play_episodes(
             # Stepped and reset in two calls: in between, an ended game still shows its end.
             played = env.step(policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
-            action = played[keys.ACTION].argmax(-1).tolist()
+            action = played[keys.ACTION]
+            action = action if action.is_floating_point() else action.argmax(-1)
+            action = action.tolist()
             ends = played["next", "done"].flatten().tolist()
             for world in range(worlds):
                 if len(done[world]) == quota:

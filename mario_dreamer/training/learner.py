@@ -102,10 +102,11 @@ class Learner:
         states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
         with autocast(self.device, self.dtype):
             dream = self.imagination(states)
+            dream[keys.IS_TERMINAL] = starts[keys.IS_TERMINAL].reshape(-1, 1)
 
         # Judge the dream, learn from it.
         with autocast(self.device, self.dtype):
-            dream = self.returns(dream)
+            dream = self.returns(dream, update_range=True)
             losses.update(self.actor_loss(dream))
             losses.update(self.critic_loss(dream, starts))
         total = sum(value for name, value in losses.items() if name.startswith("loss_"))

@@ -175,11 +175,30 @@ def test_small_returns_are_never_blown_up() -> None:
 def test_the_range_is_updated_before_the_advantage_is_divided_by_it() -> None:
     reward = torch.linspace(0, 100_000, 1001).reshape(1, -1, 1)
     facts = dream(reward, torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1))
-    found = make_returns()(facts)
+    found = make_returns()(facts, update_range=True)
     returns = found["lambda_return"].flatten()
     spread = 0.01 * float(torch.quantile(returns, 0.95) - torch.quantile(returns, 0.05))
     assert spread > 100
     torch.testing.assert_close(found["advantage"].flatten(), returns / spread)
+
+
+def test_the_range_changes_only_when_training_asks_for_it() -> None:
+    returns = make_returns()
+    facts = dream(torch.full((3, 1), 1e4), torch.ones(3, 1), torch.ones(3, 1))
+    returns(facts.clone())
+    assert float(returns.norm.high) == 0.0
+    returns(facts.clone(), update_range=True)
+    assert float(returns.norm.high) > 0.0
+
+
+def test_a_batch_with_nan_leaves_the_range_alone() -> None:
+    returns = make_returns()
+    good = dream(torch.full((3, 1), 1e4), torch.ones(3, 1), torch.ones(3, 1))
+    returns(good.clone(), update_range=True)
+    before = [buffer.clone() for buffer in returns.norm.buffers()]
+    bad = dream(torch.full((3, 1), torch.nan), torch.ones(3, 1), torch.ones(3, 1))
+    returns(bad, update_range=True)
+    assert all(map(torch.equal, before, returns.norm.buffers()))
 
 
 def test_without_normalisation_the_advantage_is_the_plain_difference() -> None:

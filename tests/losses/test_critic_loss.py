@@ -39,7 +39,6 @@ def test_an_untrained_critic_is_off_by_log_255_whatever_the_return() -> None:
     assert value(found["loss_critic"]) == pytest.approx(LN_255, abs=1e-5)
     # no episode ends here, so the mean over the record is not thinned out
     assert value(found["loss_critic_replay"]) == pytest.approx(0.3 * LN_255, abs=1e-5)
-    assert value(found["value_loss"]) == pytest.approx(1.3 * LN_255, abs=1e-5)
 
 
 def test_the_slow_critic_pulls_with_a_cross_entropy_of_its_own() -> None:
@@ -151,7 +150,7 @@ def test_recorded_returns_bootstrap_from_the_dreams_of_each_frame(
 
 def test_a_scale_of_zero_leaves_the_record_out() -> None:
     loss = CriticLoss(make_tiny().agent.critic, replay_scale=0.0)
-    assert set(loss(dream(), records()).keys()) == {"loss_critic", "value_loss"}
+    assert set(loss(dream(), records()).keys()) == {"loss_critic"}
 
 
 def test_dreams_of_other_records_are_refused() -> None:

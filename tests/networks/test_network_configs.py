@@ -134,8 +134,10 @@ def test_every_head_file_builds_and_starts_as_it_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", choices("actor"))
 def test_every_actor_file_builds_and_acts(name: str) -> None:
-    actor = instantiate(configured(*DEBUG, f"+actor={name}").actor, feat_dim=10, action_dim=5)
-    assert torch.equal(actor.dist(actor(torch.randn(4, 10))).sample().sum(-1), torch.ones(4))
+    sizes: dict = {"choices": [2, 3]} if name == "multi_onehot" else {"action_dim": 5}
+    sizes |= {"kind": "binary"} if name == "auto" else {}
+    actor = instantiate(configured(*DEBUG, f"+actor={name}").actor, feat_dim=10, **sizes)
+    assert actor.dist(actor(torch.randn(4, 10))).sample().shape == (4, 5)
 
 
 @pytest.mark.parametrize("name", choices("rssm"))

@@ -1,0 +1,228 @@
+"""Action heads: the actor's distribution over actions, one class for each kind of action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, Uniform
+from torchrl.modules import TanhNormal, TruncatedNormal
+
+from mario_dreamer.distributions.onehot import MultiOneHotCategorical, OneHotCategorical
+from mario_dreamer.networks.heads import Head
+
+__all__ = [
+    "HEADS", "ActionHead", "BernoulliActionHead", "BoundedNormalHead", "MultiOneHotHead",
+    "OneHotHead", "TanhNormalHead", "TruncatedNormalHead", "make_action_head",
+]  # fmt: skip
+
+
+class ActionHead(Head):
+    """An MLP on [h_t, z_t] that gives the parameters of a distribution over actions.
+
+    Attributes:
+        kind: the kind of action spec that it fits, see `config.actions.describe_actions`.
+        action_dtype: of the actions that the environment takes.
+    """
+
+    kind: str
+    action_dtype = torch.int64
+
+    def uniform(self, params: Tensor) -> Any:
+        """A distribution without preferences, for the random steps before learning."""
+        return self.dist(torch.zeros_like(params))
+
+
+class OneHotHead(ActionHead):
+    """Choose one of A actions.
+
+    Paper: arXiv:2301.04104, "Actor learning".
+
+    Args:
+        feat_dim: D + S * K.
+        action_dim: A.
+        layers, units, outscale, norm, init: see `Head`.
+        unimix: share of the uniform distribution in the policy, in [0, 1].
+    """
+
+    kind = "onehot"
+
+    def __init__(
+        self,
+        feat_dim: int,
+        action_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
+        self.unimix = unimix
+
+    def dist(self, params: Tensor) -> OneHotCategorical:
+        """Logits [..., A] to a distribution over one-hot actions [..., A]."""
+        return OneHotCategorical(params, self.unimix)
+
+
+class MultiOneHotHead(ActionHead):
+    """Make several choices at once, each one of its own number (MultiDiscrete).
+
+    Args:
+        feat_dim: D + S * K.
+        choices: options of each choice; A is their sum.
+        layers, units, outscale, norm, init, unimix: see `OneHotHead`.
+    """
+
+    kind = "multi_onehot"
+
+    def __init__(
+        self,
+        feat_dim: int,
+        choices: Sequence[int],
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__(feat_dim, layers, units, sum(choices), outscale, norm, init)
+        self.choices, self.unimix = tuple(choices), unimix
+
+    def dist(self, params: Tensor) -> MultiOneHotCategorical:
+        """Logits [..., A] to a distribution over concatenated one-hots [..., A]."""
+        return MultiOneHotCategorical(params, self.choices, self.unimix)
+
+
+class BernoulliActionHead(ActionHead):
+    """Press or release each of A buttons (MultiBinary).
+
+    Args:
+        feat_dim: D + S * K.
+        action_dim: A.
+        layers, units, outscale, norm, init: see `Head`.
+    """
+
+    kind = "binary"
+
+    def __init__(
+        self,
+        feat_dim: int,
+        action_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+    ) -> None:
+        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
+
+    def dist(self, params: Tensor) -> Independent:
+        """Logits [..., A] to a distribution over [..., A] of 0 and 1; log_prob is [...]."""
+        return _independent(Bernoulli(logits=params, validate_args=False))
+
+
+class BoundedNormalHead(ActionHead):
+    """Choose A numbers around a mean in (-1, 1); samples may lie outside.
+
+    Paper: arXiv:2301.04104, "Actor learning" (continuous control; Nature code).
+
+        mean = tanh(m),  std = min_std + (max_std - min_std) * sigmoid(s + 2)
+
+    The environment clips an action to [-1, 1] before it scales it (`envs.actions`).
+
+    Args:
+        feat_dim: D + S * K.
+        action_dim: A.
+        layers, units, outscale, norm, init: see `Head`.
+        min_std, max_std: range of the standard deviation, above 0.
+    """
+
+    kind = "continuous"
+    action_dtype = torch.float32
+
+    def __init__(
+        self,
+        feat_dim: int,
+        action_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+        min_std: float = 0.1,
+        max_std: float = 1.0,
+    ) -> None:
+        super().__init__(feat_dim, layers, units, 2 * action_dim, outscale, norm, init)
+        self.min_std, self.max_std = min_std, max_std
+
+    def dist(self, params: Tensor) -> Distribution:
+        """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
+        mean, std = self._mean_and_std(params)
+        return _independent(Normal(mean.tanh(), std, validate_args=False))
+
+    def uniform(self, params: Tensor) -> Distribution:
+        """Uniform over [-1, 1], [..., A]."""
+        one = torch.ones_like(params.chunk(2, -1)[0])
+        return _independent(Uniform(-one, one, validate_args=False))
+
+    def _mean_and_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = params.chunk(2, -1)  # [..., A] each
+        return mean, self.min_std + (self.max_std - self.min_std) * torch.sigmoid(std + 2.0)
+
+
+class TanhNormalHead(BoundedNormalHead):
+    """Choose A numbers in (-1, 1): tanh of a normal sample; its entropy is sampled."""
+
+    def dist(self, params: Tensor) -> TanhNormal:
+        """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
+        return TanhNormal(*self._mean_and_std(params), event_dims=1)
+
+
+class TruncatedNormalHead(BoundedNormalHead):
+    """Choose A numbers in [-1, 1]: a normal distribution cut off at both ends."""
+
+    def dist(self, params: Tensor) -> TruncatedNormal:
+        """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
+        mean, std = self._mean_and_std(params)
+        return TruncatedNormal(mean.tanh(), std)
+
+
+HEADS: dict[str, type[ActionHead]] = {
+    "onehot": OneHotHead,
+    "multi_onehot": MultiOneHotHead,
+    "binary": BernoulliActionHead,
+    "continuous": BoundedNormalHead,
+}
+
+
+def make_action_head(
+    feat_dim: int,
+    kind: str,
+    unimix: float = 0.01,
+    min_std: float = 0.1,
+    max_std: float = 1.0,
+    **sizes: Any,
+) -> ActionHead:
+    """Make the head that fits a kind of action, one of `HEADS`.
+
+    Args:
+        feat_dim: D + S * K.
+        kind: a key of `HEADS`.
+        unimix: of one-hot actions. min_std, max_std: of continuous ones.
+        sizes: action_dim or choices, layers, units, outscale, norm, init.
+    """
+    if kind == "continuous":
+        sizes |= {"min_std": min_std, "max_std": max_std}
+    elif kind != "binary":
+        sizes["unimix"] = unimix
+    return HEADS[kind](feat_dim, **sizes)
+
+
+def _independent(dist: Distribution) -> Independent:
+    """Sum log_prob and entropy over the last dimension, [..., A] -> [...]."""
+    return Independent(dist, 1, validate_args=False)

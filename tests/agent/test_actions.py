@@ -1,0 +1,171 @@
+"""Every kind of action, from the env's spec to an update of the whole agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tiny import Tiny, gradients, make_tiny
+from torchrl.data import (
+    Binary,
+    Bounded,
+    Categorical,
+    Composite,
+    MultiCategorical,
+    MultiOneHot,
+    TensorSpec,
+    Unbounded,
+)
+from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
+
+from mario_dreamer.envs.actions import with_agent_actions
+from mario_dreamer.envs.base import with_bookkeeping
+from mario_dreamer.networks.action_heads import BoundedNormalHead, OneHotHead
+from mario_dreamer.training.loop import train
+
+
+class EchoEnv(EnvBase):
+    """Show two numbers; `taken` holds the last action as the env received it."""
+
+    def __init__(self, action_spec: TensorSpec, mask: torch.Tensor | None = None) -> None:
+        num_envs = action_spec.shape[0]
+        super().__init__(batch_size=[num_envs])
+        seen: dict[str, TensorSpec] = {"vector": Unbounded((num_envs, 2))}
+        if mask is not None:
+            seen["action_mask"] = Binary(shape=mask.shape, dtype=torch.bool)
+        self.mask = mask
+        self.observation_spec = Composite(seen, shape=[num_envs])
+        self.action_spec = action_spec
+        self.reward_spec = Unbounded((num_envs, 1))
+        self.taken: torch.Tensor | None = None
+        self.count = 0
+
+    def _observe(self) -> TensorDict:
+        ends = torch.full((*self.batch_size, 1), self.count % 6 == 5)
+        seen = {"vector": torch.full((*self.batch_size, 2), float(self.count))}
+        seen |= {} if self.mask is None else {"action_mask": self.mask}
+        return TensorDict(seen | {"done": ends, "terminated": ends.clone()}, self.batch_size)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDict:
+        self.count = 0
+        return self._observe()
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        self.taken, self.count = tensordict["action"], self.count + 1
+        return self._observe().set("reward", torch.ones(*self.batch_size, 1))
+
+    def _set_seed(self, seed: int | None) -> None:
+        pass
+
+
+SPECS = {
+    "index": Categorical(3, shape=(2,)),
+    "indices": MultiCategorical([3, 2], shape=(2, 2)),
+    "multi_onehot": MultiOneHot([3, 2], shape=(2, 5)),
+    "binary": Binary(3, shape=(2, 3)),
+    "bounded": Bounded(torch.tensor([-2.0, 0.0]).expand(2, 2), torch.tensor([2.0, 10.0]).expand(2, 2)),
+    "unbounded": Unbounded((2, 2)),
+}  # fmt: skip
+MASK = torch.tensor([[True, False, True], [False, True, False]])
+
+
+def make_echo_env(kind: str, num_envs: int = 2, seed: int = 0) -> EnvBase:
+    """Build two echo envs with one of `SPECS`, or one-hot actions with a mask ("masked")."""
+    if kind == "masked":
+        spec: TensorSpec = Categorical(3, shape=(2,)).to_one_hot_spec()
+        return with_bookkeeping(EchoEnv(spec, MASK))
+    return with_bookkeeping(EchoEnv(SPECS[kind].clone()))
+
+
+def tiny_with(target: str, *overrides: str) -> Tiny:
+    """Build a tiny agent in an env that is not among the configurations."""
+    dead = [f"~env.{name}" for name in ("ending", "num_actions", "action_repeat")]
+    dead += ["~env.length", "~env.image_size", f"env._target_={target}"]
+    return make_tiny(*dead, *overrides, without=["env.length", "env.image_size"])
+
+
+@pytest.mark.parametrize("kind", [*SPECS, "masked"])
+def test_an_agent_acts_and_learns_with_every_kind_of_action(kind: str) -> None:
+    tiny = tiny_with("test_actions.make_echo_env", f"+env.kind={kind}")
+    tiny.policy.uniform = True
+    first = tiny.collect(12)
+    tiny.policy.uniform = False
+    tiny.replay.extend(first)
+    tiny.replay.extend(tiny.collect(12))
+    assert tiny.env.action_spec.shape == first["action"].shape[:1] + first["action"].shape[2:]
+    records = tiny.replay.sample()
+    assert records["prev_action"].shape[-1] == tiny.env.action_spec.shape[-1]
+    metrics = tiny.learner.update(records)
+    assert all(bool(value.isfinite()) for name, value in metrics.items() if name != "posterior")
+
+
+def test_the_env_receives_its_own_kind_of_action() -> None:
+    sent = {
+        "index": ([[0.0, 0.0, 1.0]] * 2, [2, 2]),
+        "indices": ([[0.0, 1.0, 0.0, 0.0, 1.0]] * 2, [[1, 1]] * 2),
+        "bounded": ([[-1.0, 0.5], [7.0, -7.0]], [[-2.0, 7.5], [2.0, 0.0]]),
+        "unbounded": ([[-9.0, 9.0]] * 2, [[-9.0, 9.0]] * 2),
+    }
+    for kind, (action, received) in sent.items():
+        env = with_agent_actions(make_echo_env(kind))
+        root = env.reset()
+        played = env.step(root.set("action", torch.tensor(action)))
+        assert env.base_env.taken.tolist() == received, kind
+        assert played["action"].tolist() == action, "the agent's own action is what is stored"
+
+
+def test_no_masked_action_is_played_random_sampled_or_greedy() -> None:
+    tiny = tiny_with("test_actions.make_echo_env", "+env.kind=masked")
+    root = tiny.env.reset()
+    for uniform in (True, False):
+        tiny.policy.uniform = uniform
+        for kind in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC):
+            with set_exploration_type(kind):
+                taken = torch.stack([tiny.policy(root.clone())["action"] for _ in range(40)])
+            assert not bool((taken.bool() & ~MASK).any())
+    tiny.policy.uniform = True
+    taken = torch.stack([tiny.policy(root.clone())["action"] for _ in range(40)])
+    assert bool(taken[:, 0, 0].any() and taken[:, 0, 2].any()), "both legal actions are tried"
+
+
+def test_random_steps_are_uniform_over_the_range() -> None:
+    tiny = tiny_with("pendulum.make_pendulum")
+    tiny.policy.uniform = True
+    action = tiny.collect(200)["action"]
+    assert 0.9 < float(action.max()) <= 1.0 and -1.0 <= float(action.min()) < -0.9
+    assert 0.45 < float(action.abs().mean()) < 0.55
+
+
+def test_pendulum_trains_end_to_end(tmp_path: Path) -> None:
+    tiny = tiny_with(
+        "pendulum.make_pendulum", "steps=64", "prefill=16", "prefill_random=true",
+        "train_ratio=2", "log_every=32", "save_every=0", "eval_every=0",
+    )  # fmt: skip
+    assert type(tiny.agent.actor.head) is BoundedNormalHead
+    before = tiny.agent.actor.head.mlp.out.weight.detach().clone()
+    parts, run = tiny.parts(tmp_path)
+    assert train(parts, run) == "FINISHED"
+    assert tiny.learner.updates > 3
+    assert not torch.equal(before, tiny.agent.actor.head.mlp.out.weight)
+
+
+@pytest.mark.parametrize("actor", ["bounded_normal", "tanh_normal", "truncated_normal"])
+@pytest.mark.parametrize("actor_grad", ["reinforce", "dynamics"])
+def test_continuous_actors_learn_by_both_gradients(actor: str, actor_grad: str) -> None:
+    tiny = tiny_with(
+        "pendulum.make_pendulum", f"actor={actor}", f"actor_grad={actor_grad}",
+        "critic.outscale=1.0", "reward.outscale=1.0",
+    ).fill()  # fmt: skip
+    tiny.learner.forward_backward(tiny.replay.sample())
+    assert gradients(tiny.agent.actor)
+
+
+def test_a_head_of_another_kind_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="OneHotHead writes onehot actions, the env takes cont"):
+        tiny_with("pendulum.make_pendulum", "actor=onehot")
+
+
+def test_the_discrete_default_is_one_hot() -> None:
+    assert type(make_tiny().agent.actor.head) is OneHotHead
