@@ -7,6 +7,8 @@ in `replay/records.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # What the agent sees and does.
 PIXELS = "pixels"  # x_t       [B, T, 3, H, W]  uint8 in replay, float in [0, 1] in the model
 VECTOR = "vector"  # x_t       [B, T, V]        float, any range; symlog is applied by the model
@@ -45,3 +47,23 @@ ADVANTAGE = "advantage"  # (R^lambda_t - v_t) / S   [N, H, 1]
 STREAM = "stream"  # index of the environment that made the record  [B, T] int64
 INDEX = "index"  # row in storage                                    [B, T] int64
 STEP_ID = "step_id"  # position in its stream, never reused         [B, T] int64
+
+
+def is_image(key: object) -> bool:
+    """Whether a key holds uint8 images: `pixels`, or `pixels_left` where there are several."""
+    return isinstance(key, str) and (key == PIXELS or key.startswith(f"{PIXELS}_"))
+
+
+def is_vector(key: object) -> bool:
+    """Whether a key holds vectors of floats: `vector`, or `vector_joints` of several."""
+    return isinstance(key, str) and (key == VECTOR or key.startswith(f"{VECTOR}_"))
+
+
+def is_observation(key: object) -> bool:
+    """Whether a key holds what the agent sees, x_t or a part of it."""
+    return is_image(key) or is_vector(key)
+
+
+def first_image(names: Iterable[object]) -> str | None:
+    """Return the first key that holds images, the one that is filmed; None where there is none."""
+    return next((str(name) for name in names if is_image(name)), None)

@@ -21,6 +21,7 @@ from tensordict import TensorDictBase
 from mario_dreamer import keys
 from mario_dreamer.commands import _command
 from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import ToRecords, to_records
 from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
@@ -62,12 +63,18 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
     session = open_session(cfg, num_envs=cfg.rows)
+    image = keys.first_image(session.policy.world_model.observation_keys)
+    if image is None:
+        raise ValueError(
+            "this agent reads numbers, so its world model draws no pictures. `mario-dreamer play` "
+            "films it through the env's render(); env.from_render=true trains one on pictures."
+        )
     with torch.no_grad():
         records = record_windows(session, cfg.start, cfg.steps, cfg.rows)
         records = records.to(session.learner.device)
         dream = session.policy.world_model.open_loop(records, cfg.context)
-    truth = to_model_input(records[keys.PIXELS])
-    prediction = dream[keys.RECON, keys.PIXELS].clamp(0, 1)
+    truth = to_rgb(to_model_input(records[image]))
+    prediction = to_rgb(dream[keys.RECON, image]).clamp(0, 1)
     fps = 60 / session.action_repeat
     path = encode(open_loop_video(truth, prediction, cfg.context, cfg.scale), out, fps)
     every = max(1, cfg.steps // 12)

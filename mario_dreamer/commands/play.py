@@ -19,7 +19,7 @@ from mario_dreamer.commands import _command
 from mario_dreamer.config.session import open_session
 from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
-from mario_dreamer.training.pictures import film
+from mario_dreamer.training.filming import NO_PICTURE, film
 
 __all__ = ["main"]
 
@@ -39,6 +39,8 @@ def main(cfg: DictConfig) -> None:
     )
     if not episodes:
         raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
+    if episodes[0].frames.ndim != 4:
+        raise ValueError(f"nothing to film: {NO_PICTURE}.")
     for number, episode in enumerate(episodes):
         path = encode(
             episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale

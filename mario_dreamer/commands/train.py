@@ -29,6 +29,7 @@ from mario_dreamer.commands import _command
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.session import find_checkpoint
+from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import ModelBeside
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
@@ -93,6 +94,7 @@ def make_parts(
     """
     # The worlds begin anew on a resume: with the old seed their chances would repeat.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
+    print(describe_observations(env))
     print(check_memory(cfg, env, folder))
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)

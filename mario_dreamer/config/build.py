@@ -9,14 +9,14 @@ import os
 import random
 import traceback
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate as build_from
-from omegaconf import DictConfig
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 
@@ -30,6 +30,7 @@ from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
 from mario_dreamer.config.trusted import check_targets
 from mario_dreamer.envs.actions import with_agent_actions
+from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
@@ -107,47 +108,71 @@ def seed_everything(seed: int) -> None:
 
 
 def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBase:
-    """Build [num_envs] worlds of the configured kind.
+    """Build [num_envs] envs of the configured kind, with what a run needs of them.
 
     Args:
         cfg: the run's configuration.
         num_envs: N.
-        seed: of the worlds' own chances.
+        seed: of the envs' own randomness.
         changes: options that override the configured ones, as evaluation does.
+
+    Raises:
+        ValueError: an env from outside this package that does not keep the contract of the slot.
     """
-    return with_agent_actions(instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes))
+    env = with_agent_interface(instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes))
+    env = with_agent_actions(env)
+    if not str(cfg.env._target_).startswith("mario_dreamer."):
+        check_contract(env)
+        env.set_seed(seed)
+    return env
 
 
 def shapes_of(env: EnvBase) -> tuple[dict[str, tuple[int, ...]], int]:
-    """What is seen, by key and without N, and A of an action [N, A]."""
+    """Return the shapes of what is observed, by key and without N, and A of an action [N, A]."""
     spec = env.observation_spec
-    seen = [key for key in (keys.PIXELS, keys.VECTOR) if key in spec.keys()]
+    seen = [key for key in spec.keys() if keys.is_observation(key)]
     if not seen:
         raise ValueError(
             f"the environment shows neither {keys.PIXELS!r} nor {keys.VECTOR!r}; it has "
             f"{sorted(map(str, spec.keys()))}. Rename its observation to one of the two."
         )
+    seen.sort(key=keys.is_vector)  # images first
     return {key: tuple(spec[key].shape[1:]) for key in seen}, env.action_spec.shape[-1]
+
+
+def part_for(cfg: DictConfig, part: str, key: str) -> DictConfig:
+    """Return the configuration of the encoder or decoder of an observation.
+
+    Args:
+        cfg: the run's configuration; the first pattern in `cfg.encoders` (`cfg.decoders`) that
+            fits the key changes the default, or replaces it where it names a `_target_`.
+        part: "encoder" or "decoder".
+        key: such as "pixels" or "vector_joints".
+    """
+    default = cfg[part] if keys.is_image(key) else cfg[f"vector_{part}"]
+    for pattern, changes in (cfg.get(f"{part}s") or {}).items():
+        if fnmatch(key, str(pattern)):
+            return changes if "_target_" in changes else OmegaConf.merge(default, changes)
+    return default
+
+
+def _size_of(key: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"image_shape": shape} if keys.is_image(key) else {"vector_dim": shape[0]}
 
 
 def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     """Build the networks for what `env` shows and takes."""
     shapes, action_dim = shapes_of(env)
-    encoders: dict[str, nn.Module] = {}
-    for key, shape in shapes.items():
-        if key == keys.PIXELS:
-            encoders[key] = instantiate(cfg.encoder, image_shape=shape)
-        else:
-            encoders[key] = instantiate(cfg.vector_encoder, vector_dim=shape[0])
-    encoder = MultiEncoder(encoders)
+    sizes = {key: _size_of(key, shape) for key, shape in shapes.items()}
+    encoder = MultiEncoder(
+        {key: instantiate(part_for(cfg, "encoder", key), **size) for key, size in sizes.items()}
+    )
     rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
     state = {"deter_dim": rssm.deter_dim, "stoch_shape": rssm.stoch_shape}
-    decoders: dict[str, nn.Module] = {}
-    for key, shape in shapes.items():
-        if key == keys.PIXELS:
-            decoders[key] = instantiate(cfg.decoder, image_shape=shape, **state)
-        else:
-            decoders[key] = instantiate(cfg.vector_decoder, vector_dim=shape[0], **state)
+    decoders = {
+        key: instantiate(part_for(cfg, "decoder", key), **size, **state)
+        for key, size in sizes.items()
+    }
     reward = instantiate(cfg.reward, feat_dim=rssm.feat_dim)
     cont = instantiate(cfg.cont, feat_dim=rssm.feat_dim)
     actions = action_sizes(cfg.actor, env.action_spec)

@@ -1,204 +1,166 @@
-"""Any Gymnasium world with discrete actions, by its id: what it shows or what it measures."""
+"""Any Gymnasium env, by its id, through TorchRL's own wrapper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
-from torchrl.data import Unbounded
-from torchrl.envs import ObservationNorm, TransformedEnv
+from gymnasium.wrappers import AddRenderObservation, TimeLimit, TransformAction
+from torchrl.data import MultiOneHot
+from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
-from mario_dreamer.envs.base import BatchedEnv, check_at_least_one, pixel_spec, with_bookkeeping
-from mario_dreamer.envs.screens import check_picture, gray, shrink
-from mario_dreamer.keys import PIXELS, VECTOR
+from mario_dreamer.envs.base import check_at_least_one
+from mario_dreamer.envs.gymnasium_wrappers import (
+    PlainSpaces,
+    RepeatAction,
+    is_image,
+    named_leaves,
+)
+from mario_dreamer.envs.torchrl import with_agent_interface
+from mario_dreamer.keys import VECTOR
+
+__all__ = ["batch_of", "make_gym_env", "plain_env"]
+
+RENDER = "render"  # the name of a rendered picture among the observations
 
 
-class BatchedGym(BatchedEnv):
-    """Play N copies of a Gymnasium world, one after the other.
-
-    With `pixels`, the picture is the observation itself where that is a uint8 image
-    [H, W, 3] or [H, W, 1], else what `render_mode="rgb_array"` draws. Without, the observation is
-    flattened by `gymnasium.spaces.flatten` (a discrete one becomes one-hot).
-    Gymnasium's own time limit and `max_steps` truncate.
+def plain_env(
+    env: gymnasium.Env,
+    from_render: bool = False,
+    keys: Sequence[str] | None = None,
+    max_steps: int | None = None,
+    action_repeat: int = 1,
+) -> EnvBase:
+    """Turn one Gymnasium env into a TorchRL env whose observations and actions are plain.
 
     Args:
-        env_id: as registered with Gymnasium, e.g. "CartPole-v1".
-        num_envs: N.
-        seed: world i is seeded with seed + i.
-        pixels: see a picture (key `pixels`), else a vector (key `vector`).
-        image_size: side of the square picture.
-        grayscale: one channel instead of three.
-        max_steps: agent steps until truncation; None: only the world's own limit.
-        action_repeat: times each action is played; rewards are summed, an end cuts it short.
-        options: further arguments of `gymnasium.make`.
+        env: made with render_mode="rgb_array" where it is to be filmed or `from_render`.
+        from_render, keys, max_steps, action_repeat: see `make_gym_env`.
 
     Raises:
-        ValueError: unknown id, actions that are not discrete, or no picture to be had.
+        ValueError: an observation that cannot be learned from, or no rendered picture.
     """
-
-    resumable = False  # Gymnasium worlds cannot tell where they stand
-
-    def __init__(
-        self,
-        env_id: str,
-        num_envs: int = 1,
-        seed: int = 0,
-        pixels: bool = True,
-        image_size: int = 64,
-        grayscale: bool = False,
-        max_steps: int | None = None,
-        action_repeat: int = 1,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        check_at_least_one(num_envs=num_envs, action_repeat=action_repeat)
-        worlds = [make_world(env_id, pixels, dict(options or {})) for _ in range(num_envs)]
-        first = worlds[0]
-        if not isinstance(first.action_space, spaces.Discrete) or first.action_space.start != 0:
+    if action_repeat > 1:
+        env = RepeatAction(env, action_repeat)
+    if max_steps is not None:
+        env = TimeLimit(env, max_steps)
+    if from_render:
+        try:
+            env = AddRenderObservation(env, False, RENDER, "observation")
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"env.env_id={env_id}: expected Discrete actions starting at 0, got "
-                f"{first.action_space}. Wrap the world so that it takes an index."
-            )
-        if pixels:
-            check_picture(image_size, 0, rows=1)
-            observations = {PIXELS: pixel_spec(1 if grayscale else 3, image_size, image_size)}
-        else:
-            flat = spaces.flatdim(first.observation_space)
-            observations = {VECTOR: Unbounded([flat], dtype=torch.float32)}
-        super().__init__(num_envs, int(first.action_space.n), observations, max_steps, seed)
-        self.worlds, self.action_repeat = worlds, action_repeat
-        self.see_pixels, self.image_size, self.grayscale = pixels, image_size, grayscale
-        self.seen = next(iter(self.observation_spec.values())).zero()  # [N, ...]
-
-    def _set_seed(self, seed: int | None) -> None:
-        super()._set_seed(seed)
-        if seed is not None:  # each world takes its seed at its next reset
-            self.seeds: list[int | None] = [seed + world for world in range(self.num_envs)]
-
-    def _begin(self, mask: Tensor) -> None:
-        for world in mask.nonzero().flatten().tolist():
-            observation, _ = self.worlds[world].reset(seed=self.seeds[world])
-            self.seeds[world] = None
-            self._see(world, observation)
-
-    def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rewards = torch.zeros(self.num_envs)
-        terminated, truncated = self._terminated.clone(), self._truncated.clone()
-        for world, index in enumerate(action.tolist()):
-            if terminated[world] or truncated[world]:
-                continue  # it has ended and waits for its reset
-            for _ in range(self.action_repeat):
-                observation, reward, *ends, _ = self.worlds[world].step(index)
-                rewards[world] += float(reward)
-                terminated[world], truncated[world] = bool(ends[0]), bool(ends[1])
-                if any(ends):
-                    break
-            self._see(world, observation)
-        return rewards, terminated, truncated
-
-    def _see(self, world: int, observation: Any) -> None:
-        space = self.worlds[world].observation_space
-        if not self.see_pixels:
-            flat = spaces.flatten(space, observation)
-            self.seen[world] = torch.as_tensor(flat, dtype=torch.float32)
-            return
-        shown = observation if is_picture(space) else self.worlds[world].render()
-        screen = torch.from_numpy(np.array(shown, dtype=np.uint8))  # [H, W, C]
-        picture = shrink(screen, self.image_size, self.image_size)
-        if not self.grayscale:
-            self.seen[world] = picture  # one channel spreads over three
-        else:
-            self.seen[world] = gray(picture) if len(picture) == 3 else picture
-
-    def _observe(self) -> dict[str, Tensor]:
-        return {PIXELS if self.see_pixels else VECTOR: self.seen.clone()}
-
-    def close(self, *, raise_if_closed: bool = True) -> None:
-        """Close the worlds."""
-        if not self.is_closed:
-            for world in self.worlds:
-                world.close()
-        super().close(raise_if_closed=raise_if_closed)
+                f"env.from_render=true: the env gives no picture ({error}). Set it to false."
+            ) from error
+        keys = [RENDER]
+    actions = env.action_space
+    if isinstance(actions, spaces.Discrete) and actions.start != 0:
+        first = int(actions.start)
+        env = TransformAction(env, lambda action: action + first, spaces.Discrete(int(actions.n)))
+    wrapped = GymWrapper(PlainSpaces(env, keys))
+    if isinstance(actions, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
+        wrapped.action_spec = MultiOneHot(actions.nvec.tolist(), dtype=torch.int64)
+    return wrapped
 
 
-def is_picture(space: gymnasium.Space) -> bool:
-    """Tell whether an observation is a uint8 image, [H, W, 3] or [H, W, 1]."""
-    box = isinstance(space, spaces.Box) and space.dtype == np.uint8
-    return box and len(space.shape) == 3 and space.shape[-1] in (1, 3)
-
-
-def make_world(env_id: str, pixels: bool, options: dict[str, Any]) -> gymnasium.Env:
-    """Make one world; with `pixels` it shows a picture, by observation or by rendering.
-
-    Raises:
-        ValueError: unknown id, or nothing to see.
-    """
+def _make_one(
+    env_id: str, options: dict[str, Any], from_render: bool, pixels: bool | None, **choices: Any
+) -> EnvBase:
+    """Make one env by its id, so that it renders where it has no image to be filmed by."""
     try:
-        world = gymnasium.make(env_id, **options)
-        if not pixels or is_picture(world.observation_space):
-            return world
-        world.close()
-        world = gymnasium.make(env_id, render_mode="rgb_array", **options)
-        world.reset(seed=0)
-        shown = world.render()
+        env = gymnasium.make(env_id, **options)
+        images = [key for key, space in named_leaves(env.observation_space) if is_image(space)]
+        if pixels is True and not images:
+            from_render = True
+        can_render = "rgb_array" in (env.metadata.get("render_modes") or ())
+        if (from_render or not images) and can_render and "render_mode" not in options:
+            env.close()
+            env = gymnasium.make(env_id, render_mode="rgb_array", **options)
+        if pixels is False and images:
+            choices["keys"] = [
+                name for name, space in named_leaves(env.observation_space) if name not in images
+            ]
+        return plain_env(env, from_render, **choices)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(
-            f"env.env_id={env_id}: a package it needs is missing ({error}). Install it, or set "
-            "env.pixels=false if the world also gives a vector."
+            f"env.env_id={env_id}: a package that it needs is missing ({error}). Install it."
         ) from error
     except gymnasium.error.Error as error:
         raise ValueError(
             f"env.env_id: Gymnasium cannot make {env_id!r} ({error}). "
             "Import the package that registers it, or correct the id."
         ) from error
-    if not isinstance(shown, np.ndarray) or shown.ndim != 3:
-        raise ValueError(
-            f"env.env_id={env_id}: expected render() to return an image [H, W, 3], got "
-            f"{type(shown).__name__}. Set env.pixels=false to learn from its vector."
-        )
-    return world
+
+
+def batch_of(num_envs: int, make: Callable[[], EnvBase], seed: int, parallel: bool = False) -> EnvBase:
+    """Put N envs into one, one after the other or each in a process, and seed them.
+
+    Args:
+        num_envs: N, at least 1.
+        make: makes one of them; for `parallel` it can be pickled.
+        seed: of the first; the others' follow from it.
+        parallel: TorchRL's `ParallelEnv` instead of its `SerialEnv`.
+    """
+    check_at_least_one(num_envs=num_envs)
+    env = (ParallelEnv if parallel else SerialEnv)(num_envs, make)
+    env.set_seed(seed)
+    return env
 
 
 def make_gym_env(
     env_id: str,
     num_envs: int = 1,
     seed: int = 0,
-    pixels: bool = True,
-    image_size: int = 64,
+    from_render: bool = False,
+    keys: Sequence[str] | None = None,
+    image_size: int | Sequence[int] | None = 64,
     grayscale: bool = False,
     max_steps: int | None = None,
     action_repeat: int = 1,
     options: dict[str, Any] | None = None,
     scale: Sequence[float] | None = None,
-) -> TransformedEnv:
-    """Make N copies of a Gymnasium world with the bookkeeping of a run.
+    parallel: bool = False,
+    pixels: bool | None = None,
+) -> EnvBase:
+    """Make N copies of a Gymnasium env with what a run needs, see `with_agent_interface`.
 
     Args:
-        scale: the vector's numbers are multiplied by these, [D]. The decoder is paid by squared
-            error, so what matters should move by about 1: an angle of 0.2 hardly pays to be drawn.
-            None: as they are, and as the paper has them.
-        env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options:
-            see `BatchedGym`.
+        env_id: as registered with Gymnasium, e.g. "CartPole-v1"; "module:id" imports the module.
+        num_envs: N.
+        seed: of the first env.
+        from_render: learn from the picture that `render()` draws instead of the observation.
+        keys: patterns of the observations to learn from; None: all of them.
+        image_size, grayscale: of images, see `ToObservations`.
+        max_steps: agent steps until truncation; None: only the env's own limit.
+        action_repeat: times each action is played; rewards are summed, an end cuts it short.
+        options: further arguments of `gymnasium.make`.
+        scale: the vector's numbers are multiplied by these, [V]. The decoder is trained by squared
+            error, so what matters should change by about 1. None: as they are.
+        parallel: one process per env.
+        pixels: false: no images; true: `from_render` where the observation holds no image. (What
+            checkpoints of 2026 store.)
 
     Raises:
-        ValueError: an option out of its range.
+        ValueError: unknown id, an option out of its range, or nothing that can be learned from.
     """
-    worlds = BatchedGym(
-        env_id, num_envs, seed, pixels, image_size, grayscale, max_steps, action_repeat, options
-    )
-    env = with_bookkeeping(worlds)
+    check_at_least_one(action_repeat=action_repeat, max_steps=max_steps)
+    make = functools.partial(
+        _make_one, env_id, dict(options or {}), from_render, pixels,
+        keys=keys, max_steps=max_steps, action_repeat=action_repeat,
+    )  # fmt: skip
+    env = with_agent_interface(batch_of(num_envs, make, seed, parallel), image_size, grayscale)
     if scale is None:
         return env
     factors = torch.tensor([float(factor) for factor in scale])
-    size = 0 if pixels else worlds.seen.shape[-1]
+    spec = env.observation_spec.get(VECTOR, None)
+    size = 0 if spec is None else spec.shape[-1]
     if len(factors) != size or not bool((factors.isfinite() & (factors != 0)).all()):
         raise ValueError(
             f"env.scale={list(scale)}: expected "
             + (f"{size} finite numbers other than 0, one for each of the vector's."
-               if size else "null: a picture has no scale. Set env.pixels=false for a vector.")
+               if size else "null: an image has no scale.")
         )  # fmt: skip
     return env.append_transform(ObservationNorm(torch.zeros(size), factors, in_keys=[VECTOR]))

@@ -42,3 +42,16 @@ def gray(picture: Tensor) -> Tensor:
     """Turn RGB pictures into luminance: uint8 [..., 3, H, W] -> uint8 [..., 1, H, W]."""
     weight = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     return (picture.float() * weight).sum(-3, keepdim=True).round().to(torch.uint8)
+
+
+def to_rgb(image: Tensor) -> Tensor:
+    """Show images of any number of channels in colour: [..., C, H, W] -> [..., 3, H, W].
+
+    One channel is grey; of stacked colour frames the newest is shown, of four channels the first
+    three (without alpha), of any other stack the newest channel.
+    """
+    channels = image.shape[-3]
+    if channels == 4 or (channels > 1 and channels % 3 == 0):
+        first = 0 if channels == 4 else channels - 3
+        return image[..., first : first + 3, :, :]
+    return image[..., -1:, :, :].expand(*image.shape[:-3], 3, *image.shape[-2:])

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 
 __all__ = ["ActingProgram"]
@@ -70,7 +71,7 @@ class ActingProgram(nn.Module):
             `action` a_t one-hot [N, A] float32, `deter` h_t, `stoch` z_t, `probs` [N, A].
         """
         seen = {
-            key: observation[key].float() / 255.0 if key == "pixels" else observation[key]
+            key: observation[key].float() / 255.0 if keys.is_image(key) else observation[key]
             for key in self.observation_keys
         }
         deter, stoch, _, _ = self.rssm.obs_step(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
+from mario_dreamer import keys
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
@@ -86,7 +87,7 @@ def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], 
     """
     rssm = program.rssm
     seen: dict[str, Tensor] = {
-        key: torch.zeros(games, *shape, dtype=torch.uint8 if key == "pixels" else torch.float32)
+        key: torch.zeros(games, *shape, dtype=torch.uint8 if keys.is_image(key) else torch.float32)
         for key, shape in shapes.items()
     }
     return {

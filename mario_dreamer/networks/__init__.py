@@ -1,7 +1,7 @@
 """Networks: tensors in, tensors out; no TensorDict below this line."""
 
 from mario_dreamer.networks.action_heads import OneHotHead
-from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, MultiDecoder, StridedConvDecoder
+from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, StridedConvDecoder
 from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
 from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, TwoHotHead
 from mario_dreamer.networks.layers import MLP, BlockLinear, LayerNorm, RMSNorm
@@ -22,7 +22,6 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MSEHead",
-    "MultiDecoder",
     "MultiEncoder",
     "OneHotHead",
     "RMSNorm",

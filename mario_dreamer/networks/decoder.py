@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class ConvDecoder(nn.Module):
     Args:
         deter_dim: D.
         stoch_shape: (S, K).
-        image_shape: (C, H, W), C 1 or 3, sides multiples of 2 ** len(mults).
+        image_shape: (C, H, W), sides multiples of 2 ** len(mults).
         depth: channels of a map are depth times its multiplier.
         mults: the multipliers as the encoder has them; used from last to first.
         kernel: side of a convolution, odd.
@@ -216,23 +216,3 @@ class MLPDecoder(nn.Module):
     def dist(self, mean: Tensor) -> SymlogMSE:
         """The distribution of x_t, [..., V], around the squashed mean; log_prob is [...]."""
         return SymlogMSE(mean)
-
-
-class MultiDecoder(nn.Module):
-    """Expect several senses at once: one decoder for each observation key.
-
-    Args:
-        decoders: observation key -> decoder.
-    """
-
-    def __init__(self, decoders: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.decoders = nn.ModuleDict(decoders)
-
-    def forward(self, deter: Tensor, stoch: Tensor) -> dict[str, Tensor]:
-        """h_t [..., D] and z_t [..., S, K] to a mean by key."""
-        return {key: decoder(deter, stoch) for key, decoder in self.decoders.items()}
-
-    def dist(self, means: Mapping[str, Tensor]) -> dict[str, MSE]:
-        """The distribution by key around the means by key."""
-        return {key: decoder.dist(means[key]) for key, decoder in self.decoders.items()}

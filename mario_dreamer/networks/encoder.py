@@ -26,15 +26,14 @@ def image_grid(
         patch: what the first stage divides the sides by instead; a power of two.
 
     Raises:
-        ValueError: not (1 or 3, H, W), or a side does not divide evenly.
+        ValueError: not (C, H, W), or a side does not divide evenly.
     """
     if patch < 2 or patch & (patch - 1):
         raise ValueError(f"{name}: patch must be a power of two, 2 or more; got {patch}.")
     halvings = stages - 1 + int(math.log2(patch))
-    if len(image_shape) != 3 or image_shape[0] not in (1, 3):
+    if len(image_shape) != 3 or not 1 <= image_shape[0] <= min(image_shape[1:]):
         raise ValueError(
-            f"{name} reads frames of shape (C, H, W) with C = 1 (gray) or 3 (colour);"
-            f" got image_shape={tuple(image_shape)}."
+            f"{name} reads frames of shape (C, H, W); got image_shape={tuple(image_shape)}."
         )
     height, width = image_shape[1:]
     factor = 2**halvings
@@ -57,7 +56,7 @@ class ConvEncoder(nn.Module):
         x - 0.5 -> [conv 5 x 5 -> max pool 2 x 2 -> norm over channels -> SiLU] x 4 -> flatten
 
     Args:
-        image_shape: (C, H, W), C 1 or 3, sides multiples of 2 ** len(mults).
+        image_shape: (C, H, W), sides multiples of 2 ** len(mults).
         depth: channels of a stage are depth times its multiplier.
         mults: the multipliers, one for each stage.
         kernel: side of a convolution, odd.

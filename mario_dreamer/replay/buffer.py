@@ -228,7 +228,8 @@ class Replay:
 
 def _check_finite(transitions: TensorDictBase) -> None:
     """Raise ValueError when a world paid or showed NaN: remembered, it would spoil every batch."""
-    for key in (("next", keys.REWARD), keys.VECTOR, ("next", keys.VECTOR)):
+    vectors = [key for key in transitions.keys() if keys.is_vector(key)]
+    for key in (("next", keys.REWARD), *vectors, *(("next", key) for key in vectors)):
         value = transitions.get(key, None)
         # On a GPU nobody waits for an answer here; the learner tells there.
         if value is not None and value.device.type == "cpu" and not value.isfinite().all():

@@ -31,7 +31,6 @@ from mario_dreamer.checks import check
 
 __all__ = ["ToRecords", "to_records"]
 
-OBSERVATIONS = (keys.PIXELS, keys.VECTOR)
 LATENTS = (keys.DETER, keys.STOCH)
 
 
@@ -84,7 +83,7 @@ def to_records(
         return frame
 
     terminated, done = _ends(after)
-    records = {key: observed(key) for key in OBSERVATIONS if key in flat}
+    records = {key: observed(key) for key in flat.keys() if keys.is_observation(key)}
     records[keys.PREV_ACTION] = shifted(_compact(flat[keys.ACTION]))
     records[keys.REWARD] = shifted(after[keys.REWARD].float())
     records[keys.IS_FIRST] = is_first[:, None]
@@ -106,7 +105,7 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
             f"{shape}. Give it what torchrl.collectors.Collector yields."
         )
     needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
-    seen = [key for key in OBSERVATIONS if key in transitions]
+    seen = [key for key in transitions.keys() if keys.is_observation(key)]
     needed += [key for name in (seen or [keys.PIXELS]) for key in (name, ("next", name))]
     needed += [("next", key) for key in LATENTS] if latents else []
     present = set(transitions.keys(include_nested=True))
@@ -122,8 +121,10 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
     wanted = {key: "... 1: flag" for key in ("is_init", ("next", "terminated"))}
     wanted |= {("next", key): "... 1: flag" for key in ("truncated", "done")}
     wanted |= {keys.ACTION: "... A: one-hot", ("next", keys.REWARD): "... 1: number"}
-    frames = {keys.PIXELS: "... C Y X: number", keys.VECTOR: "... V: number"}
-    wanted |= {key: frames[key] for key in seen} | {("next", key): frames[key] for key in seen}
+    for number, key in enumerate(seen):  # names of sizes of its own for each observation
+        sizes = "C{0} Y{0} X{0}" if keys.is_image(key) else "V{0}"
+        shape = f"... {sizes.format(number)}: number"
+        wanted |= {key: shape, ("next", key): shape}
     if latents:
         wanted |= {("next", keys.DETER): "... D: number", ("next", keys.STOCH): "... S K: number"}
     fields = {key: (transitions.get(key), want) for key, want in wanted.items() if key in present}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
@@ -14,14 +15,12 @@ from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.evaluation import Episode, play_episodes
 from mario_dreamer.training.learner import Learner
 
-__all__ = ["KEPT", "Watched", "watch"]
+__all__ = ["Watched", "kept_keys", "watch"]
 
-# What the paper's records are made of.
-KEPT = (
-    *(keys.PIXELS, keys.VECTOR), "is_init", keys.ACTION,
-    *(("next", key) for key in (keys.PIXELS, keys.VECTOR, keys.REWARD, "terminated", "truncated")),
-    ("next", "done"),
-)  # fmt: skip
+def kept_keys(observations: Sequence[str]) -> list[NestedKey]:
+    """Return what the paper's records are made of, for these observations."""
+    after = [*observations, keys.REWARD, "terminated", "truncated", "done"]
+    return [*observations, "is_init", keys.ACTION, *(("next", key) for key in after)]
 
 
 @dataclass
@@ -51,7 +50,8 @@ def watch(
         episodes: how many.
         max_steps: give up on a world after so many agent steps.
     """
-    played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=KEPT)
+    keep = kept_keys(learner.world_model.observation_keys)
+    played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=keep)
     return [_look(episode, learner) for episode in played]
 
 

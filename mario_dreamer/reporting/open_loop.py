@@ -10,6 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from mario_dreamer import keys
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.reporting.episodes import Watched
 from mario_dreamer.training.acceleration import autocast
@@ -85,10 +86,9 @@ def mean_by_horizon(errors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def _window(seen: Watched, first: int, last: int, length: int) -> TensorDictBase:
     """Records [length], padded by repeating the last; with the state to start from."""
     index = torch.arange(first, first + length).clamp_max(last - 1)
-    window = TensorDict(
-        {key: seen.records[key][index] for key in (keys.PIXELS, keys.PREV_ACTION, keys.IS_FIRST)},
-        [length],
-    )
+    observed = [key for key in seen.records.keys() if keys.is_observation(key)]
+    read = (*observed, keys.PREV_ACTION, keys.IS_FIRST)
+    window = TensorDict({key: seen.records[key][index] for key in read}, [length])
     # The posterior at a record is where the RSSM starts from at the next one. The first record
     # of an episode needs none: is_first erases it.
     before = (index - 1).clamp_min(0)
@@ -112,19 +112,20 @@ def foresee(
         horizon: H; fewer when every episode is shorter.
         count: number of moments.
     """
-    watched = [seen for seen in watched if keys.PIXELS in seen.records and len(seen.records) > 1]
-    if not watched:
+    image = keys.first_image(learner.world_model.observation_keys)
+    watched = [seen for seen in watched if len(seen.records) > 1]
+    if not watched or image is None:
         return None
     horizon = min(horizon, max(len(seen.records) for seen in watched) - 1)
     cuts = cut_windows([len(seen.records) for seen in watched], horizon, count)
     records = torch.stack([_window(watched[e], a, b, horizon + 1) for e, a, b in cuts])
     world_model = learner.world_model
-    decoder = world_model.decoders[keys.PIXELS]
+    decoder = world_model.decoders[image]
     on_device = records.to(learner.device)
     with autocast(learner.device, learner.dtype):
-        dream = world_model.open_loop(on_device, 1)[keys.RECON, keys.PIXELS]
+        dream = world_model.open_loop(on_device, 1)[keys.RECON, image]
         redrawn = decoder.head(on_device["now_deter"], on_device["now_stoch"])
-    truth = to_model_input(records[keys.PIXELS])  # [B, H + 1, 3, S, S]
+    truth = to_model_input(records[image])  # [B, H + 1, 3, S, S]
     dream, redrawn = (x.float().cpu().clamp(0, 1) for x in (dream, redrawn))
     reach = torch.tensor([b - a - 1 for _, a, b in cuts])
     guesses = {"dreamed": dream, "redrawn": redrawn, "repeated": truth[:, :1].expand_as(truth)}
@@ -133,4 +134,4 @@ def foresee(
         error = (guess - truth)[:, 1:].square().flatten(2).mean(-1)  # [B, H]
         means[name], windows = mean_by_horizon(error, reach)
     longest = int(reach.argmax())
-    return Foresight(**means, windows=windows, truth=truth[longest], dream=dream[longest])
+    return Foresight(**means, windows=windows, truth=to_rgb(truth[longest]), dream=to_rgb(dream[longest]))

@@ -16,7 +16,7 @@ from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_md
 from mario_dreamer import keys
 
 __all__ = [
-    "Episode", "episode_ends", "evaluate", "height_of", "play_episodes", "summarise",
+    "Episode", "episode_ends", "height_of", "play_episodes", "summarise",
     "wilson_interval",
 ]  # fmt: skip
 
@@ -31,7 +31,7 @@ class Episode:
     Args:
         facts: `return`, `length` (agent steps), `terminated`, and what the env tells at the
             end (x_max, flag, ...).
-        actions: index of each action, in order.
+        actions: index of each action, in order; its numbers where it is not one-hot.
         frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
         tape: the buttons really pressed, a byte per raw frame, no-ops and sticky actions
             included; empty where the worlds keep none.
@@ -39,7 +39,7 @@ class Episode:
     """
 
     facts: dict[str, float]
-    actions: list[int] = field(default_factory=list)
+    actions: list[Any] = field(default_factory=list)
     frames: Tensor = field(default_factory=lambda: torch.empty(0))
     tape: bytes = b""
     steps: TensorDictBase | None = None
@@ -59,7 +59,7 @@ class _Notes:
     """What is written down of one episode while it is played."""
 
     def __init__(self) -> None:
-        self.actions: list[int] = []
+        self.actions: list[Any] = []
         self.frames: list[Tensor] = []
         self.steps: list[TensorDictBase] = []
 
@@ -97,7 +97,7 @@ def play_episodes(
     env: EnvBase,
     episodes: int,
     greedy: bool = False,
-    film: Callable[[EnvBase], Tensor] | None = None,
+    film: Callable[[EnvBase, TensorDictBase], Tensor | None] | None = None,
     max_steps: int | None = None,
     keep: Sequence[NestedKey] = (),
 ) -> list[Episode]:
@@ -111,8 +111,8 @@ def play_episodes(
         env: [N] worlds that carry the policy's state.
         episodes: number of episodes, at least 1.
         greedy: take the likeliest action; otherwise sample.
-        film: called before each step; returns the pictures of the first n <= N worlds,
-            [n, 3, H, W] uint8; episodes of the others have no frames.
+        film: called with the env and its state before each step; returns the pictures of the
+            first n <= N worlds, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
         max_steps: give up on what is not finished after so many agent steps per world; such
             episodes are missing in the result. (To count them, let the world truncate them.)
         keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
@@ -134,13 +134,11 @@ def play_episodes(
     with torch.no_grad(), set_exploration_type(kind):
         state = env.reset()
         while any(len(finished) < quota for finished in done):
-            pictures = film(env) if film is not None else None
+            pictures = film(env, state) if film is not None else None
             # Stepped and reset in two calls: in between, an ended game still shows its end.
             played = env.step(policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
-            action = played[keys.ACTION]
-            action = action if action.is_floating_point() else action.argmax(-1)
-            action = action.tolist()
+            action = _as_list(played[keys.ACTION])
             ends = played["next", "done"].flatten().tolist()
             for world in range(worlds):
                 if len(done[world]) == quota:
@@ -158,6 +156,12 @@ def play_episodes(
             if max_steps is not None and steps >= max_steps:
                 break
     return [episode for finished in done for episode in finished][:episodes]
+
+
+def _as_list(action: Tensor) -> list[int] | list[list[float]]:
+    """One-hot actions [N, A] by their index, others as their numbers."""
+    one_hot = not action.is_floating_point() and bool((action.sum(-1) == 1).all())
+    return (action.argmax(-1) if one_hot else action).tolist()
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -197,15 +201,3 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
         summary |= {"flag_rate": flags / len(episodes), "flag_low": low, "flag_high": high}
         summary["x_max_best"] = max(episode.facts["x_max"] for episode in episodes)
     return summary
-
-
-def evaluate(
-    policy: TensorDictModuleBase, env: EnvBase, episodes: int, **options: Any
-) -> dict[str, float]:
-    """Play and summarise in one go: sampled actions, then the likeliest ones where asked.
-
-    Args:
-        policy, env, episodes: as for `play_episodes`.
-        options: passed on to `play_episodes`.
-    """
-    return summarise(play_episodes(policy, env, episodes, **options))

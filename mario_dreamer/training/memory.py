@@ -56,7 +56,7 @@ def record_bytes(
         action_dim: A.
         latents: (D, S) where they are stored.
     """
-    seen = sum(math.prod(shape) * (1 if key == keys.PIXELS else 4) for key, shape in shapes.items())
+    seen = sum(math.prod(shape) * (1 if keys.is_image(key) else 4) for key, shape in shapes.items())
     deter, stoch = latents or (0, 0)
     return seen + action_dim + 4 + 3 + 8 + 2 * deter + stoch
 
@@ -96,7 +96,7 @@ def update_bytes(
         short: networks compute in two bytes instead of four.
     """
     device = next(world_model.parameters()).device
-    dtypes = {key: torch.uint8 if key == keys.PIXELS else torch.float32 for key in shapes}
+    dtypes = {key: torch.uint8 if keys.is_image(key) else torch.float32 for key in shapes}
     record = {
         key: torch.zeros(1, 1, *shape, dtype=dtypes[key], device=device)
         for key, shape in shapes.items()

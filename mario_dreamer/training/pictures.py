@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -13,30 +14,18 @@ from torchrl.envs import EnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import Replay
 from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
+from mario_dreamer.training.filming import NO_PICTURE, film_first
 from mario_dreamer.training.report import EPISODE_NAMES, stage_flag_rates
 
-__all__ = ["EvaluationReport", "eval_metrics", "film", "open_loop", "unbroken"]
+__all__ = ["EvaluationReport", "eval_metrics", "open_loop", "unbroken"]
 
-
-def film(env: EnvBase) -> Tensor:
-    """Take a picture of every world as people see it, uint8 [N, 3, H, W].
-
-    The raw screen where the environment has one (`screens`), else what the agent sees.
-    """
-    try:
-        return env.screens().permute(0, 3, 1, 2)
-    except AttributeError:
-        return env.base_env.current()[keys.PIXELS]
-
-
-def _film_first(env: EnvBase) -> Tensor:
-    """The picture of world 0 alone, [1, 3, H, W]: only its film is kept, the rest is memory."""
-    return film(env)[:1]
+log = logging.getLogger(__name__)
 
 
 def open_loop(
@@ -57,8 +46,9 @@ def open_loop(
     records = unbroken(replay.peek(4 * rows), rows).to(device)
     seen = records.shape[1] // 2 if context is None else context
     dream = world_model.open_loop(records, seen)
-    truth = to_model_input(records[keys.PIXELS])
-    return truth, dream[keys.RECON, keys.PIXELS].clamp(0, 1), seen
+    image = keys.first_image(world_model.observation_keys)
+    truth = to_rgb(to_model_input(records[image]))
+    return truth, to_rgb(dream[keys.RECON, image]).clamp(0, 1), seen
 
 
 def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
@@ -106,6 +96,7 @@ class EvaluationReport:
         self.replay, self.world_model, self.tracker = replay, world_model, tracker
         self.episodes, self.max_steps = episodes, max_steps
         self._env: EnvBase | None = None
+        self._is_told = False
 
     def __call__(self, agent_steps: int) -> dict[str, float]:
         """Evaluate now; return metrics. The run's random states are as they were afterwards.
@@ -122,6 +113,9 @@ class EvaluationReport:
             frames = sampled[0].frames
             if frames.ndim == 4:
                 self.tracker.log_video("eval/episode", frames, agent_steps, fps=15)
+            elif not self._is_told:
+                log.info("evaluation is not filmed: %s", NO_PICTURE)
+                self._is_told = True
         metrics["eval/seconds"] = time.monotonic() - began
         return metrics
 
@@ -131,15 +125,15 @@ class EvaluationReport:
         if self._env is None:
             self._env = self.make_env()
         self._env.set_seed(int(torch.randint(2**31, ())))
-        shows = keys.PIXELS in self._env.observation_spec.keys()
         return play_episodes(
             self.policy, self._env, self.episodes, greedy,
-            film=_film_first if shows and not greedy else None,
+            film=None if greedy else film_first,
             max_steps=self.max_steps,
         )  # fmt: skip
 
     def _look_ahead(self, agent_steps: int) -> dict[str, float]:
-        if keys.PIXELS not in self.world_model.observation_keys:
+        image = keys.first_image(self.world_model.observation_keys)
+        if image is None:
             return {}
         truth, prediction, seen = open_loop(self.world_model, self.replay)
         video = open_loop_video(truth, prediction, seen)
@@ -148,6 +142,6 @@ class EvaluationReport:
         strip = image_strip(truth[0], prediction[0], seen, every=every)
         self.tracker.log_image("dream/strip", strip, agent_steps)
         played = self.replay.newest(stream=0, count=300)
-        self.tracker.log_video("play/episode", played[keys.PIXELS].cpu(), agent_steps, fps=15)
+        self.tracker.log_video("play/episode", to_rgb(played[image]).cpu(), agent_steps, fps=15)
         error = (prediction[:, seen:] - truth[:, seen:]).square().mean()
         return {"eval/open_loop_error": float(error)}

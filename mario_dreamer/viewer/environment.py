@@ -11,6 +11,7 @@ from torchrl.envs import EnvBase, step_mdp
 from mario_dreamer import keys
 from mario_dreamer.config.session import Session
 from mario_dreamer.envs.mario.emulator import stages_of
+from mario_dreamer.training.filming import NO_PICTURE, film
 from mario_dreamer.viewer.controller import ActionSet
 
 __all__ = ["INFO", "STAGES", "LiveEnv", "action_set"]
@@ -103,11 +104,11 @@ class LiveEnv:
         return observation
 
     def screen(self, observation: TensorDictBase) -> Tensor:
-        """Return what people see, uint8 [H, W, 3]: the raw screen where there is one."""
-        base = self.env.base_env
-        if hasattr(type(base), "screens"):
-            return base.screens()[0]
-        return observation[keys.PIXELS][0].permute(1, 2, 0).contiguous()
+        """Return the picture people see, uint8 [H, W, 3]: the raw screen where there is one."""
+        pictures = film(self.env, observation)
+        if pictures is None:
+            raise ValueError(f"nothing to show: {NO_PICTURE}.")
+        return pictures[0].permute(1, 2, 0).contiguous()
 
     def info(self, observation: TensorDictBase) -> dict[str, float]:
         """Return what the env reports about this moment, such as Mario's x."""

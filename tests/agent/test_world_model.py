@@ -106,7 +106,7 @@ def test_playing_and_learning_reach_the_same_states(ending: str) -> None:
 
 def test_vectors_and_frames_can_be_seen_together() -> None:
     from mario_dreamer.agent.world_model import WorldModel
-    from mario_dreamer.networks.decoder import MLPDecoder, MultiDecoder  # noqa: F401
+    from mario_dreamer.networks.decoder import MLPDecoder
     from mario_dreamer.networks.encoder import MLPEncoder, MultiEncoder
 
     base = make_tiny().agent.world_model

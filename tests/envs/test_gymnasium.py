@@ -1,9 +1,10 @@
-"""Gymnasium worlds by id: numbers, pictures, ends, seeds and errors."""
+"""Gymnasium envs by id: numbers, images, actions, ends, seeds and errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gym_examples  # noqa: F401
 import gymnasium
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from torchrl.envs import check_env_specs
 
 from mario_dreamer.envs.gymnasium import make_gym_env
+from mario_dreamer.envs.torchrl import describe_observations
 
 
 class Lamp(gymnasium.Env):
@@ -71,7 +73,7 @@ def test_the_numbers_of_a_vector_may_be_scaled() -> None:
     ("options", "said"),
     [({"pixels": False, "scale": [1, 2]}, "4 finite"),
      ({"pixels": False, "scale": [1, 0, 1, 1]}, "4 finite"),
-     ({"pixels": True, "image_size": 16, "scale": [1]}, "a picture has no scale")],
+     ({"from_render": True, "image_size": 16, "scale": [1]}, "an image has no scale")],
 )  # fmt: skip
 def test_a_scale_that_does_not_fit_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -96,14 +98,30 @@ def test_a_discrete_observation_becomes_one_hot() -> None:
     assert start.shape == (2, 16) and start[:, 0].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("env_id", ["DreamerTest/Lamp-v0", "DreamerTest/Dial-v0"])
-def test_a_picture_is_observed_or_else_rendered(env_id: str) -> None:
-    env = make_gym_env(env_id, num_envs=2, image_size=16)
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [("DreamerTest/Lamp-v0", {}), ("DreamerTest/Dial-v0", {"from_render": True}),
+     ("DreamerTest/Dial-v0", {"pixels": True})],
+)  # fmt: skip
+def test_a_picture_is_observed_or_rendered(env_id: str, options: dict[str, Any]) -> None:
+    env = make_gym_env(env_id, num_envs=2, image_size=16, **options)
     check_env_specs(env)
     played = env.rollout(9)
     assert played["pixels"].shape == (2, 5, 3, 16, 16)
     assert played["next", "pixels"][0, :, 0, 0, 0].tolist() == [10, 20, 30, 40, 50]
     assert played["next", "terminated"][0, -1] and not played["next", "truncated"][0, -1]
+
+
+def test_the_run_says_whether_it_observes_or_renders() -> None:
+    seen = make_gym_env("DreamerTest/Lamp-v0", image_size=16)
+    drawn = make_gym_env("DreamerTest/Dial-v0", image_size=16, from_render=True)
+    numbers = make_gym_env("DreamerTest/Dial-v0")
+    lines = [describe_observations(env) for env in (seen, drawn, numbers)]
+    assert lines == [
+        "observations: pixels [3, 16, 16] from observation [20, 30, 3] uint8",
+        "observations: pixels [3, 16, 16] from render() [20, 30, 3] uint8",
+        "observations: vector [1] from observation [1] float32",
+    ]
 
 
 def test_grayscale_gives_one_channel() -> None:
@@ -126,9 +144,48 @@ def test_max_steps_truncate() -> None:
     assert own.rollout(9)[0, -1]["next", "truncated"] and own.rollout(9).shape == (1, 3)
 
 
-def test_other_actions_than_discrete_are_refused() -> None:
-    with pytest.raises(ValueError, match="Discrete actions"):
-        make_gym_env("Pendulum-v1", pixels=False)
+def test_bounded_actions_are_scaled_to_one() -> None:
+    env = make_gym_env("Pendulum-v1", num_envs=2)
+    assert env.action_spec.space.low.eq(-1).all() and env.action_spec.space.high.eq(1).all()
+    space = spaces.Box(-1, 1, (2,))
+    torques = spaces.Box(np.float32([-2, 0]), np.float32([2, 4]))
+    env = make_gym_env("DreamerTest/Sampled-v0", options={"space": space, "actions": torques})
+    step = env.step(env.reset().set("action", torch.tensor([[0.5, -1.0]])))
+    assert step["next", "reward"].item() == 1.0  # 0.5 * 2 + 0
+
+
+def test_discrete_actions_may_start_anywhere() -> None:
+    options = {"space": spaces.Box(-1, 1, (2,)), "actions": spaces.Discrete(3, start=5)}
+    env = make_gym_env("DreamerTest/Sampled-v0", options=options)
+    step = env.step(env.reset().set("action", torch.tensor([[0, 0, 1]])))
+    assert step["next", "reward"].item() == 7.0
+
+
+@pytest.mark.parametrize("sizes", [[2, 3], [3, 3]])
+def test_several_discrete_actions_are_one_row_of_one_hots(sizes: list[int]) -> None:
+    options = {"space": spaces.Box(-1, 1, (2,)), "actions": spaces.MultiDiscrete(sizes)}
+    env = make_gym_env("DreamerTest/Sampled-v0", options=options)
+    hot = torch.zeros(1, sum(sizes), dtype=torch.int64)
+    hot[0, 1] = hot[0, -1] = 1
+    step = env.step(env.reset().set("action", hot))
+    assert step["next", "reward"].item() == 1 + sizes[1] - 1
+
+
+def test_a_render_mode_of_the_user_is_kept() -> None:
+    env = make_gym_env("DreamerTest/Dial-v0", options={"render_mode": "rgb_array"})
+    assert env.rollout(2)["vector"].shape == (1, 2, 1)
+    env = make_gym_env("DreamerTest/Dial-v0", from_render=True, image_size=16,
+                       options={"render_mode": "rgb_array"})  # fmt: skip
+    assert env.rollout(2)["pixels"].shape == (1, 2, 3, 16, 16)
+
+
+@pytest.mark.slow
+def test_each_env_may_have_a_process_of_its_own() -> None:
+    env = make_gym_env("CartPole-v1", num_envs=2, parallel=True)
+    try:
+        assert env.rollout(3)["vector"].shape == (2, 3, 4)
+    finally:
+        env.close()
 
 
 def test_an_unknown_id_is_refused_with_a_cure() -> None:

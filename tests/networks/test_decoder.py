@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.networks import ConvDecoder, MLPDecoder, MultiDecoder, StridedConvDecoder
+from mario_dreamer.networks import ConvDecoder, MLPDecoder, StridedConvDecoder
 
 STATE = {"deter_dim": 16, "stoch_shape": (4, 3)}
 BOTH = [ConvDecoder, StridedConvDecoder]
@@ -90,22 +90,6 @@ def test_sensors_are_predicted_in_symlog_space() -> None:
     target = torch.full((5, 3), 1.7182818)  # symexp(1)
     torch.testing.assert_close(decoder.dist(mean).log_prob(target), torch.zeros(5))
     torch.testing.assert_close(decoder.dist(mean).mean, target)
-
-
-def test_many_senses_are_expected_at_once() -> None:
-    decoder = MultiDecoder(
-        {
-            "pixels": StridedConvDecoder(**STATE, image_shape=(1, 16, 16), depth=2),
-            "vector": MLPDecoder(**STATE, vector_dim=3, layers=1, units=8),
-        }
-    )
-    means = decoder(*state(2, 3))
-    assert {key: tuple(mean.shape) for key, mean in means.items()} == {
-        "pixels": (2, 3, 1, 16, 16),
-        "vector": (2, 3, 3),
-    }
-    dists = decoder.dist(means)
-    assert dists["pixels"].log_prob(torch.rand(2, 3, 1, 16, 16)).shape == (2, 3)
 
 
 def test_a_patch_of_pixels_is_drawn_from_one_place_of_the_last_map_alone() -> None:

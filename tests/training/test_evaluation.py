@@ -8,13 +8,12 @@ from tiny import make_tiny
 from mario_dreamer.training.evaluation import (
     Episode,
     episode_ends,
-    evaluate,
     height_of,
     play_episodes,
     summarise,
     wilson_interval,
 )
-from mario_dreamer.training.pictures import film
+from mario_dreamer.training.filming import film, film_first
 
 
 def test_the_facts_of_an_episode_are_those_of_its_last_step() -> None:
@@ -52,7 +51,7 @@ def test_the_film_shows_what_was_acted_on() -> None:
 def test_a_film_of_the_first_world_alone_leaves_the_others_without_frames() -> None:
     tiny = make_tiny("env.length=[2,3]")
     both = play_episodes(tiny.policy, tiny.env, 2, film=film)
-    first, second = play_episodes(tiny.policy, tiny.env, 2, film=lambda env: film(env)[:1])
+    first, second = play_episodes(tiny.policy, tiny.env, 2, film=film_first)
     assert torch.equal(first.frames[:, 0, 5, 5], both[0].frames[:, 0, 5, 5])
     assert second.frames.numel() == 0 and len(second.actions) == 3
 
@@ -97,8 +96,8 @@ class Runner(torch.nn.Module):
 
 @pytest.mark.rom
 def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator() -> None:
+    from mario_dreamer.envs.mario import recordings as tapes
     from mario_dreamer.envs.mario.make import make_mario_env
-    from mario_dreamer.envs.mario.make import recordings as tapes
 
     env = make_mario_env(num_envs=2, seed=3, random_noops=30, sticky=0.25, max_steps=30, threads=1)
     episodes = play_episodes(Runner(), env, 4)
@@ -138,7 +137,7 @@ def test_any_policy_that_writes_an_action_can_be_evaluated() -> None:
     from mario_dreamer.envs.toy.corridor import make_toy_env
 
     env = make_toy_env(num_envs=2, image_size=16, cells=4, max_steps=9)
-    found = evaluate(Lever(), env, 4)
+    found = summarise(play_episodes(Lever(), env, 4))
     assert found["return"] == 1.0 and found["terminated"] == 1.0 and found["episodes"] == 4.0
     assert found["return_std"] == 0.0 and 2 <= found["length"] <= 3
 

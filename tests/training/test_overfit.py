@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny
 
-from mario_dreamer.training.evaluation import evaluate
+from mario_dreamer.training.evaluation import play_episodes, summarise
 from mario_dreamer.training.loop import train
 
 TERMS = ("loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep")
@@ -63,7 +63,7 @@ def test_a_corridor_is_learned_from_the_first_step_to_the_reward(tmp_path: Path)
         "batch_length=12", "imag_horizon=8", "replay.capacity=20000", "steps=6400",
         "train_ratio=24", "save_every=0", "eval_every=0", without=["env.length"],
     )  # fmt: skip
-    before = evaluate(tiny.policy, tiny.env, 40)["return"]
+    before = summarise(play_episodes(tiny.policy, tiny.env, 40))["return"]
     train(*tiny.parts(tmp_path))
-    after = evaluate(tiny.policy, tiny.env, 40)["return"]
+    after = summarise(play_episodes(tiny.policy, tiny.env, 40))["return"]
     assert before < 0.75 and after > 0.9, (before, after)

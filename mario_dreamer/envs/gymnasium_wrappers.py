@@ -1,0 +1,159 @@
+"""Gymnasium wrappers that TorchRL's `GymWrapper` needs: action repeat and plain spaces."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from mario_dreamer.envs.observations import RAW, is_chosen, is_image_shape
+
+__all__ = ["PlainSpaces", "RepeatAction", "is_image", "named_leaves"]
+
+NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
+
+
+class RepeatAction(gymnasium.Wrapper):
+    """Play each action several times; rewards are summed, an end cuts it short.
+
+    Args:
+        env: the env.
+        times: at least 1. (TorchRL's `FrameSkipTransform` steps on past the end.)
+    """
+
+    def __init__(self, env: gymnasium.Env, times: int) -> None:
+        super().__init__(env)
+        self.times = times
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Play `action` until it has been played often enough or the episode is over."""
+        total = 0.0
+        for _ in range(self.times):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+
+class PlainSpaces(gymnasium.ObservationWrapper):
+    """Give every observation a name and a space that TorchRL reads as it is meant.
+
+    Nested spaces become one flat Dict; Discrete ones start at 0; number types that torch lacks
+    (uint16) become float32 of the same range.
+
+    Args:
+        env: the env.
+        wanted: patterns of the names to keep; None: all.
+
+    Raises:
+        ValueError: a space that holds no numbers (text, sequences, graphs) is kept, or the first frame contradicts
+            its space.
+    """
+
+    def __init__(self, env: gymnasium.Env, wanted: Sequence[str] | None = None) -> None:
+        super().__init__(env)
+        self.parts: dict[str, tuple[tuple[Any, ...], spaces.Space]] = {}
+        for path, space in _leaves(env.observation_space):
+            name = _joined(path)
+            if not is_chosen(name, wanted):
+                continue
+            if not isinstance(space, NUMBERS):
+                raise ValueError(
+                    f"env: observation {name!r} is {space}, which cannot be learned from. Name "
+                    "the others in env.keys."
+                )
+            self.parts[name] = (path, space)
+        if not self.parts:
+            raise ValueError(
+                f"env.keys={list(wanted or [])}: the env observes {env.observation_space}. Name at "
+                "least one observation of it."
+            )
+        self.observation_space = spaces.Dict(
+            {RAW + name: _plain(space) for name, (_, space) in self.parts.items()}
+        )
+        self.is_checked = False
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        """Return the kept observations by name, each within its plain space."""
+        found = {}
+        for name, (path, space) in self.parts.items():
+            value = functools.reduce(lambda part, key: part[key], path, observation)
+            if not self.is_checked and isinstance(space, spaces.Box):
+                _check_frame(name, space, np.asarray(value))
+            found[RAW + name] = _as_plain(space, value)
+        self.is_checked = True
+        return found
+
+
+def named_leaves(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:
+    """Every space inside a Dict or Tuple with the name that its observation gets."""
+    for path, leaf in _leaves(space):
+        yield _joined(path), leaf
+
+
+def _leaves(
+    space: spaces.Space, path: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        inner = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in inner:
+            yield from _leaves(part, (*path, key))
+    else:
+        yield path, space
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    return "_".join(map(str, path)) or "observation"
+
+
+def is_image(space: spaces.Space) -> bool:
+    """Whether a space has the shape of an image."""
+    return isinstance(space, spaces.Box) and is_image_shape(space.shape)
+
+
+def _is_torch_type(dtype: np.dtype) -> bool:
+    return dtype in (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
+
+
+def _plain(space: spaces.Space) -> spaces.Space:
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiBinary(int(np.prod(space.shape)))
+    if isinstance(space, spaces.MultiDiscrete):
+        return spaces.MultiDiscrete(space.nvec.flatten())
+    if isinstance(space, spaces.Box) and not _is_torch_type(space.dtype):
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        return spaces.Box(low, high, space.shape, np.float32)
+    return space
+
+
+def _as_plain(space: spaces.Space, value: Any) -> Any:
+    if isinstance(space, spaces.Discrete):
+        return np.int64(value - space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        return (np.asarray(value) - space.start).flatten()
+    if isinstance(space, spaces.MultiBinary):
+        return np.asarray(value, np.int8).flatten()
+    if isinstance(space, spaces.Box) and not _is_torch_type(space.dtype):
+        return np.asarray(value, np.float32)
+    return np.asarray(value, getattr(space, "dtype", None))
+
+
+def _check_frame(name: str, space: spaces.Box, value: np.ndarray) -> None:
+    """Raise ValueError where the first value of an observation is not what its space says."""
+    wrong = value.shape != space.shape
+    if not wrong and is_image(space):
+        wrong = bool((value < space.low).any() or (value > space.high).any())
+        wrong |= space.dtype.kind in "ui" and value.dtype.kind == "f"
+    if wrong:
+        spread = f"{value.min()} to {value.max()}" if value.size else "empty"
+        raise ValueError(
+            f"env: observation {name!r} contradicts its space {space}: the first one is "
+            f"{value.dtype} {list(value.shape)}, {spread}. Correct the env."
+        )

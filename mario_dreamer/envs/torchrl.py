@@ -1,0 +1,131 @@
+"""The contract of the `env` slot: what a run needs of a TorchRL env, and what it adds itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torchrl.data import Bounded
+from torchrl.envs import (
+    ActionScaling,
+    EnvBase,
+    InitTracker,
+    RewardSum,
+    StepCounter,
+    Transform,
+    TransformedEnv,
+)
+
+from mario_dreamer import keys
+from mario_dreamer.envs.observations import ToObservations, sources_of
+
+__all__ = ["check_contract", "describe_observations", "with_agent_interface"]
+
+
+def with_agent_interface(
+    env: EnvBase,
+    image_size: int | Sequence[int] | None = 64,
+    grayscale: bool = False,
+    wanted: Sequence[str] | None = None,
+) -> EnvBase:
+    """Add to a TorchRL env what a run needs and what it does not have yet.
+
+    That is `ToObservations` unless it observes `pixels` and `vector` as the agent reads them,
+    bounded float actions scaled to [-1, 1], and `is_init`, `step_count` and `episode_reward`.
+
+    Args:
+        env: of batch size [N].
+        image_size, grayscale, wanted: see `ToObservations`.
+
+    Raises:
+        TypeError, ValueError: what the run needs and the env cannot give, in one line.
+    """
+    if not isinstance(env, EnvBase):
+        raise TypeError(f"env: expected a torchrl.envs.EnvBase, got {type(env).__name__}.")
+    if env.ndim != 1:
+        raise ValueError(
+            f"env: expected batch size [N], got {list(env.batch_size)}. Put N of them into "
+            "torchrl.envs.SerialEnv(N, make)."
+        )
+    missing: list[Transform] = []
+    if not _is_ready(env):
+        missing.append(ToObservations(env, image_size, grayscale, wanted))
+    if _needs_scaling(env):
+        missing.append(ActionScaling())
+    seen = env.observation_spec.keys()
+    missing += [InitTracker()] if "is_init" not in seen else []
+    missing += [StepCounter()] if "step_count" not in seen else []
+    missing += [RewardSum()] if "episode_reward" not in seen else []
+    if not missing:
+        return env
+    env = env if isinstance(env, TransformedEnv) else TransformedEnv(env)
+    for transform in missing:
+        env = env.append_transform(transform)
+    return env
+
+
+def _is_ready(env: EnvBase) -> bool:
+    """Whether the env observes uint8 [C, H, W] and float32 [V] under the agent's names."""
+    found = sources_of(env)
+    return all(
+        (keys.is_image(key) and spec.dtype == torch.uint8 and _is_channels_first(spec.shape))
+        or (keys.is_vector(key) and spec.dtype == torch.float32 and len(spec.shape) == 1)
+        for key, spec in found.items()
+    ) and bool(found)
+
+
+def _is_channels_first(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[0] <= min(shape[1:])
+
+
+def _needs_scaling(env: EnvBase) -> bool:
+    """Whether actions are floats within finite bounds other than [-1, 1]."""
+    spec = env.action_spec
+    if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
+        return False
+    low, high = spec.space.low, spec.space.high
+    finite = bool(low.isfinite().all() and high.isfinite().all())
+    return finite and not bool((low == -1).all() and (high == 1).all())
+
+
+def check_contract(env: EnvBase) -> None:
+    """Play one step and compare it with what a run reads; the env is reset afterwards anyway.
+
+    Raises:
+        ValueError: what is missing or of another shape or type, in one line.
+    """
+    with torch.random.fork_rng(devices=[]):
+        played = env.rand_step(env.reset())
+    after, batch = played["next"], list(env.batch_size)
+    flags = {("next", key): ([*batch, 1], torch.bool) for key in ("done", "terminated")}
+    wanted = {"is_init": ([*batch, 1], torch.bool), **flags}
+    wanted[("next", keys.REWARD)] = ([*batch, 1], None)
+    for key in (key for key in after.keys() if keys.is_observation(key)):
+        spec = env.observation_spec[key]
+        wanted[key] = wanted[("next", key)] = (list(spec.shape), spec.dtype)
+    for key, (shape, dtype) in wanted.items():
+        value = played.get(key, None)
+        found = "nothing" if value is None else f"{list(value.shape)} {value.dtype}"
+        if value is None or list(value.shape) != shape or dtype not in (None, value.dtype):
+            raise ValueError(
+                f"env: a step gave {key!r} as {found}; a run needs {shape} {dtype or ''}. "
+                "See the contract of the env slot in configs/README.md."
+            )
+
+
+def describe_observations(env: EnvBase) -> str:
+    """Return one line about what the agent learns from, and what that is made of."""
+    sources: dict[str, tuple[str, tuple[int, ...], str]] = {}
+    spec, batch, inner = env.observation_spec, len(env.batch_size), env
+    while isinstance(inner, TransformedEnv):
+        for part in getattr(inner.transform, "transforms", [inner.transform]):
+            sources |= part.sources if isinstance(part, ToObservations) else {}
+        inner = inner.base_env
+    words = []
+    for key in (key for key in spec.keys() if keys.is_observation(key)):
+        made = ""
+        if key in sources:
+            name, raw, dtype = sources[key]
+            made = f" from {'render()' if name == 'render' else name} {list(raw)} {dtype}"
+        words.append(f"{key} {list(spec[key].shape[batch:])}{made}")
+    return "observations: " + ", ".join(words)
