@@ -114,7 +114,7 @@ class EvaluationReport:
             if frames.ndim == 4:
                 self.tracker.log_video("eval/episode", frames, agent_steps, fps=15)
             elif not self._is_told:
-                log.info("evaluation is not filmed: %s", NO_PICTURE)
+                log.warning("evaluation is not filmed: %s", NO_PICTURE)
                 self._is_told = True
         metrics["eval/seconds"] = time.monotonic() - began
         return metrics
