@@ -96,11 +96,11 @@ RULES: dict[str, Rule | type[bool] | None] = {
     "*.posterior_layers": _whole(1, 1000), "*.units": SIZE, "*.depth": SIZE,
     "*.mults.*": SIZE, "*.kernel": _whole(1, 255), "*.patch": _whole(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
-    "env.image_size": _whole(1, 4096), "env.action_repeat": _whole(1, 10**6),
+    "env.image_size": _whole(1, 4096, none=True), "env.image_size.*": _whole(1, 4096), "env.action_repeat": _whole(1, 10**6),
     "env.max_steps": _whole(1, none=True), "env.stall_limit": _whole(1, none=True),
     "env.random_noops": _whole(0, 10**4), "env.sticky": SHARE,
     "env.crop_top": _whole(0, 239), "env.num_actions": _whole(1, 10**4),
-    "env.cells": _whole(3, 4096), "env.pixels": bool, "env.grayscale": bool,
+    "env.cells": _whole(3, 4096), "env.from_render": bool, "env.parallel": bool, "env.grayscale": bool,
     "env.max_pool": bool, "env.reward.backward": bool, "env.reward.kind": None,  # a word
     "env.reward.scale": Rule(-1e6, 1e6), "env.reward.warp": Rule(0, 1e6),
     "env.reward.*": Rule(-1e9, 1e9), "optimizer.optimizer.foreach": bool,

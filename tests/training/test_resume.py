@@ -128,12 +128,12 @@ def test_worlds_that_cannot_tell_where_they_stand_say_so(
     next(iter(parts.collector))
     path = parts.snapshot.save(parts, 8)
     assert read(path, "learning")["worlds"] == {
-        "restarted": "BatchedGym cannot be saved in mid-episode"
+        "restarted": "SerialEnv cannot be saved in mid-episode"
     }
     other = make_tiny(*options, without=bare)
     again, _ = other.parts(tmp_path)
     again.snapshot.restore(again, path)
-    said = "resume: episodes begin anew, because BatchedGym cannot be saved in mid-episode\n"
+    said = "resume: episodes begin anew, because SerialEnv cannot be saved in mid-episode\n"
     assert capsys.readouterr().out == said
 
 
