@@ -95,7 +95,9 @@ def _make_one(
         ) from error
 
 
-def batch_of(num_envs: int, make: Callable[[], EnvBase], seed: int, parallel: bool = False) -> EnvBase:
+def batch_of(
+    num_envs: int, make: Callable[[], EnvBase], seed: int, parallel: bool = False
+) -> EnvBase:
     """Put N envs into one, one after the other or each in a process, and seed them.
 
     Args:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torchrl.data import Bounded
 from torchrl.envs import (
-    ActionScaling,
     EnvBase,
     InitTracker,
     RewardSum,
@@ -30,8 +28,8 @@ def with_agent_interface(
 ) -> EnvBase:
     """Add to a TorchRL env what a run needs and what it does not have yet.
 
-    That is `ToObservations` unless it observes `pixels` and `vector` as the agent reads them,
-    bounded float actions scaled to [-1, 1], and `is_init`, `step_count` and `episode_reward`.
+    That is `ToObservations` unless it observes `pixels` and `vector` as the agent reads them, and
+    `is_init`, `step_count` and `episode_reward`. Actions: see `with_agent_actions`.
 
     Args:
         env: of batch size [N].
@@ -50,8 +48,6 @@ def with_agent_interface(
     missing: list[Transform] = []
     if not _is_ready(env):
         missing.append(ToObservations(env, image_size, grayscale, wanted))
-    if _needs_scaling(env):
-        missing.append(ActionScaling())
     seen = env.observation_spec.keys()
     missing += [InitTracker()] if "is_init" not in seen else []
     missing += [StepCounter()] if "step_count" not in seen else []
@@ -76,16 +72,6 @@ def _is_ready(env: EnvBase) -> bool:
 
 def _is_channels_first(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[0] <= min(shape[1:])
-
-
-def _needs_scaling(env: EnvBase) -> bool:
-    """Whether actions are floats within finite bounds other than [-1, 1]."""
-    spec = env.action_spec
-    if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
-        return False
-    low, high = spec.space.low, spec.space.high
-    finite = bool(low.isfinite().all() and high.isfinite().all())
-    return finite and not bool((low == -1).all() and (high == 1).all())
 
 
 def check_contract(env: EnvBase) -> None:

@@ -144,16 +144,6 @@ def test_max_steps_truncate() -> None:
     assert own.rollout(9)[0, -1]["next", "truncated"] and own.rollout(9).shape == (1, 3)
 
 
-def test_bounded_actions_are_scaled_to_one() -> None:
-    env = make_gym_env("Pendulum-v1", num_envs=2)
-    assert env.action_spec.space.low.eq(-1).all() and env.action_spec.space.high.eq(1).all()
-    space = spaces.Box(-1, 1, (2,))
-    torques = spaces.Box(np.float32([-2, 0]), np.float32([2, 4]))
-    env = make_gym_env("DreamerTest/Sampled-v0", options={"space": space, "actions": torques})
-    step = env.step(env.reset().set("action", torch.tensor([[0.5, -1.0]])))
-    assert step["next", "reward"].item() == 1.0  # 0.5 * 2 + 0
-
-
 def test_discrete_actions_may_start_anywhere() -> None:
     options = {"space": spaces.Box(-1, 1, (2,)), "actions": spaces.Discrete(3, start=5)}
     env = make_gym_env("DreamerTest/Sampled-v0", options=options)
