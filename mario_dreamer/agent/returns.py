@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -34,6 +36,8 @@ class Returns(TensorDictModuleBase):
         alive_start: True (Nature): w_0 is what the continue head predicts of the start state.
             False (paper v1): w_0 = 1 - is_terminal of the record that the rollout started from,
             where the input holds `is_terminal` [..., 1], else 1.
+        gather: takes the returns here and gives those of all processes that learn together, such
+            as `Processes.gather`; None: those here are all.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Returns(TensorDictModuleBase):
         lmbda: float = 0.95,
         normalize: bool = True,
         alive_start: bool = True,
+        gather: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.reward = reward
@@ -53,6 +58,7 @@ class Returns(TensorDictModuleBase):
         self.discount = discount
         self.lmbda = lmbda
         self.alive_start = alive_start
+        self.gather = gather
         self.norm = PercentileValueNorm(shape=1) if normalize else None
         self.in_keys = [keys.FEAT]
         self.out_keys = [keys.REWARD, keys.CONT, keys.VALUE, keys.LAMBDA_RETURN]
@@ -108,6 +114,8 @@ class Returns(TensorDictModuleBase):
         tensordict.set(keys.ADVANTAGE, advantage)
 
     def _update_range(self, returns: Tensor) -> None:
+        if self.gather is not None:
+            returns = self.gather(returns)
         before = [buffer.clone() for buffer in self.norm.buffers()]
         self.norm.update(returns)
         is_finite = returns.isfinite().all()

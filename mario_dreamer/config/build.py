@@ -34,6 +34,7 @@ from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
+from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Run
 from mario_dreamer.training.optim import ClippedOptimizer
@@ -182,9 +183,18 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     return Agent(world_model, make_actor(actor), make_critic(critic))
 
 
-def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
-    """Build losses, optimiser and slow critic around an agent, on the configured device."""
-    device = resolve_device(cfg.device)
+def make_learner(
+    cfg: DictConfig, agent: Agent, processes: Processes | None = None
+) -> Learner:
+    """Build losses, optimiser and slow critic around an agent, on the configured device.
+
+    Args:
+        cfg: the run's configuration.
+        agent: its networks.
+        processes: those that learn together, each on a device of its own; None learns alone.
+    """
+    together = processes is not None and processes.size > 1
+    device = processes.device if together else resolve_device(cfg.device)
     if device.type == "cpu":
         keep_freed_memory()
     for module in (agent.world_model, agent.actor, agent.critic):
@@ -193,7 +203,8 @@ def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
     slow_critic = SlowCritic(critic, rate=cfg.slow_rate)
     discount = instantiate(cfg.loss.discount)
     heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
-    returns = instantiate(cfg.loss.returns, **heads, discount=discount).to(device)
+    shared = {"gather": processes.gather} if together else {}
+    returns = instantiate(cfg.loss.returns, **heads, **shared, discount=discount).to(device)
     optimizer: ClippedOptimizer = instantiate(
         cfg.optimizer,
         modules={"world_model": world_model, "actor": actor, "critic": critic},
@@ -217,6 +228,7 @@ def make_learner(cfg: DictConfig, agent: Agent) -> Learner:
         str(cfg.compile),
         cfg.imagination_starts,
         cfg.get("average_rate"),
+        processes,
     )
 
 

@@ -18,6 +18,7 @@ from mario_dreamer.agent.returns import Returns
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
+from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
 
 __all__ = ["Learner", "NonFiniteLoss", "load_modules"]
@@ -43,6 +44,7 @@ class Learner:
         imagination_starts: dream from the last so many records of each sequence; None for all.
         average_rate: share of world model and actor that their running average takes over at
             each update, in (0, 1]; None keeps no average.
+        processes: average gradients and metrics over them; None learns alone.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Learner:
         compile: str = "off",
         imagination_starts: int | None = None,
         average_rate: float | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.world_model, self.actor, self.critic = world_model, actor, critic
         self.slow_critic = slow_critic
@@ -72,6 +75,7 @@ class Learner:
         self.device, self.dtype = device, dtype
         self.imagination_starts = imagination_starts
         self.average_rate = average_rate
+        self.processes = processes or Processes()
         self.average: nn.ModuleDict | None = None
         if average_rate is not None:
             self.average = copy.deepcopy(nn.ModuleDict({"world_model": world_model, "actor": actor}))
@@ -143,6 +147,7 @@ class Learner:
             as `forward_backward`, and the optimiser's metrics.
         """
         metrics = self._forward_backward(records)
+        self.processes.average_(self.optimizer.parameters(), metrics)
         if self.device.type == "cpu":
             self.check(metrics)
         else:
@@ -162,6 +167,7 @@ class Learner:
         Raises:
             NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
                 A GPU makes such an update void instead, and `check` tells when metrics are fetched.
+            ProcessLost: another process that learns with this one ended; likewise.
         """
         for key, value in records.items():
             if not isinstance(value, torch.Tensor) or value.device.type == "meta":
@@ -170,7 +176,7 @@ class Learner:
         range_before = [] if norm is None else [buffer.clone() for buffer in norm.buffers()]
         try:
             metrics = self._step(records.to(self.device, non_blocking=True))
-        except NonFiniteLoss:  # leave nothing of it behind
+        except (NonFiniteLoss, ProcessLost):  # leave nothing of it behind
             self.optimizer.zero_grad()
             for buffer, before in zip(norm.buffers() if norm else [], range_before, strict=True):
                 buffer.copy_(before)

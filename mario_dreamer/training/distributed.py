@@ -1,0 +1,264 @@
+"""Several processes that train one agent: what they exchange, through torch.distributed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+from tensordict import TensorDictBase
+from torch import Tensor
+
+__all__ = ["ProcessLost", "Processes", "join"]
+
+SEED_STRIDE = 1_000_003  # between the seeds of two processes
+_JOIN = timedelta(minutes=2)
+_ANSWER = timedelta(minutes=30)  # an evaluation of process 0 has to fit in
+
+
+class ProcessLost(RuntimeError):
+    """Another process of this training ended or cannot be reached."""
+
+
+class Processes:
+    """The processes of one training; alone, every method returns at once.
+
+    Tensors of the learner travel over NCCL between GPUs and over gloo between CPUs. Decisions of
+    the host travel over gloo always: they wait for the other processes, never for a GPU.
+
+    Args:
+        rank: this process, 0 .. size - 1.
+        size: number of processes.
+        local_rank: this process among those of its machine.
+        local_size: number of processes on this machine.
+        device: where the learner's tensors are.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        local_rank: int = 0,
+        local_size: int = 1,
+        device: torch.device = torch.device("cpu"),
+    ) -> None:
+        self.rank, self.size = rank, size
+        self.local_rank, self.local_size = local_rank, local_size
+        self.device = device
+        self.lost: list[int] = []
+        self._members: list[tuple[str, int]] = []
+        self._host: dist.ProcessGroup | None = None
+        if size > 1:
+            self._host = dist.new_group(backend="gloo", timeout=_ANSWER)
+            self._members = self.exchange((socket.gethostname(), os.getpid()))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process logs, evaluates and writes checkpoints."""
+        return self.rank == 0
+
+    @property
+    def seed_offset(self) -> int:
+        """What to add to a seed, so that every process draws numbers of its own."""
+        return self.rank * SEED_STRIDE
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Return the values of all processes, by rank.
+
+        Args:
+            value: plain Python.
+
+        Raises:
+            ProcessLost: another process ended.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with self._watching():
+            dist.all_gather_object(values, value, group=self._host)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; raises ProcessLost as `exchange`."""
+        if self.size == 1:
+            return flag
+        found = torch.tensor([int(flag)])
+        with self._watching():
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self._host)
+        return bool(found)
+
+    @torch.no_grad()
+    def average_(self, parameters: Iterable[Tensor], metrics: TensorDictBase) -> None:
+        """Replace gradients and 0-dim metrics by their mean over all processes, in place.
+
+        One all-reduce of everything in a row; no host sync, so a CUDA graph can capture it.
+
+        Args:
+            parameters: those with a gradient take part, the same ones in every process.
+            metrics: its 0-dim floats take part; other entries stay.
+
+        Raises:
+            ProcessLost: another process ended.
+        """
+        if self.size == 1:
+            return
+        names = sorted(k for k, v in metrics.items() if isinstance(v, Tensor) and v.ndim == 0)
+        grads = [param.grad for param in parameters if param.grad is not None]
+        tensors = [*grads, *(metrics[name] for name in names)]
+        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+        with self._watching():
+            dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=False)])
+        for name, part in zip(names, parts[len(grads) :], strict=True):
+            metrics[name] = part.reshape(()).clone()
+
+    @torch.no_grad()
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return [size * N, ...], the tensors [N, ...] of all processes, by rank; no gradient."""
+        if self.size == 1:
+            return tensor
+        found = tensor.new_empty(self.size * len(tensor), *tensor.shape[1:])
+        with self._watching():
+            dist.all_gather_into_tensor(found, tensor.contiguous())
+        return found
+
+    @torch.no_grad()
+    def broadcast_(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with those of process 0."""
+        if self.size > 1:
+            with self._watching():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            self.lost = self._ended()
+            self.close()  # so that those who wait for this process notice as well
+            where = [f"process {r} of {self.size} (pid {self._members[r][1]} on {self._members[r][0]})"
+                     for r in self.lost]  # fmt: skip
+            who = ", ".join(where) or f"one of {self.size} processes cannot be reached or"
+            raise ProcessLost(f"{who} ended ({str(error).splitlines()[0][:120]})") from error
+
+    def _ended(self) -> list[int]:
+        """Ranks of processes on this machine that do not run any more."""
+        own = socket.gethostname()
+        for _ in range(20):  # a connection closes a moment before the process is gone
+            ended = [
+                rank
+                for rank, (host, pid) in enumerate(self._members)
+                if host == own and not _runs(pid)
+            ]
+            if ended:
+                return ended
+            time.sleep(0.1)
+        return []
+
+    def survivors(self) -> list[int]:
+        """Ranks of the processes that were not found to have ended, in order."""
+        return [rank for rank in range(self.size) if rank not in self.lost]
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.size > 1 and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def join(device: str = "auto") -> Processes:
+    """Join the processes that torchrun started; alone where it started none.
+
+    torchrun says by environment variables who this process is: RANK, WORLD_SIZE, LOCAL_RANK,
+    LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+
+    Args:
+        device: the run's `device`; on GPUs every process of a machine takes one of its own.
+
+    Raises:
+        ValueError: more processes than GPUs, or one GPU named for all.
+        ConnectionError: the port is in use, or processes did not come in time.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        return Processes()
+    rank = int(os.environ["RANK"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        _check_gpus(device, local_rank, local_size)
+        torch.cuda.set_device(local_rank)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_JOIN)
+        place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+        return Processes(rank, size, local_rank, local_size, place)
+    except (RuntimeError, ValueError) as error:
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = str(error).splitlines()[0][:200]
+        if "EADDRINUSE" in str(error) or "in use" in str(error):
+            reason = "this port is in use; choose another one with --master-port, or --standalone"
+        raise ConnectionError(f"process {rank} of {size} cannot join at {address}: {reason}") from error
+
+
+def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
+    gpus = torch.cuda.device_count()
+    problem = ""
+    if local_size > gpus:
+        problem = (
+            f"{local_size} processes on this machine, but torch sees {gpus} GPUs: every process "
+            f"needs one. Start torchrun with --nproc_per_node={gpus or 1}, or set device=cpu."
+        )
+    elif device.startswith("cuda:"):
+        problem = f"device={device} names one GPU for {local_size} processes; set device=cuda."
+    if problem and local_rank:
+        sys.exit(1)  # the first process of the machine says it
+    if problem:
+        raise ValueError(problem)
+
+
+def same_everywhere(processes: Processes, what: str, value: str) -> None:
+    """Make sure that all processes were given the same.
+
+    Args:
+        processes: of this training.
+        what: for the message.
+        value: compared as text.
+
+    Raises:
+        ValueError: in process 0, with the ranks that differ and their first line that does.
+    """
+    values = processes.exchange(value)
+    differ = [rank for rank, other in enumerate(values) if other != values[0]]
+    if differ and not processes.first:
+        sys.exit(1)  # process 0 says it
+    if differ:
+        raise ValueError(
+            f"{what} differs between the processes: {_first_difference(values, differ)}. Start all "
+            "of them with the same command, from the same code."
+        )
+
+
+def _first_difference(values: Sequence[str], differ: Sequence[int]) -> str:
+    one, other = values[0].splitlines(), values[differ[0]].splitlines()
+    pairs = [(a, b) for a, b in zip(one, other, strict=False) if a != b]
+    first, second = pairs[0] if pairs else ("its end", "more or fewer lines")
+    return f"process 0 has {first.strip()!r}, process {differ[0]} {second.strip()!r}"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mario_dreamer.training import distributed
+from mario_dreamer.training.distributed import Processes, join
+
+HERE = Path(__file__).resolve().parent
+
+
+def torchrun(*words: str, processes: int = 2, wait: int = 240) -> subprocess.CompletedProcess:
+    """Start processes on this machine and wait for all of them."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         f"--nproc_per_node={processes}", *words],
+        capture_output=True, text=True, timeout=wait, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two gloo processes found out, see two_processes.py."""
+    folder = tmp_path_factory.mktemp("two")
+    done = torchrun(str(HERE / "two_processes.py"), str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes_have_the_gradients_of_the_whole_batch(found: list) -> None:
+    for one in found:
+        assert one["gradients"] < 1e-6 * max(1.0, one["size of gradients"])
+        assert one["without averaging"] > 1e-3 * one["size of gradients"]
+
+
+def test_percentiles_and_metrics_are_those_of_the_whole_batch(found: list) -> None:
+    assert [one["percentiles"] < 1e-5 for one in found] == [True, True]
+    assert [one["metrics"] < 1e-4 for one in found] == [True, True]
+
+
+def test_two_processes_keep_the_same_weights(found: list) -> None:
+    assert found[0]["weights"] == found[1]["weights"]
+
+
+def test_processes_agree_and_exchange(found: list) -> None:
+    assert [one["members"] for one in found] == [[0, 1], [0, 1]]
+    assert [one["any"] for one in found] == [[True, False], [True, False]]
+
+
+def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = join()
+    assert (alone.size, alone.first, alone.seed_offset) == (1, True, 0)
+    assert alone.exchange("x") == ["x"] and alone.any(True)
+    assert torch.equal(alone.gather(torch.arange(3)), torch.arange(3))
+
+
+def test_more_processes_than_gpus_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="4 processes on this machine, but torch sees 2 GPUs"):
+        distributed._check_gpus("cuda", 0, 4)
+    with pytest.raises(ValueError, match="names one GPU"):
+        distributed._check_gpus("cuda:1", 0, 2)
+    with pytest.raises(SystemExit):  # the first process of the machine says it
+        distributed._check_gpus("cuda", 1, 4)
+
+
+def test_a_port_in_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                            "MASTER_PORT": port}.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConnectionError, match=f"127.0.0.1:{port}: this port is in use"):
+            join("cpu")
+
+
+def test_another_configuration_is_named_by_process_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes()
+    monkeypatch.setattr(processes, "exchange", lambda value: [value, "seed: 1\nsteps: 3"])
+    with pytest.raises(ValueError, match="process 0 has 'steps: 2', process 1 'steps: 3'"):
+        distributed.same_everywhere(processes, "the configuration", "seed: 1\nsteps: 2")
