@@ -35,7 +35,7 @@ import torch
 from kill_checks import Reference
 from kill_lives import VARIANTS, Round, live, one_life, wait
 
-from mario_dreamer.tracking.mlflow.tracker import import_mlflow
+from mario_dreamer.tracking.mlflow.store import import_mlflow
 from mario_dreamer.tracking.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parent / "results"

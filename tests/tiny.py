@@ -52,6 +52,9 @@ class Silence:
     def log_artifact(self, *args: Any, **options: Any) -> None:
         pass
 
+    def log_model(self, *args: Any, **options: Any) -> None:
+        pass
+
     def flush(self) -> None:
         pass
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.commands import _command
 from mario_dreamer.config.session import Session, open_session
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
-from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
 
@@ -88,11 +88,12 @@ def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
     folder = session.checkpoint.parents[1] if session.checkpoint is not None else None
     if not uses_mlflow(cfg.track, folder):
         return
-    run = log_evidence(
+    run = log_results(
         recorded_run(folder) if folder is not None else None, f"evaluate-{evaluation.name}",
         evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
         f"evaluation/step_{evaluation.agent_steps:09d}",
         {"evaluated.checkpoint": str(session.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
+        register=cfg.register,
     )  # fmt: skip
     if run is not None:
         print(f"logged in MLflow, run {run}")

@@ -17,7 +17,6 @@ configs/export.yaml.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, rea
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
 from mario_dreamer.tracking.evaluation_results import recorded_run
+from mario_dreamer.tracking.mlflow.store import store_uri
 
 __all__ = ["main"]
 
@@ -67,11 +67,10 @@ def _as_model(cfg: DictConfig, session: Session) -> None:
             return
         in_run = session.checkpoint.parent.name == "checkpoints"
         run_id = recorded_run(session.checkpoint.parents[1]) if in_run else None
-        uri = cfg.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         model = log_model(
             program,
             card,
-            uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
+            store_uri(cfg.tracking_uri),
             run_id,
             cfg.experiment,
             str(cfg.register),

@@ -35,7 +35,7 @@ from mario_dreamer.reporting.run_sections import (
     add_losses,
     provenance_of,
 )
-from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 
 __all__ = ["main", "run_folder"]
@@ -109,7 +109,7 @@ def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], s
         return
     names = ("live_classes", "value_bias", "open_loop_error")
     metrics = {f"report/{name}": numbers[name] for name in names if name in numbers}
-    run = log_evidence(
+    run = log_results(
         recorded_run(folder), f"report-{folder.name}", metrics, step, [path], "report",
         {"reported.run": str(folder)}, cfg.tracking_uri,
     )  # fmt: skip

@@ -25,12 +25,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.agent.policy import Policy
-from mario_dreamer.commands import _command
+from mario_dreamer.commands import _command, _sweep
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.session import find_checkpoint
 from mario_dreamer.envs.torchrl import describe_observations
-from mario_dreamer.exporting.checkpoint_model import ModelBeside
+from mario_dreamer.exporting.checkpoint_model import CheckpointModel
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
@@ -55,7 +55,8 @@ def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
 
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
     """The configured tracker, and always the plain files in the run's folder."""
-    chosen = build.instantiate(cfg.tracker, folder=folder, run_name=folder.name, run_id=run_id)
+    name = _sweep.job_name() or folder.name
+    chosen = build.instantiate(cfg.tracker, folder=folder, run_name=name, run_id=run_id)
     return with_files(chosen, folder)
 
 
@@ -115,7 +116,7 @@ def make_parts(
     options = OmegaConf.to_container(cfg.env, resolve=True)
     report = Report(
         tracker, progress, evaluation, run.action_repeat, replay.__len__,
-        write_model=ModelBeside(policy, env, options) if _hands_over(cfg) else None,
+        write_model=CheckpointModel(policy, env, options) if _hands_over(cfg) else None,
         records_per_update=cfg.batch_size * cfg.batch_length,
         watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
     )  # fmt: skip
@@ -186,13 +187,20 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             if checkpoint is not None:
                 parts.snapshot.restore(parts, checkpoint)
             print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+            if tracker.watch_hint is not None:
+                print(f"watch: {tracker.watch_hint}")
             status = train(parts, run, agent_steps)
             facts = parts.report.last
         finally:
             parts.report.close()
             parts.collector.shutdown()
         tracker.close(status)
+        if tracker.watch_hint is not None:
+            print(f"look back: {tracker.watch_hint}")
     return {"folder": str(folder), "status": status, "metrics": facts}
+
+
+_sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
 
 
 @_command.command("train", path="resume")

@@ -1,4 +1,4 @@
-"""An MLflow model beside each checkpoint of a training run."""
+"""Write an MLflow model next to each checkpoint of a training run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
 from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile
 
-__all__ = ["MODEL", "ModelBeside"]
+__all__ = ["MODEL", "CheckpointModel"]
 
 MODEL = "mlflow_model"  # the model's folder inside the checkpoint's
 
 log = logging.getLogger(__name__)
 
 
-class ModelBeside:
+class CheckpointModel:
     """Write the policy as an MLflow model into a checkpoint's folder, which goes with it.
 
     The program is exported once, at the first checkpoint; later ones only write its newest
-    weights. Learning comes first: what cannot be written is said in a line, once, and given up.
+    weights. A full disk costs the model of one checkpoint; any other failure ends the writing of
+    models. Either is one warning, and training goes on.
 
     Args:
         policy: the one that learns.
-        env: worlds like those it plays in.
+        env: environments like those it plays in.
         options: they were made with, plain values.
     """
 
@@ -53,6 +54,9 @@ class ModelBeside:
             return None
         try:
             return self._write(checkpoint, agent_steps)
+        except OSError as error:
+            log.warning("no MLflow model next to %s: %s", checkpoint, error)
+            return None
         except Exception as error:  # noqa: BLE001 - of torch and MLflow; none stops a training
             self.given_up = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]

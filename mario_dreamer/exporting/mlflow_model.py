@@ -6,15 +6,19 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mario_dreamer.tracking.mlflow.tracker import import_mlflow
+from mario_dreamer.tracking.mlflow import models
+from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment
+from mario_dreamer.tracking.mlflow.store import import_mlflow, open_store
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 __all__ = ["log_model", "save_model"]
@@ -64,7 +68,7 @@ def _frame_shape(card: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[str, Any]:
-    """What MLflow's save_model and log_model both take."""
+    """What MLflow's save_model takes."""
     import numpy as np
 
     card = json.loads(card_file.read_text())
@@ -79,7 +83,9 @@ def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[s
     }
 
 
-def save_model(program: Path, card_file: Path, folder: Path) -> Path:
+def save_model(
+    program: Path, card_file: Path, folder: Path, tags: Mapping[str, str] | None = None
+) -> Path:
     """Write an MLflow model into a folder, replacing one that is there.
 
     `mlflow.pyfunc.load_model(folder)` plays with it wherever the pinned requirements are.
@@ -88,13 +94,13 @@ def save_model(program: Path, card_file: Path, folder: Path) -> Path:
         program: the .pt2 file.
         card_file: its card.
         folder: where the model goes.
+        tags: for the model's metadata, such as its success rate.
 
     Returns:
         the folder.
 
     Raises:
-        ModuleNotFoundError: without MLflow. ValueError: the agent reads no frames, or `folder`
-            holds something else.
+        ValueError: the agent reads no frames, or `folder` holds something else.
     """
     mlflow = import_mlflow()
     if folder.exists():
@@ -102,7 +108,7 @@ def save_model(program: Path, card_file: Path, folder: Path) -> Path:
             raise ValueError(f"{folder} holds something that is no MLflow model; choose another.")
         shutil.rmtree(folder)
     with _quiet():
-        mlflow.pyfunc.save_model(str(folder), **_contents(program, card_file, {}))
+        mlflow.pyfunc.save_model(str(folder), **_contents(program, card_file, tags or {}))
     return folder
 
 
@@ -129,34 +135,25 @@ def log_model(
         the model's URI: models:/NAME/VERSION when registered, else models:/ID.
 
     Raises:
-        ModuleNotFoundError: without MLflow. ValueError: the agent reads no frames.
+        ValueError: the agent reads no frames.
     """
-    mlflow = import_mlflow()
     tags = dict(tags or {})
-    mlflow.set_tracking_uri(tracking_uri)
-    client = mlflow.MlflowClient()
+    client = open_store(tracking_uri)
     if run_id is None or not _known(client, run_id):
-        mlflow.set_experiment(experiment)
-        run_id = client.create_run(
-            mlflow.get_experiment_by_name(experiment).experiment_id, run_name="export"
-        ).info.run_id
+        place = find_experiment(client, experiment, tracking_uri)
+        run_id = client.create_run(place, run_name="export", tags=SOURCE).info.run_id
         client.set_terminated(run_id)
-    status = client.get_run(run_id).info
-    with _quiet(), mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name="policy", tags=tags, **_contents(program, card_file, tags)
-        )
-    if status.status != "RUNNING":  # start_run and its end changed it
-        client.set_terminated(run_id, status.status, end_time=status.end_time)
-    else:
-        client.update_run(run_id, status="RUNNING")
+    step = int(json.loads(card_file.read_text())["agent_steps"] or 0)
+    with tempfile.TemporaryDirectory() as place:
+        folder = save_model(program, card_file, Path(place) / "model", tags)
+        model = models.log_model(client, run_id, folder, step, tags=tags)
     if register is None:
-        return info.model_uri
-    made = mlflow.register_model(info.model_uri, register, tags=tags)
-    return f"models:/{register}/{made.version}"
+        return f"models:/{model}"
+    version = models.register_model(client, run_id, model, register, tags)
+    return f"models:/{register}/{version}"
 
 
-def _known(client: Any, run_id: str) -> bool:
+def _known(client: MlflowClient, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:

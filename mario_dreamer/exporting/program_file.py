@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -136,14 +137,16 @@ class ProgramFile:
             the card's path.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        program = io.BytesIO()  # writing to a full disk, C++ would end the process
         with _quiet():
-            torch.export.save(self.exported, path)
+            torch.export.save(self.exported, program)
+        path.write_bytes(program.getbuffer())
         facts, env = self.facts, self.facts.env
         card = {
             "format": "mario_dreamer acting program",
             "version": 1,
             "program": path.name,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(program.getbuffer()).hexdigest(),
             "torch": str(torch.__version__),
             "checkpoint": checkpoint,
             "agent_steps": agent_steps,

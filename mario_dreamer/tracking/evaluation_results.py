@@ -1,23 +1,24 @@
-"""Evidence: hang results of a finished look at a run into MLflow, without touching its status."""
+"""Log results of an evaluation or a report to MLflow, without touching the run's status."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mario_dreamer.tracking.mlflow.tracker import import_mlflow
+from mario_dreamer.tracking.mlflow.models import attach_evaluation
+from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment
+from mario_dreamer.tracking.mlflow.store import open_store, store_uri
 from mario_dreamer.tracking.tracker import log
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["log_evidence", "recorded_run", "uses_mlflow"]
+__all__ = ["log_results", "recorded_run", "uses_mlflow"]
 
 
 def recorded_run(folder: Path) -> str | None:
-    """Return the MLflow run that a run's folder belongs to, if it says one."""
+    """Return the MLflow run that a run's folder belongs to, if there is one."""
     file = folder / "mlflow_run_id.txt"
     return (file.read_text().strip() or None) if file.is_file() else None
 
@@ -39,7 +40,7 @@ def uses_mlflow(track: bool | str, folder: Path | None) -> bool:
     return folder is not None and recorded_run(folder) is not None
 
 
-def log_evidence(
+def log_results(
     run_id: str | None,
     name: str,
     metrics: Mapping[str, float],
@@ -49,6 +50,7 @@ def log_evidence(
     tags: Mapping[str, str],
     tracking_uri: str | None = None,
     experiment: str = "mario-dreamer",
+    register: str | None = None,
 ) -> str | None:
     """Log numbers and files under a run, or under one of its own when MLflow does not know it.
 
@@ -64,27 +66,25 @@ def log_evidence(
         tags: set on the run.
         tracking_uri: any that MLflow takes; None as for training.
         experiment: of a run of its own.
+        register: name of a registered model: where the run has a logged model of this step, it
+            gets the metrics, becomes a version of that name and the alias `evaluated`.
 
     Returns:
-        the run's id; None, with a word in the log, when MLflow is away or refuses.
+        the run's id; None, with a warning, when MLflow is away or refuses.
     """
-    import_mlflow()
-    from mlflow import MlflowClient
-
-    from mario_dreamer.tracking.mlflow.run import MLflowRun
-
+    uri = store_uri(tracking_uri)
     try:
-        env = os.environ.get("MLFLOW_TRACKING_URI")  # the same rule as for training
-        uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        client = MlflowClient(uri)
+        client = open_store(uri)
         known = run_id is not None and _knows(client, run_id)
         if not known:
-            helper = MLflowRun(uri, experiment, name, None, Path("unused"))
-            own = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
-            run = client.create_run(helper._experiment(client), run_name=name, tags=own)
-            run_id = run.info.run_id
-        for key, value in metrics.items():
-            client.log_metric(run_id, key, float(value), step=step)
+            place = find_experiment(client, experiment, uri)
+            run_id = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
+        model = None
+        if known and register is not None:
+            model = attach_evaluation(client, run_id, step, metrics, tags, register)
+        if model is None:
+            for key, value in metrics.items():
+                client.log_metric(run_id, key, float(value), step=step)
         for key, value in tags.items():
             client.set_tag(run_id, key, value)
         for path in files:

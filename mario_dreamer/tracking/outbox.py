@@ -64,6 +64,7 @@ class Outbox:
         self._complained: set[str] = set()
         self._pause_until = 0.0
         self._pause = 1.0
+        self._give_up = 0.0
         self._thread = threading.Thread(target=self._run, name=f"outbox {name}", daemon=True)
         self._thread.start()
 
@@ -101,6 +102,8 @@ class Outbox:
         Returns:
             whether all was delivered.
         """
+        # One that was failing before gets a last chance; one that is only busy, all the time.
+        self._give_up = time.monotonic() + (0.0 if self.failing else timeout)
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -124,6 +127,9 @@ class Outbox:
             self._wake.wait(self._every)
             self._wake.clear()
         self._deliver()
+        while self._queue and time.monotonic() < self._give_up:
+            time.sleep(0.2)
+            self._deliver()
 
     def _deliver(self) -> None:
         """Write groups until the queue is empty or the writer fails."""

@@ -61,6 +61,11 @@ class Tracker(Logger):
         """Id of the run for a later resume; None while the backend has not given one."""
         return self._run_id
 
+    @property
+    def watch_hint(self) -> str | None:
+        """How to look at the run while it goes on; None where there is nothing to look at."""
+        return None
+
     def log_hparams(self, cfg: Mapping[str, Any]) -> None:
         """Log the configuration, nested as it is."""
         self._guard("params", lambda: self._params(flatten(cfg)))
@@ -143,6 +148,15 @@ class Tracker(Logger):
             folder: where to put it among the run's artifacts.
         """
         self._guard("artifact", lambda: self._file(Path(path), folder, None, None))
+
+    def log_model(self, path: str | Path, step: int) -> None:
+        """Log a folder with an MLflow model of this moment; other backends leave it where it is.
+
+        Args:
+            path: on this machine; it must stay there until the tracker is closed.
+            step: agent steps of its weights.
+        """
+        self._guard("model", lambda: self._model(Path(path), step))
 
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         """Log what is neither a number over time nor configuration, as key -> text."""
@@ -233,6 +247,9 @@ class Tracker(Logger):
 
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         """Backend: log a file; `name` and `step` are given for videos and images."""
+
+    def _model(self, path: Path, step: int) -> None:
+        """Backend: log an MLflow model."""
 
     def _truncate(self, step: int) -> None:
         """Backend: forget what was logged after `step`."""

@@ -31,6 +31,11 @@ class Trackers(Tracker):
         """The main tracker's run id."""
         return self.members[0].run_id
 
+    @property
+    def watch_hint(self) -> str | None:
+        """The main tracker's."""
+        return self.members[0].watch_hint
+
     def _all(self, hook: str, *args: Any) -> None:
         for member in self.members:
             member._guard(hook.strip("_"), lambda m=member: getattr(m, hook)(*args))
@@ -46,6 +51,9 @@ class Trackers(Tracker):
 
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         self._all("_file", path, folder, name, step)
+
+    def _model(self, path: Path, step: int) -> None:
+        self._all("_model", path, step)
 
     def _truncate(self, step: int) -> None:
         self._all("_truncate", step)

@@ -197,7 +197,7 @@ class Report:
             self.tracker.log_artifact(path / name, "checkpoints/latest")
         model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
-            self.tracker.log_artifact(model, "model")
+            self.tracker.log_model(model, agent_steps)
         if self.progress is not None:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
 

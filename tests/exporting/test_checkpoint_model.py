@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import mlflow
@@ -9,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from mario_dreamer.exporting.checkpoint_model import MODEL, ModelBeside
+from mario_dreamer.exporting.checkpoint_model import MODEL, CheckpointModel
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -18,7 +19,7 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
 
 def test_each_checkpoint_gets_the_weights_of_its_moment(tmp_path: Path) -> None:
     agent = tiny.make_tiny()
-    write = ModelBeside(agent.policy, agent.env, {})
+    write = CheckpointModel(agent.policy, agent.env, {})
     models = []
     before = torch.get_rng_state()
     for step in (10, 20):
@@ -42,8 +43,27 @@ def test_what_cannot_be_written_is_said_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = tiny.make_tiny()
-    write = ModelBeside(agent.policy, agent.env, {})
-    assert write(tmp_path / "not there", 1) is None
-    assert write(tmp_path / "not there", 2) is None
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(said) == 1 and "no MLflow model from here on: [Errno 2]" in said[0]
+    write = CheckpointModel(agent.policy, agent.env, {})
+    agent.policy.actor.head = None
+    for step in (1, 2):
+        assert write(tmp_path, step) is None
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1 and "no MLflow model from here on:" in warned[0]
+
+
+def test_a_full_disk_costs_one_model_and_not_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resource = pytest.importorskip("resource")
+    agent = tiny.make_tiny()
+    write = CheckpointModel(agent.policy, agent.env, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        assert write(tmp_path, 1) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert "no MLflow model next to" in caplog.text
+    assert write(tmp_path, 2) is not None, "once there is room, models are written again"

@@ -6,14 +6,13 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from mario_dreamer.tracking.evaluation_results import log_evidence, recorded_run, uses_mlflow
+from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 
 
-def test_results_hang_below_the_run_without_ending_it(tmp_path: Path) -> None:
+def test_results_are_logged_to_the_run_without_ending_it(uri: str, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run_folder = tmp_path / "runs" / "mine"
     tracker = MLflowTracker(run_folder, tracking_uri=uri, system_metrics=False, flush_seconds=0.1)
     tracker.log_metrics({"kl": 1.0}, 5)
@@ -22,7 +21,7 @@ def test_results_hang_below_the_run_without_ending_it(tmp_path: Path) -> None:
     picture = tmp_path / "evaluation.html"
     picture.write_text("<p>")
     given = {"step": 7, "files": [picture], "folder": "evaluation", "tags": {"a": "b"}}
-    found = log_evidence(run_id, "x", {"evaluate/sampled/return": 2.0}, tracking_uri=uri, **given)
+    found = log_results(run_id, "x", {"evaluate/sampled/return": 2.0}, tracking_uri=uri, **given)
     assert found == run_id == recorded_run(run_folder)
     run = client.get_run(run_id)
     assert run.info.status == "RUNNING", "the training goes on"
@@ -32,14 +31,14 @@ def test_results_hang_below_the_run_without_ending_it(tmp_path: Path) -> None:
     ]
     tracker.close()
 
-    own = log_evidence("0" * 32, "stray", {}, tracking_uri=uri, **given)
+    own = log_results("0" * 32, "stray", {}, tracking_uri=uri, **given)
     assert own not in (None, run_id), "an unknown run: the results get one of their own"
     assert client.get_run(own).info.status == "FINISHED"
     assert client.get_run(own).info.run_name == "stray"
 
 
 def test_a_server_that_is_away_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
-    found = log_evidence(None, "x", {}, 0, [], "evaluation", {}, "http://127.0.0.1:9")
+    found = log_results(None, "x", {}, 0, [], "evaluation", {}, "http://127.0.0.1:9")
     assert found is None
     assert "not logged" in caplog.text
 

@@ -1,35 +1,48 @@
-"""MLflowRun: one run in MLflow's database or server; everything here may wait, and may fail."""
+"""One run in MLflow's database or server; everything here may wait, and may fail."""
 
 from __future__ import annotations
 
-import re
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
 from mario_dreamer.tracking.mlflow.past import Past
+from mario_dreamer.tracking.mlflow.store import open_store
+from mario_dreamer.tracking.mlflow.sweep import parent_tag
 from mario_dreamer.tracking.outbox import Entry, Refused
-from mario_dreamer.tracking.tracker import STATUSES, log
+from mario_dreamer.tracking.tracker import log
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["MLflowRun"]
+__all__ = ["SOURCE", "MLflowRun", "find_experiment"]
 
-# MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
-_PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
 # Asking again does not help with these answers of MLflow.
 _FINAL = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
 
 
-def _key(name: str) -> str:
-    """Make a name that MLflow takes."""
-    return re.sub(r"[^/\w.\- ]", "_", name)[:_KEY]
+def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
+    """Find or make an experiment, and return its id; with a sqlite file it keeps its artifacts in
+    the folder `mlruns` next to it."""
+    from mlflow.exceptions import MlflowException
 
-
-def _cut(text: str, limit: int) -> str:
-    """Cut a text to the limit, visibly."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = None
+        if tracking_uri.startswith("sqlite:///"):
+            database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
+            place = (database.parent / "mlruns" / key_of(name)).as_uri()
+        try:
+            return client.create_experiment(name, artifact_location=place)
+        except MlflowException:  # another run was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
 
 
 def _write(path: Path, text: str) -> None:
@@ -37,10 +50,6 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(f"{text}\n")
     draft.replace(path)
-
-
-def _chunks(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 class MLflowRun:
@@ -52,6 +61,9 @@ class MLflowRun:
         run_name: name of a new run.
         run_id: run to go on with; None for a new one.
         id_file: the run's id is written there.
+
+    Attributes:
+        experiment_id: of the run; None before it has begun.
     """
 
     def __init__(
@@ -64,43 +76,41 @@ class MLflowRun:
     ) -> None:
         self.tracking_uri, self.experiment, self.run_name = tracking_uri, experiment, run_name
         self.run_id, self._id_file = run_id, id_file
+        self.experiment_id: str | None = None
         self._client: MlflowClient | None = None
-        self._started = False
         self._step: int | None = None
         self._continued = False
         self._past: Past | None = None
 
     def truncate_after(self, step: int) -> None:
-        """Leave out what is told again after `step`; may be called from any thread."""
+        """Leave out what is logged again after `step`; may be called from any thread."""
         self._step, self._past = step, None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
+        client, run_id = self._begin()  # a run that cannot begin refuses nothing: later
         from mlflow.exceptions import MlflowException
 
-        client, run_id = self._run()  # a run that cannot begin refuses nothing: later
         try:
-            getattr(self, f"_write_{entries[0]['kind']}")(client, run_id, entries)
+            WRITERS[entries[0]["kind"]](client, run_id, entries, self._remember)
         except Exception as error:
             self._past = None  # what was written of these entries is past as well
             if isinstance(error, MlflowException) and error.error_code in _FINAL:
                 raise Refused(str(error)) from error
             raise
 
-    def _run(self) -> tuple[MlflowClient, str]:
+    def _begin(self) -> tuple[MlflowClient, str]:
         """Begin the run, or go on with it, when that has not been done yet."""
-        from mlflow import MlflowClient
-
         if self._client is None:
-            self._client = MlflowClient(self.tracking_uri)
-        if not self._started:
+            client = open_store(self.tracking_uri)
             self._id_file.parent.mkdir(parents=True, exist_ok=True)
-            self._continued = self.run_id is not None and self._continue(self._client, self.run_id)
+            self._continued = self.run_id is not None and self._continue(client, self.run_id)
             if not self._continued:
-                self.run_id = self._create(self._client)
+                self.run_id = self._create(client)
+            self.experiment_id = client.get_run(self.run_id).info.experiment_id
             _write(self._id_file, self.run_id)
             self._token.unlink(missing_ok=True)
-            self._started = True
+            self._client = client
         return self._client, self.run_id
 
     @property
@@ -109,7 +119,7 @@ class MLflowRun:
 
     def _create(self, client: MlflowClient) -> str:
         """Create the run, once: a kill before its id was written down does not make a second."""
-        experiment = self._experiment(client)
+        experiment = find_experiment(client, self.experiment, self.tracking_uri)
         if self._token.is_file() and (token := self._token.read_text().strip()):
             found = client.search_runs([experiment], f"tags.`mario_dreamer.start` = '{token}'")
             if found:
@@ -118,28 +128,11 @@ class MLflowRun:
         else:
             token = uuid.uuid4().hex
             _write(self._token, token)
-        tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
-        tags["mario_dreamer.start"] = token
+        tags = {**SOURCE, "mario_dreamer.start": token, **parent_tag(client, experiment)}
         return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
 
-    def _known(self, client: MlflowClient, run_id: str, since: int | None = None) -> Past | None:
-        """What the run was told before this process; None for a run that began with it.
-
-        Args:
-            since: remember points from this step on, if it is an earlier one than the resume's.
-        """
-        if not self._continued:
-            return None
-        step, past = self._step, self._past
-        low = step if since is None or (step is not None and step < since) else since - 1
-        if past is None or (low is not None and (past.step is None or low < past.step)):
-            past = Past(client, run_id, low)
-            if step == self._step:  # else `truncate_after` came meanwhile
-                self._past = past
-        return past
-
     def _continue(self, client: MlflowClient, run_id: str) -> bool:
-        """Set an old run to RUNNING; False, with a word, when MLflow does not know it."""
+        """Set an old run to RUNNING; False, with a warning, when MLflow does not know it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -153,102 +146,18 @@ class MLflowRun:
             return False
         return True
 
-    def _experiment(self, client: MlflowClient) -> str:
-        """Find or make the experiment; beside a sqlite file its artifacts lie in `mlruns`."""
-        from mlflow.exceptions import MlflowException
+    def _remember(self, since: int | None = None) -> Past | None:
+        """What was logged to the run before this process; None for a run that began with it.
 
-        found = client.get_experiment_by_name(self.experiment)
-        if found is None:
-            place = None
-            if self.tracking_uri.startswith("sqlite:///"):
-                database = Path(self.tracking_uri.removeprefix("sqlite:///")).resolve()
-                place = (database.parent / "mlruns" / _key(self.experiment)).as_uri()
-            try:
-                return client.create_experiment(self.experiment, artifact_location=place)
-            except MlflowException:  # another run was faster
-                found = client.get_experiment_by_name(self.experiment)
-                if found is None:
-                    raise
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return found.experiment_id
-
-    def _write_metrics(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        from mlflow.entities import Metric
-
-        late = [entry["step"] for entry in entries if "late" in entry]
-        past = self._known(client, run_id, min(late, default=None))
-        metrics = []
-        for entry in entries:
-            for name, value in entry["values"].items():
-                point = Metric(_key(name), value, int(entry["time"] * 1000), entry["step"])
-                if past is not None and "late" in entry:
-                    if past.holds(point):
-                        continue
-                    past.note(point)
-                elif past is not None and past.knows(point):
-                    continue
-                metrics.append(point)
-        for chunk in _chunks(metrics, _METRICS):
-            client.log_batch(run_id, metrics=chunk)
-
-    def _write_params(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        from mlflow.entities import Param, RunTag
-
-        known = client.get_run(run_id).data.params
-        wanted: dict[str, str] = {}
-        for entry in entries:
-            cut = {_key(key): _cut(value, _PARAM) for key, value in entry["params"].items()}
-            wanted.update(cut)
-        fresh = [Param(key, value) for key, value in wanted.items() if key not in known]
-        # MLflow lets nobody change a parameter, and a resumed run may well have other ones.
-        changed = [
-            RunTag(_key(f"param_changed.{key}"), value)
-            for key, value in wanted.items()
-            if known.get(key, value) != value
-        ]
-        for chunk in _chunks(fresh, _PARAMS):
-            client.log_batch(run_id, params=chunk)
-        for chunk in _chunks(changed, _PARAMS):
-            client.log_batch(run_id, tags=chunk)
-
-    def _write_tags(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        from mlflow.entities import RunTag
-
-        tags = {key: text for entry in entries for key, text in entry["tags"].items()}
-        if "git.commit" in tags:
-            tags["mlflow.source.git.commit"] = tags["git.commit"]  # shown on MLflow's page
-        rows = [RunTag(_key(key), _cut(text, _TAG)) for key, text in tags.items()]
-        for chunk in _chunks(rows, _PARAMS):
-            client.log_batch(run_id, tags=chunk)
-
-    def _write_file(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        for entry in entries:
-            if not Path(entry["path"]).exists():  # deleted since; trying again is of no use
-                log.warning("MLflow: %s is gone and was not logged", entry["path"])
-                continue
-            write = client.log_artifacts if Path(entry["path"]).is_dir() else client.log_artifact
-            write(run_id, entry["path"], entry["folder"] or None)
-
-    def _write_image(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        from PIL import Image
-
-        past = self._known(client, run_id)
-        for entry in entries:
-            # `#` and `/` mean something in the names of MLflow's image files.
-            key = re.sub(r"[^\w.\-]", "_", entry["name"])
-            if past is not None and past.knows_picture(key, entry["step"]):
-                continue
-            if not Path(entry["path"]).exists():
-                log.warning("MLflow: %s is gone and was not logged", entry["path"])
-                continue
-            with Image.open(entry["path"]) as image:
-                client.log_image(run_id, image, key=key, step=entry["step"])
-
-    def _write_status(self, client: MlflowClient, run_id: str, entries: list[Entry]) -> None:
-        assert entries[-1]["status"] in STATUSES, entries[-1]
-        if "late" in entries[-1]:
-            return  # how an earlier process ended; this one goes on
-        client.set_terminated(
-            run_id, entries[-1]["status"], end_time=int(entries[-1]["time"] * 1000)
-        )
+        Args:
+            since: remember points from this step on, if it is an earlier one than the resume's.
+        """
+        if not self._continued:
+            return None
+        step, past = self._step, self._past
+        low = step if since is None or (step is not None and step < since) else since - 1
+        if past is None or (low is not None and (past.step is None or low < past.step)):
+            past = Past(self._client, self.run_id, low)
+            if step == self._step:  # else `truncate_after` came meanwhile
+                self._past = past
+        return past

@@ -1,59 +1,22 @@
-"""MLflowTracker: the run in MLflow's database or server, without waiting for either."""
+"""The tracker that logs a run to MLflow's database or server, without waiting for either."""
 
 from __future__ import annotations
 
 import atexit
-import logging
-import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
+from mario_dreamer.tracking.mlflow.models import METRICS
 from mario_dreamer.tracking.mlflow.run import MLflowRun
+from mario_dreamer.tracking.mlflow.store import import_mlflow, store_uri, watch_hint
+from mario_dreamer.tracking.mlflow.summary import dataset, description, key_tags
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.system import system_metrics as measure
 from mario_dreamer.tracking.tracker import Tracker
 
-__all__ = ["MLflowTracker", "import_mlflow"]
-
-
-def import_mlflow() -> ModuleType:
-    """Import MLflow and keep it quiet: no migration log, no git hints, no telemetry.
-
-    Raises:
-        ModuleNotFoundError: when it is not installed, with the way out.
-    """
-    for name, value in (
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("GIT_PYTHON_REFRESH", "quiet"),
-        # The outbox tries again by itself; a dead server must not hold its thread for minutes.
-        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
-        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20"),
-    ):
-        os.environ.setdefault(name, value)
-    try:
-        import mlflow
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "tracker=mlflow needs MLflow: pip install mlflow, or choose tracker=csv."
-        ) from error
-    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # A locked database would print a traceback at each attempt; the outbox says it in a line.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    return mlflow
-
-
-def _refuse_folder(uri: str) -> None:
-    """Say what to give instead of a folder, which MLflow 3 refuses unless told otherwise."""
-    is_folder = uri.startswith(("file:", "/", "./", "../"))
-    if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
-        raise ValueError(
-            f"tracker.tracking_uri: got {uri!r}, a folder, which MLflow 3 no longer takes. "
-            "Give a database, sqlite:////absolute/path/mlflow.db, or a server, http://host:5000."
-        )
+__all__ = ["MLflowTracker"]
 
 
 class MLflowTracker(Tracker):
@@ -66,15 +29,14 @@ class MLflowTracker(Tracker):
             `param_changed.<key>`. None: the id that an earlier start left in the folder, if any.
         experiment: name of the experiment.
         tracking_uri: any that MLflow takes; None for $MLFLOW_TRACKING_URI, and without that for
-            `sqlite:///<current folder>/mlflow.db` with the artifacts in `mlruns` beside it.
+            `sqlite:///<current folder>/mlflow.db` with the artifacts in `mlruns` next to it.
         system_metrics: also log how the machine is doing.
-        system_seconds: seconds between two looks at the machine.
+        system_seconds: seconds between two measurements of the machine.
         flush_seconds: seconds between two writes.
         start_seconds: so long to wait for the run to begin before training goes on without.
         close_seconds: so long to wait at the end for what is left to be written.
 
     Raises:
-        ModuleNotFoundError: without MLflow, or without psutil for system_metrics.
         ValueError: for a tracking_uri that is a folder: MLflow 3 has given that up.
     """
 
@@ -92,19 +54,19 @@ class MLflowTracker(Tracker):
         close_seconds: float = 60.0,
     ) -> None:
         super().__init__(folder, run_name, run_id)
+        self.tracking_uri = store_uri(tracking_uri)
         import_mlflow()
         id_file = self.folder / "mlflow_run_id.txt"
         if run_id is None and id_file.is_file():
             run_id = id_file.read_text().strip() or None
-        env = os.environ.get("MLFLOW_TRACKING_URI")
-        self.tracking_uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        _refuse_folder(self.tracking_uri)
         self._run = MLflowRun(self.tracking_uri, experiment, self.run_name, run_id, id_file)
         self._close_seconds = close_seconds
         self._system_seconds = system_seconds if system_metrics else float("inf")
-        self._looked = float("-inf")
+        self._measured = float("-inf")
         if system_metrics:
-            measure()  # says at once if psutil is missing; the first processor use is always 0
+            measure()  # the first processor use is always 0
+        self._flat: dict[str, str] = {}
+        self._last: dict[str, dict[str, float]] = {}  # name -> value, step, time of its last point
         self._outbox = Outbox(
             self._run.deliver, self.folder / "mlflow_spool.jsonl", "MLflow", every=flush_seconds
         )
@@ -117,13 +79,31 @@ class MLflowTracker(Tracker):
         """MLflow's id of the run; None until the database or server has given one."""
         return self._run.run_id
 
+    @property
+    def watch_hint(self) -> str | None:
+        """The command and the page that show the runs; None before the run has begun."""
+        experiment = self._run.experiment_id
+        return None if experiment is None else watch_hint(self.tracking_uri, experiment)
+
     def _params(self, flat: dict[str, str]) -> None:
+        self._flat = flat
         self._outbox.put({"kind": "params", "params": flat})
+        self._outbox.put({"kind": "tags", "tags": key_tags(flat) | self._note("RUNNING")})
+        if (data := dataset(flat)) is not None:
+            self._outbox.put({"kind": "dataset", **data})
+
+    def _note(self, status: str) -> dict[str, str]:
+        """The run's description, as the tag that MLflow's page shows on top."""
+        last = {name: point["value"] for name, point in self._last.items()}
+        return {"mlflow.note.content": description(self._flat, last, status)}
 
     def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
+        for name in (*METRICS, "run/agent_steps"):
+            if name in values:
+                self._last[name] = {"value": values[name], "step": step, "time": int(now * 1000)}
         self._outbox.put({"kind": "metrics", "values": values, "step": step, "time": now})
-        if time.monotonic() - self._looked > self._system_seconds:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._measured > self._system_seconds:
+            self._measured = time.monotonic()
             seen = measure(self.folder if self.folder.exists() else Path.cwd())
             self._outbox.put({"kind": "metrics", "values": seen, "step": step, "time": now})
 
@@ -138,6 +118,11 @@ class MLflowTracker(Tracker):
             entry = {"kind": "image", "path": str(path.resolve()), "name": name, "step": step}
         self._outbox.put(entry)
 
+    def _model(self, path: Path, step: int) -> None:
+        points = [{"name": name, **self._last[name]} for name in METRICS if name in self._last]
+        entry = {"kind": "model", "path": str(path.resolve()), "step": step, "metrics": points}
+        self._outbox.put(entry)
+
     def _truncate(self, step: int) -> None:
         self._run.truncate_after(step)
 
@@ -146,9 +131,11 @@ class MLflowTracker(Tracker):
 
     def _close(self, status: str) -> None:
         atexit.unregister(self._at_exit)
+        if self._flat:
+            self._outbox.put({"kind": "tags", "tags": self._note(status)})
         self._outbox.put({"kind": "status", "status": status, "time": time.time()})
         self._outbox.close(self._close_seconds)
 
     def _at_exit(self) -> None:
-        """The program ends and nobody closed: say so rather than leave the run RUNNING."""
+        """The program ends and nobody closed: log that rather than leave the run RUNNING."""
         self.close("FAILED" if getattr(sys, "last_exc", None) else "KILLED")

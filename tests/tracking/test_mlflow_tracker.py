@@ -9,18 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
 
-mlflow = pytest.importorskip("mlflow")
-
 from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for all tests of this file: making it takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
 def _curve(client: mlflow.MlflowClient, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -129,14 +122,6 @@ def test_a_program_that_ends_without_a_word_is_not_left_running_and_stays_quiet(
     assert run.data.metrics["kl"] == 1.0
 
 
-def test_without_mlflow_the_way_out_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(ModuleNotFoundError, match="tracker=csv"):
-        MLflowTracker(tmp_path)
-
-
 def test_a_locked_database_is_waited_for(
     uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,14 +149,6 @@ def test_a_database_that_cannot_be_made_keeps_every_entry(
     kinds = [kind for kind in ("tags", "metrics", "status") if f'"{kind}"' in "".join(lines)]
     assert kinds == ["tags", "metrics", "status"]
     assert "training goes on" in caplog.text
-
-
-def test_a_folder_as_tracking_uri_is_refused_with_the_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
-    with pytest.raises(ValueError, match="sqlite:///"):
-        MLflowTracker(tmp_path, tracking_uri=(tmp_path / "mlruns").as_uri())
 
 
 def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Names for the runs of a sweep (`train -m seed=0,1,2`): what differs between them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from mario_dreamer.tracking.mlflow.sweep import SWEEP
+
+__all__ = ["announce_sweep", "job_name"]
+
+_MULTIRUN = ("-m", "--multirun")
+
+
+def announce_sweep(words: list[str] | None = None) -> None:
+    """Describe the sweep that this process starts, for its jobs in whatever process they run.
+
+    Args:
+        words: as typed; None takes the process's own.
+    """
+    words = sys.argv[1:] if words is None else words
+    if any(word in _MULTIRUN for word in words):
+        swept = [word for word in words if "=" in word and _is_swept(word)]
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        os.environ[SWEEP] = " ".join([name, *swept])
+    else:
+        os.environ.pop(SWEEP, None)
+
+
+def _is_swept(word: str) -> bool:
+    value = word.partition("=")[2]
+    in_list = value.startswith("[") and value.endswith("]")
+    return not in_list and ("," in value or value.startswith(("range(", "choice(", "glob(")))
+
+
+def job_name() -> str | None:
+    """Return what differs between this job and the others, such as `seed=1`; None outside."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    swept = {word.partition("=")[0] for word in os.environ.get(SWEEP, "").split(" ")[1:]}
+    typed = [str(word) for word in HydraConfig.get().overrides.task]
+    own = [word for word in typed if word.partition("=")[0] in swept]
+    return " ".join(own or typed) or None

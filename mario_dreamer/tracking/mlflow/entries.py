@@ -1,0 +1,166 @@
+"""Write entries of the outbox into an MLflow run, one function for each kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mario_dreamer.tracking.mlflow.models import log_model, prune_models
+from mario_dreamer.tracking.mlflow.past import Past
+from mario_dreamer.tracking.outbox import Entry
+from mario_dreamer.tracking.tracker import STATUSES, log
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["WRITERS", "key_of"]
+
+# MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
+_PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
+
+# Returns what the run was told before this process; an argument asks for points since a step.
+Remember = Callable[..., Past | None]
+
+
+def key_of(name: str) -> str:
+    """Make a name that MLflow takes."""
+    return re.sub(r"[^/\w.\- ]", "_", name)[:_KEY]
+
+
+def _cut(text: str, limit: int) -> str:
+    """Cut a text to the limit, visibly."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _chunks(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _write_metrics(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    from mlflow.entities import Metric
+
+    late = [entry["step"] for entry in entries if "late" in entry]
+    past = remember(min(late, default=None))
+    metrics = []
+    for entry in entries:
+        for name, value in entry["values"].items():
+            point = Metric(key_of(name), value, int(entry["time"] * 1000), entry["step"])
+            if past is not None and "late" in entry:
+                if past.holds(point):
+                    continue
+                past.note(point)
+            elif past is not None and past.knows(point):
+                continue
+            metrics.append(point)
+    for chunk in _chunks(metrics, _METRICS):
+        client.log_batch(run_id, metrics=chunk)
+
+
+def _write_params(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    from mlflow.entities import Param, RunTag
+
+    known = client.get_run(run_id).data.params
+    wanted: dict[str, str] = {}
+    for entry in entries:
+        wanted |= {key_of(key): _cut(value, _PARAM) for key, value in entry["params"].items()}
+    fresh = [Param(key, value) for key, value in wanted.items() if key not in known]
+    # MLflow lets nobody change a parameter, and a resumed run may well have other ones.
+    changed = [
+        RunTag(key_of(f"param_changed.{key}"), value)
+        for key, value in wanted.items()
+        if known.get(key, value) != value
+    ]
+    for chunk in _chunks(fresh, _PARAMS):
+        client.log_batch(run_id, params=chunk)
+    for chunk in _chunks(changed, _PARAMS):
+        client.log_batch(run_id, tags=chunk)
+
+
+def _write_tags(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    from mlflow.entities import RunTag
+
+    tags = {key: text for entry in entries for key, text in entry["tags"].items()}
+    if "git.commit" in tags:
+        tags["mlflow.source.git.commit"] = tags["git.commit"]  # shown on MLflow's page
+    rows = [RunTag(key_of(key), _cut(text, _TAG)) for key, text in tags.items()]
+    for chunk in _chunks(rows, _PARAMS):
+        client.log_batch(run_id, tags=chunk)
+
+
+def _write_dataset(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tag = InputTag("mlflow.data.context", "training")
+    for entry in entries:
+        data = Dataset(entry["name"], entry["digest"], "code", entry["source"])
+        client.log_inputs(run_id, [DatasetInput(data, [tag])])
+
+
+def _write_file(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    for entry in entries:
+        if _is_gone(entry):
+            continue
+        write = client.log_artifacts if Path(entry["path"]).is_dir() else client.log_artifact
+        write(run_id, entry["path"], entry["folder"] or None)
+
+
+def _write_model(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    for entry in entries:
+        if not _is_gone(entry):
+            log_model(client, run_id, Path(entry["path"]), entry["step"], entry["metrics"])
+            prune_models(client, run_id)
+
+
+def _write_image(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    from PIL import Image
+
+    past = remember()
+    for entry in entries:
+        # `#` and `/` mean something in the names of MLflow's image files.
+        key = re.sub(r"[^\w.\-]", "_", entry["name"])
+        if (past is not None and past.knows_picture(key, entry["step"])) or _is_gone(entry):
+            continue
+        with Image.open(entry["path"]) as image:
+            client.log_image(run_id, image, key=key, step=entry["step"])
+
+
+def _write_status(
+    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
+) -> None:
+    assert entries[-1]["status"] in STATUSES, entries[-1]
+    if "late" in entries[-1]:
+        return  # how an earlier process ended; this one goes on
+    ended = int(entries[-1]["time"] * 1000)
+    client.set_terminated(run_id, entries[-1]["status"], end_time=ended)
+
+
+def _is_gone(entry: Entry) -> bool:
+    """Whether a file was deleted since; trying again is of no use."""
+    gone = not Path(entry["path"]).exists()
+    if gone:
+        log.warning("MLflow: %s is gone and was not logged", entry["path"])
+    return gone
+
+
+# kind -> what writes entries of it
+WRITERS: dict[str, Callable[[MlflowClient, str, list[Entry], Remember], None]] = {
+    "metrics": _write_metrics, "params": _write_params, "tags": _write_tags,
+    "dataset": _write_dataset, "file": _write_file, "model": _write_model,
+    "image": _write_image, "status": _write_status,
+}  # fmt: skip

@@ -1,0 +1,145 @@
+"""Log the models of a run to MLflow as logged models, with metrics; register the evaluated one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+__all__ = ["METRICS", "attach_evaluation", "log_model", "prune_models", "register_model"]
+
+NAME, STEP = "policy", "agent_steps"  # the models' name; the tag that says how long they learned
+ALIAS = "evaluated"
+_KEPT = 2  # newest models of a run; also kept: the best one and registered ones
+_REGISTERED = "mlflow.modelVersions"  # MLflow's own tag
+# What a model is compared by, first the best one's.
+METRICS = (
+    "eval/sampled/return", "eval/sampled/flag_rate", "eval/greedy/return", "eval/greedy/flag_rate",
+    "play/return_mean", "play/flag_rate",
+)  # fmt: skip
+
+
+def log_model(
+    client: MlflowClient,
+    run_id: str,
+    path: Path,
+    step: int,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Log one model and return its id.
+
+    A model of the same step that is there stays as it is, and one half logged is replaced.
+
+    Args:
+        client: MLflow's.
+        run_id: the run that trained it.
+        path: folder of an MLflow model.
+        step: agent steps of its weights.
+        metrics: `name`, `value`, `time` (ms) and `step` of points that the run has.
+        tags: of the model.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
+
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in _models(client, run_id):
+        if model.tags[STEP] == str(step):
+            if model.status == LoggedModelStatus.READY:
+                return model.model_id
+            client.delete_logged_model(model.model_id)
+    tags = {**(tags or {}), STEP: str(step)}
+    new = client.create_logged_model(experiment, NAME, run_id, tags, model_type="policy").model_id
+    client.log_model_artifacts(new, str(path))
+    if metrics:  # the same points as the run's: MLflow keeps one of equal points
+        points = [Metric(m["name"], m["value"], m["time"], m["step"], new) for m in metrics]
+        client.log_batch(run_id, metrics=points)
+    client.log_outputs(run_id, [LoggedModelOutput(new, step)])
+    client.finalize_logged_model(new, LoggedModelStatus.READY)
+    return new
+
+
+def _models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
+    """The run's models, newest first."""
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    own = [model for model in found if STEP in model.tags]
+    return sorted(own, key=lambda model: int(model.tags[STEP]), reverse=True)
+
+
+def prune_models(client: MlflowClient, run_id: str) -> None:
+    """Delete the models of a run but the two newest, the best and the registered ones."""
+    models = _models(client, run_id)
+    best = max(models, key=_score, default=None)
+    for model in models[_KEPT:]:
+        if model is best or _REGISTERED in model.tags:
+            continue
+        client.delete_logged_model(model.model_id)
+        if model.artifact_location.startswith("file:"):  # MLflow itself would keep the files
+            from mlflow.utils.file_utils import local_file_uri_to_path
+
+            shutil.rmtree(local_file_uri_to_path(model.artifact_location), ignore_errors=True)
+
+
+def _score(model: LoggedModel) -> float:
+    found = {metric.key: metric.value for metric in model.metrics or []}
+    return next((found[name] for name in METRICS if name in found), float("-inf"))
+
+
+def register_model(
+    client: MlflowClient, run_id: str, model_id: str, name: str, tags: Mapping[str, str]
+) -> str:
+    """Make a logged model a version of a registered model, once; return the version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = client.get_logged_model(model_id).artifact_location
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.source == source:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version.version, key, value)
+            return version.version
+    return client.create_model_version(name, source, run_id, dict(tags), model_id=model_id).version
+
+
+def attach_evaluation(
+    client: MlflowClient,
+    run_id: str,
+    step: int,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    register: str,
+) -> str | None:
+    """Attach an evaluation to the logged model of its checkpoint, and register that model.
+
+    Args:
+        client: MLflow's.
+        run_id: the run that trained it.
+        step: agent steps of the checkpoint.
+        metrics: name -> number.
+        tags: of the registered version.
+        register: name of the registered model; the version gets the alias `evaluated`.
+
+    Returns:
+        `models:/NAME@evaluated`; None where the run has no model of that step.
+    """
+    from mlflow.entities import Metric
+
+    found = [model.model_id for model in _models(client, run_id) if model.tags[STEP] == str(step)]
+    if not found:
+        return None
+    now = int(time.time() * 1000)
+    points = [Metric(name, float(value), now, step, found[0]) for name, value in metrics.items()]
+    client.log_batch(run_id, metrics=points)
+    version = register_model(client, run_id, found[0], register, tags)
+    client.set_registered_model_alias(register, ALIAS, version)
+    return f"models:/{register}@{ALIAS}"

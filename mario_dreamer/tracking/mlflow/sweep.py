@@ -1,0 +1,42 @@
+"""Hang the runs of a sweep below one parent run.
+
+The process that starts a sweep describes it in an environment variable, which its jobs inherit,
+in whatever processes a launcher runs them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["SWEEP", "parent_tag"]
+
+SWEEP = "MARIO_DREAMER_SWEEP"  # "<id> <words that were typed>"
+_TAG = "mario_dreamer.sweep"
+
+
+def parent_tag(client: MlflowClient, experiment: str) -> dict[str, str]:
+    """Return the tag that makes a run a child of its sweep's run, which is made if needed.
+
+    Args:
+        client: MLflow's.
+        experiment: id of the experiment.
+
+    Returns:
+        empty for a run that belongs to no sweep.
+    """
+    sweep, _, words = os.environ.get(SWEEP, "").partition(" ")
+    if not sweep:
+        return {}
+    # Two jobs may start at once: the oldest run with the tag is the parent for both.
+    mine = f"tags.`{_TAG}` = '{sweep}'"
+    oldest = ["attributes.start_time ASC"]
+    if not client.search_runs([experiment], mine, max_results=1):
+        tags = {_TAG: sweep, "mlflow.note.content": f"Sweep over {words}. Its runs are below."}
+        made = client.create_run(experiment, run_name=f"sweep {words} {sweep}", tags=tags)
+        client.set_terminated(made.info.run_id, "FINISHED")
+    (parent,) = client.search_runs([experiment], mine, max_results=1, order_by=oldest)
+    return {"mlflow.parentRunId": parent.info.run_id}
