@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.commands import _command
 from mario_dreamer.config.session import Session, open_session
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
-from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
 

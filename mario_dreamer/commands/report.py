@@ -35,7 +35,7 @@ from mario_dreamer.reporting.run_sections import (
     add_losses,
     provenance_of,
 )
-from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 
 __all__ = ["main", "run_folder"]

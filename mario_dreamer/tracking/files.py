@@ -1,4 +1,4 @@
-"""FileTracker: the run as plain files in its folder, safe against crashes and full disks.
+"""Log a run as plain files in its folder, safe against crashes and full disks.
 
 metrics.jsonl   one line per report: {"step": 1200, "time": 1.7e9, "kl": 3.1, ...}
 metrics.csv     one line per number: step,name,value,time
@@ -145,24 +145,24 @@ class FileTracker(Tracker):
         self._csv = (
             _AppendOnly(self.folder / "metrics.csv", "step,name,value,time\n") if csv else None
         )
-        self._facts: dict[str, Any] = {}
+        self._info: dict[str, Any] = {}
         self._guard("start", self._begin)
 
     def _begin(self) -> None:
-        """Take over what an earlier start left in run.json; remember its command and commit."""
+        """Read what an earlier start left in run.json; keep its command and commit."""
         path = self.folder / "run.json"
-        left = _read_facts(path)
-        self._facts = {"run_id": None, "started": time.time(), "tags": {}} | left
+        left = _read_info(path)
+        self._info = {"run_id": None, "started": time.time(), "tags": {}} | left
         if left:
             start = {name: left[name] for name in _OF_A_START if name in left}
-            self._facts["tags"] = dict(self._facts["tags"])  # those of this start
+            self._info["tags"] = dict(self._info["tags"])  # those of this start
             earlier = left.get("earlier") if isinstance(left.get("earlier"), list) else []
-            self._facts["earlier"] = [*earlier, start]
-            self._facts["resumed"] = time.time()
-        self._run_id = self._run_id or self._facts["run_id"] or uuid.uuid4().hex
-        self._facts |= {"run_id": self._run_id, "name": self.run_name, "pid": os.getpid()}
-        self._facts |= {"status": "RUNNING", "ended": None}
-        _write_json(path, self._facts)
+            self._info["earlier"] = [*earlier, start]
+            self._info["resumed"] = time.time()
+        self._run_id = self._run_id or self._info["run_id"] or uuid.uuid4().hex
+        self._info |= {"run_id": self._run_id, "name": self.run_name, "pid": os.getpid()}
+        self._info |= {"status": "RUNNING", "ended": None}
+        _write_json(path, self._info)
 
     def _params(self, flat: dict[str, str]) -> None:
         _write_json(self.folder / "params.json", flat)
@@ -182,8 +182,8 @@ class FileTracker(Tracker):
             raise failures[0]
 
     def _tags(self, tags: dict[str, str]) -> None:
-        self._facts.setdefault("tags", {}).update(tags)
-        _write_json(self.folder / "run.json", self._facts)
+        self._info.setdefault("tags", {}).update(tags)
+        _write_json(self.folder / "run.json", self._info)
 
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         """Copy what lies outside the run's folder into `artifacts`."""
@@ -205,15 +205,15 @@ class FileTracker(Tracker):
             self._csv.keep_lines(lambda line: _step_of_line(line) <= step)
 
     def _close(self, status: str) -> None:
-        self._facts |= {"status": status, "ended": time.time()}
+        self._info |= {"status": status, "ended": time.time()}
         for file in (self._jsonl, self._csv):
             if file is not None:
                 file.flush()
-        _write_json(self.folder / "run.json", self._facts)
+        _write_json(self.folder / "run.json", self._info)
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    """What run.json says; nothing where it is not there, or is not ours."""
+def _read_info(path: Path) -> dict[str, Any]:
+    """Read run.json; empty where it is not there, or is not ours."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Outbox: hand entries to a slow or failing writer from a thread of its own; lose none.
+"""Deliver entries to a slow or failing writer from a thread of its own; lose none.
 
 put(entry) -> queue -> write(list of entries)        all is well
                 |
@@ -61,7 +61,7 @@ class Outbox:
         self.tried = threading.Event()  # set after the first attempt to deliver, good or bad
         self.failing = False
         self.dropped = 0
-        self._complained: set[str] = set()
+        self._warned: set[str] = set()
         self._pause_until = 0.0
         self._pause = 1.0
         self._give_up = 0.0
@@ -146,7 +146,7 @@ class Outbox:
             try:
                 self._write(entries)
             except Refused as error:
-                self._complain(f"refused {kind}", f"{kind} refused and dropped: {error}")
+                self._warn(f"refused {kind}", f"{kind} refused and dropped: {error}")
             except Exception as error:  # noqa: BLE001 - any failure means: later
                 self._failed(error)
                 return
@@ -160,7 +160,7 @@ class Outbox:
 
     def _failed(self, error: Exception) -> None:
         first_line = (str(error).strip().splitlines() or [""])[0][:300]
-        self._complain(
+        self._warn(
             "failed",
             f"cannot be written to, training goes on and it is tried again "
             f"({type(error).__name__}: {first_line})",
@@ -175,7 +175,7 @@ class Outbox:
         """All is delivered: the spool file has done its work."""
         if self.failing:
             log.warning("%s: can be written to again; nothing is waiting", self.name)
-            self._complained.discard("failed")
+            self._warned.discard("failed")
         self.failing, self._pause, self._pause_until = False, 1.0, 0.0
         with self._lock:
             if not self._queue:  # else somebody has just put and kept more: it stays there
@@ -196,7 +196,7 @@ class Outbox:
                     # An empty line first: the last write may have ended in mid-line.
                     file.writelines(["\n", *(json.dumps(entry) + "\n" for entry in fresh)])
             except OSError as error:
-                self._complain("spool", f"{self._spool} cannot be written: {error}")
+                self._warn("spool", f"{self._spool} cannot be written: {error}")
                 return
             self._lines += len(fresh)
             self._spooled = len(self._queue)
@@ -212,10 +212,10 @@ class Outbox:
             except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
-                entries.append({**entry, "late": True})  # told by an earlier process
+                entries.append({**entry, "late": True})  # put by an earlier process
         return entries[-self._capacity :]
 
-    def _complain(self, topic: str, message: str) -> None:
-        if topic not in self._complained:
-            self._complained.add(topic)
+    def _warn(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
             log.warning("%s: %s", self.name, message)

@@ -1,4 +1,4 @@
-"""Where a run comes from: commit, versions, machine. Facts that a number is published with."""
+"""Collect where a run comes from: commit, versions, machine, command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import torch
 
 __all__ = ["git_facts", "machine", "provenance", "versions"]
@@ -32,7 +33,7 @@ def _git(folder: Path, *args: str) -> str | None:
 
 
 def git_facts(folder: Path | None = None) -> dict[str, str]:
-    """Say which commit of this package runs; empty when it does not run from a repository.
+    """Return which commit of this package runs; empty when it does not run from a repository.
 
     Args:
         folder: of the package; None for where mario_dreamer lies.
@@ -56,7 +57,7 @@ def git_facts(folder: Path | None = None) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Give `version.<package>` of python and each package that results depend on."""
+    """Return `version.<package>` of python and each package that results depend on."""
     found = {"version.python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -77,22 +78,17 @@ def _processor() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Give `machine.<fact>`: host, system, processor, cores, memory, GPU."""
-    facts = {
+    """Return `machine.<fact>`: host, system, processor, cores, memory, GPU."""
+    return {
         "machine.host": platform.node(),
         "machine.system": platform.platform(),
         "machine.cpu": _processor(),
         "machine.cores": str(os.cpu_count()),
+        "machine.memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
         "machine.gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
-    try:
-        import psutil
-    except ModuleNotFoundError:
-        return facts
-    facts["machine.memory_gib"] = f"{psutil.virtual_memory().total / 2**30:.1f}"
-    return facts
 
 
 def provenance() -> dict[str, str]:
-    """Give all facts, and the command line, as tags."""
+    """Return all of it as tags."""
     return {**git_facts(), **versions(), **machine(), "command": " ".join(sys.argv)}

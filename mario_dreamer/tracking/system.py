@@ -1,8 +1,10 @@
-"""How the machine is doing: processor, memory, disk, GPU, under the names MLflow's page knows."""
+"""Measure the machine: processor, memory, disk, GPU, under the names that MLflow's page knows."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import psutil
 
 __all__ = ["system_metrics"]
 
@@ -11,20 +13,11 @@ def system_metrics(folder: str | Path = ".") -> dict[str, float]:
     """Measure now; processor use is the mean since the last call of this process.
 
     Args:
-        folder: whose disk is looked at.
+        folder: on the disk that is measured.
 
     Returns:
         `system/...` names of the metric table; those of a GPU only where nvidia-ml-py finds one.
-
-    Raises:
-        ModuleNotFoundError: without psutil.
     """
-    try:
-        import psutil
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "system metrics need psutil: pip install psutil, or set tracker.system_metrics=false"
-        ) from error
     memory = psutil.virtual_memory()
     return {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),

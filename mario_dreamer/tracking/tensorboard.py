@@ -1,8 +1,10 @@
-"""TensorBoardTracker: the run as TensorBoard event files."""
+"""Log a run as TensorBoard event files, with moving pictures and without points that come twice."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from PIL import Image
 
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.video import decode_video, encode_gif
@@ -68,7 +70,6 @@ class TensorBoardTracker(Tracker):
             path.unlink()  # the event file has it now
 
     def _add_picture(self, name: str, path: Path, step: int | None) -> None:
-        from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         with Image.open(path) as image:
@@ -80,7 +81,7 @@ class TensorBoardTracker(Tracker):
         self._writer._get_file_writer().add_summary(summary, step)
 
     def _truncate(self, step: int) -> None:
-        """Tell TensorBoard to hide what was told after `step`."""
+        """Let TensorBoard hide what was logged after `step`."""
         self._writer.close()
         self._writer = self._make_writer(purge_step=step + 1)
 

@@ -1,14 +1,15 @@
-"""Write frames into files that browsers play: mp4, gif, png. Pictures are built in `strips.py`."""
+"""Write frames into files that browsers play: mp4, gif, png."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -19,9 +20,6 @@ from mario_dreamer.tracking.open_loop_images import (
     stack_rows,
     upscale,
 )
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = [
     "decode_video",
@@ -38,7 +36,7 @@ __all__ = [
 
 
 def _checked(frames: Tensor, who: str) -> Tensor:
-    """Return frames as uint8 [T, 3, H, W] on the CPU, or say what is wrong with them."""
+    """Return frames as uint8 [T, 3, H, W] on the CPU, or raise."""
     if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames) or frames.dtype != torch.uint8:
         raise ValueError(
             f"{who}: got frames {tuple(frames.shape)} {frames.dtype}, expected [T, 3, H, W] "
@@ -49,7 +47,7 @@ def _checked(frames: Tensor, who: str) -> Tensor:
 
 @contextlib.contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to; the real name appears only when all has been written."""
+    """Yield a name to write to; the real name appears only when all has been written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -73,17 +71,12 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
 
     Raises:
         ValueError: for frames of another shape or type.
-        ModuleNotFoundError: without PyAV.
     """
     frames = upscale(_checked(frames, "encode_mp4"), scale)
     height, width = frames.shape[-2:]
     if height % 2 or width % 2:
         frames = pad(frames.float(), (0, width % 2, 0, height % 2), mode="replicate").byte()
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("encode_mp4 needs PyAV: pip install av") from error
-    from fractions import Fraction
+    import av  # here: a machine that makes no videos may do without it
 
     rate = Fraction(fps).limit_denominator(1000)
     pixels = frames.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
@@ -107,21 +100,16 @@ def decode_video(path: str | Path) -> Tensor:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ModuleNotFoundError: without PyAV.
     """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("decode_video needs PyAV: pip install av") from error
+    import av
+
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
 
 
-def _pictures(frames: Tensor) -> list[Image]:
+def _pictures(frames: Tensor) -> list[Image.Image]:
     """[T, 3, H, W] uint8 -> T Pillow images."""
-    from PIL import Image
-
     return [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
 
 

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from mario_dreamer.commands._sweep import announce_sweep
-from mario_dreamer.tracking.evaluation_results import log_results
+from mario_dreamer.tracking.mlflow.results import log_results
 from mario_dreamer.tracking.mlflow.summary import dataset, description, key_tags
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 from mario_dreamer.tracking.mlflow.tracker import MLflowTracker

@@ -1,4 +1,4 @@
-"""Past: what an MLflow run was told before a resume, so that nothing is told to it twice."""
+"""Remember what an MLflow run holds before a resume, so that nothing is logged to it twice."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Past"]
 
-CLOCK = "run/agent_steps"  # stands beside every metric that a run tells
-# How fast the machine was differs in every repetition; the first telling is as true as the next.
+CLOCK = "run/agent_steps"  # logged with every metric of a run
+# How fast the machine was differs in every repetition; the first number is as true as the next.
 MACHINE = ("system/", "speed/")
 MACHINE_TOO = ("run/memory_gib", "eval/seconds")
 
 
 class Past:
-    """Leave out what a resumed run tells a second time.
+    """Leave out what a resumed run logs a second time.
 
-    A run that was killed goes on from its last checkpoint and tells again what it had told after
-    it. MLflow can take no point back, but a resume on CPU repeats the same numbers: so those are
+    A run that was killed goes on from its last checkpoint and logs again what it had logged after
+    it. MLflow can remove no point, but a resume on CPU repeats the same numbers: so those are
     left out, and every point is there once. Where a number differs, as it may on a GPU, both
     are kept and the log says so once. Pictures are left out by name and step.
 
@@ -48,7 +48,7 @@ class Past:
         if CLOCK in names and not any(
             point.step > self.step for point in client.get_metric_history(run_id, CLOCK)
         ):
-            return  # it ended in order: nothing was told after the checkpoint
+            return  # it ended in order: nothing was logged after the checkpoint
         for name in names:
             for point in client.get_metric_history(run_id, name):
                 self.note(point)
@@ -60,9 +60,9 @@ class Past:
             points[point.timestamp, point.value] = None
 
     def holds(self, point: Metric) -> bool:
-        """Whether a point that an earlier process told and never delivered is there all the same.
+        """Whether a point that an earlier process left undelivered is there all the same.
 
-        The process may have died behind the delivery, or may have told it for the second time
+        The process may have died after the delivery, or may have logged it for the second time
         itself.
         """
         points = self._points.get((point.key, point.step), {})
@@ -71,7 +71,7 @@ class Past:
         )
 
     def knows(self, point: Metric) -> bool:
-        """Whether this point is there already; asked once for each time that it is told.
+        """Whether this point is there already; asked once for each time that it is logged.
 
         A step may have several points of one name, such as episodes that end together: each is
         looked for among those that are left.

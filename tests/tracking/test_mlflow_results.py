@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from mario_dreamer.tracking.evaluation_results import log_results, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 
 
