@@ -77,8 +77,12 @@ class Round:
     def words(self) -> list[str]:
         """What is typed: a run that begins, or one that goes on."""
         if Checkpoints(self.run / "checkpoints").all():
-            return ["resume=latest", f"runs_dir={self.runs}"]
+            return ["resume=latest", f"runs_dir={self.runs}", self.uri]
         return self.fresh(self.runs, self.database, NAME)
+
+    @property
+    def uri(self) -> str:
+        return f"tracker.tracking_uri=sqlite:///{self.database}"
 
     def fresh(self, runs: Path, database: Path, name: str) -> list[str]:
         """What is typed for a run that begins."""

@@ -20,8 +20,8 @@ import torch
 
 from mario_dreamer.replay import Replay
 from mario_dreamer.tracking import files, video
-from mario_dreamer.tracking.mlflow.run import MLflowRun
 from mario_dreamer.tracking.mlflow import run as mlflow_run
+from mario_dreamer.tracking.mlflow.run import MLflowRun
 from mario_dreamer.training import checkpoint, snapshot
 from mario_dreamer.training.snapshot import Snapshot
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config import compose
 from mario_dreamer.config.session import open_session
+from mario_dreamer.config.stored import stored_config
 from mario_dreamer.exporting.evaluated import find_results, read_results
 from mario_dreamer.reporting.agent_sections import add_agent, rate_text
 from mario_dreamer.reporting.episodes import watch
@@ -72,7 +72,7 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
 def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -> dict[str, float]:
     """Let the checkpoint play and draw what that shows; return numbers for the tracker."""
     cfg.checkpoint = str(checkpoint)
-    stored, _ = compose.stored_config(checkpoint, [])
+    stored = stored_config(checkpoint, cfg.trust_config)
     changes: dict[str, int] = {}
     if "max_steps" in stored.env:  # cut by its world, an episode without an end still counts
         changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)

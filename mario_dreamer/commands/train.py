@@ -29,6 +29,7 @@ from mario_dreamer.commands import _command, _sweep
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.session import find_checkpoint
+from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel
 from mario_dreamer.tracking.progress import Progress
@@ -46,11 +47,13 @@ from mario_dreamer.training.snapshot import Snapshot, progress_of
 __all__ = ["main", "run_training"]
 
 
-def _run_folder(cfg: DictConfig, checkpoint: Path | None) -> Path:
+def _run_folder(cfg: DictConfig, runs_dir: Path, checkpoint: Path | None) -> Path:
     if checkpoint is not None and checkpoint.parent.name == "checkpoints":
         return checkpoint.parents[1]
     stem = cfg.get("experiment_name") or "run"
-    return Path(cfg.runs_dir) / (cfg.name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if cfg.name is not None and (Path(str(cfg.name)).name != str(cfg.name) or cfg.name == ".."):
+        raise ValueError(f"name={cfg.name} must be the name of a folder inside of runs_dir.")
+    return runs_dir / str(cfg.name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
@@ -148,21 +151,19 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         `folder`, `status` and the last metrics.
     """
     checkpoint, agent_steps, run_id = None, 0, None
+    runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
     if cfg.resume is not None:
         checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
-        typed = [o for o in overrides or [] if not o.startswith(("resume=", "runs_dir="))]
-        trust = cfg.trust_config
-        cfg, ignored = compose.stored_config(checkpoint, typed)
+        typed = [o for o in overrides or [] if not o.startswith(("resume=", "runs_dir=", "trust_config="))]
+        cfg, ignored = resumed_config(checkpoint, checkpoint.parents[1], typed, cfg.trust_config)
         if ignored:
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
-        if not trust:
-            build.check_targets(cfg)
         run_id, agent_steps = progress_of(checkpoint)
     source = None
     if checkpoint is None and cfg.get("init_from") is not None:
         source = find_checkpoint(str(cfg.init_from), str(cfg.runs_dir))
     limits.check_numbers(cfg)
-    folder = _run_folder(cfg, checkpoint)
+    folder = _run_folder(cfg, runs_dir, checkpoint)
     if checkpoint is None and any(folder.glob("checkpoints/step_*")):
         raise ValueError(
             f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "

@@ -28,7 +28,6 @@ from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
-from mario_dreamer.config.trusted import check_targets
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
@@ -42,7 +41,6 @@ from mario_dreamer.training.schedule import UpdateRatio
 
 __all__ = [
     "Agent",
-    "check_targets",
     "instantiate",
     "make_agent",
     "make_collector",

@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build, compose
+from mario_dreamer.config.stored import stored_config
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.snapshot import load_agent
@@ -89,9 +90,7 @@ def open_session(cfg: DictConfig, num_envs: int, **env_changes: Any) -> Session:
         stored = compose.compose_default()
         print("no checkpoint yet: an untrained agent that draws its actions uniformly plays")
     else:
-        stored, _ = compose.stored_config(checkpoint, [])
-        if not cfg.trust_config:
-            build.check_targets(stored)
+        stored = stored_config(checkpoint, cfg.trust_config)
     with open_dict(stored):
         stored.device, stored.precision = cfg.device, cfg.precision
         stored.env = OmegaConf.merge(stored.env, cfg.env or {})

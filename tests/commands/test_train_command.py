@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mario_dreamer.commands import _command, train
-from mario_dreamer.config import compose
+from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
@@ -170,13 +170,13 @@ def test_an_unknown_value_on_a_resume_is_named(
 ) -> None:
     checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
     with pytest.raises(ValueError, match="'stepz' is not in the run's configuration"):
-        compose.stored_config(checkpoint, ["stepz=5"])
+        resumed_config(checkpoint, runs / "one", ["stepz=5"])
 
 
 def test_a_resume_keeps_choices_and_changes_numbers(runs: Path) -> None:
     checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
-    cfg, ignored = compose.stored_config(
-        checkpoint, ["steps=500", "optimizer.lr=0.5", "env=mario_1_1", "head@reward=mse"]
+    cfg, ignored = resumed_config(
+        checkpoint, runs / "one", ["steps=500", "optimizer.lr=0.5", "env=mario_1_1", "head@reward=mse"]
     )
     assert cfg.steps == 500 and cfg.optimizer.lr == 0.5
     assert ignored == ["env=mario_1_1", "head@reward=mse"]
@@ -186,11 +186,12 @@ def test_a_resume_keeps_choices_and_changes_numbers(runs: Path) -> None:
 def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
     checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
     rates = "{world_model:3.0e-4,actor:6e-5,critic:1}"  # no space after a colon: not YAML
-    cfg, _ = compose.stored_config(
-        checkpoint, [f"optimizer.lr={rates}", "minutes=null", "name='a, b'", "+new=[1,x]"]
+    cfg, _ = resumed_config(
+        checkpoint, runs / "one",
+        [f"optimizer.lr={rates}", "minutes=null", "save_model='a, b'", "+new=[1,x]"],
     )
     assert cfg.optimizer.lr == {"world_model": 3e-4, "actor": 6e-5, "critic": 1}
-    assert cfg.minutes is None and cfg.name == "a, b" and cfg.new == [1, "x"]
+    assert cfg.minutes is None and cfg.save_model == "a, b" and cfg.new == [1, "x"]
 
 
 def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tiny import Tiny, make_tiny
 
 from mario_dreamer.commands import replay, runs
-from mario_dreamer.config import compose, session, trusted
+from mario_dreamer.config import compose, session, stored
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -98,8 +98,7 @@ def in_a_copy(change: Callable[[Path], None], use: Callable[[Path], Any]) -> Any
 def use_checkpoint(path: Path) -> None:
     """All that reads a checkpoint: a resume, and an agent that plays."""
     _, parts, _ = whole()
-    cfg, _ = compose.stored_config(path, ["steps=500"])
-    trusted.check_targets(cfg)
+    stored.resumed_config(path, path.parents[1], ["steps=500"])
     steps = parts.snapshot.restore(parts, path)
     asked = compose.OmegaConf.create({
         "checkpoint": str(path), "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
@@ -160,8 +159,7 @@ def test_damage_that_the_manifest_agrees_with_is_refused_too(name: str, damage: 
 
     def use(path: Path) -> None:
         if name == "config.yaml":  # other words are another configuration, and may be a good one
-            cfg, _ = compose.stored_config(path, [])
-            trusted.check_targets(cfg)
+            stored.stored_config(path)
         else:  # bytes that differ and still make numbers are another agent, and may be a good one
             use_checkpoint(path)
 

@@ -19,8 +19,6 @@ from omegaconf import OmegaConf
 from tiny import make_tiny
 
 from mario_dreamer.commands import replay as replay_actions
-from mario_dreamer.config import compose
-from mario_dreamer.config.trusted import check_targets
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, read
 from mario_dreamer.viewer.serving import bind
@@ -153,27 +151,6 @@ def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     assert Checkpoints(path.parent).latest() is None
     with pytest.raises(CheckpointError, match="outside the folder"):
         find_run(str(path), "nowhere")
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system", "subprocess.run", "builtins.eval", "builtins.exec", "posix.system",
-        "mario_dreamer._command.os.system", "torch.load", "torch.hub.load", "pickle.loads",
-        "torch.utils.cpp_extension.load", "shutil.rmtree", "hydra.utils.get_object",
-        "mario_dreamer.commands.train.run_training", "mario_dreamer.cli.main",
-        "torchrl.envs.libs.gym.GymEnv", "importlib.import_module",
-    ],
-)  # fmt: skip
-def test_a_stored_configuration_cannot_call_what_is_no_part_of_an_agent(target: str) -> None:
-    for where in ({"encoder": {"_target_": target}}, {"env": {"reward": [{"_target_": target}]}}):
-        with pytest.raises(ValueError, match="trust_config=true"):
-            check_targets(OmegaConf.create(where))
-
-
-@pytest.mark.parametrize("experiment", ["laptop", "debug", "seed_v1", "mario_1_1"])
-def test_our_own_configurations_are_trusted(experiment: str) -> None:
-    check_targets(compose.compose_default([f"experiment={experiment}"]))
 
 
 def test_no_line_of_ours_hands_words_to_a_shell_or_unpickles() -> None:

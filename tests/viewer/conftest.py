@@ -24,7 +24,8 @@ def save_tiny(run: Path, *overrides: str) -> Path:
     env = build.make_env(cfg, 1, 0)
     learner = build.make_learner(cfg, build.make_agent(cfg, env))
     files = {"agent": learner.modules.state_dict()}
-    return Checkpoints(run / "checkpoints").save(7, files, {"config.yaml": OmegaConf.to_yaml(cfg)})
+    texts = {"config.yaml": OmegaConf.to_yaml(cfg, resolve=True)}
+    return Checkpoints(run / "checkpoints").save(7, files, texts)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,143 @@
+"""Read the configuration that is stored with a checkpoint, and change what may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.config.moved import with_new_targets
+from mario_dreamer.config.trusted import check_destinations, check_stored
+from mario_dreamer.training.checkpoint_files import CheckpointError, read_small_text
+
+__all__ = ["DERIVED", "resumed_config", "stored_config"]
+
+LARGEST = 2**16  # characters
+DEEPEST = 50  # brackets
+# Option -> what configs/ derive from it; a stored configuration holds the derived values.
+DERIVED = {
+    "discount": ("loss.discount.gamma",),
+    "discount_lambda": ("loss.returns.lmbda", "loss.critic.lmbda"),
+}
+# What a resume cannot change, and why.
+FIXED = {
+    "size": "the weights of the run have these sizes",
+    "seed": "a resumed run goes on with the random states that were saved",
+    "name": "a resumed run stays in its folder",
+    "init_from": "the run has begun",
+    "init_parts": "the run has begun",
+}
+
+
+def stored_config(checkpoint: Path, trust: bool = False) -> DictConfig:
+    """Return the configuration that a checkpoint was made with, old class paths renamed.
+
+    Args:
+        checkpoint: its folder.
+        trust: accept classes from anywhere, references and modules to import.
+
+    Raises:
+        CheckpointError: when it is not there, or no configuration of a run.
+        ValueError: when it would build, import or read what it may not (`config/trusted.py`).
+    """
+    file = checkpoint / "config.yaml"
+    if not file.exists():
+        raise CheckpointError(f"{file} is missing: the checkpoint cannot be used without it.")
+    try:
+        text = read_small_text(file)
+        if len(text) > LARGEST:
+            raise ValueError(f"it has {len(text):,} characters, more than {LARGEST:,}")
+        if _depth(text) > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST}")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has YAML aliases, which can grow without bound")
+        cfg = OmegaConf.create(text)
+    except Exception as error:  # yaml, OmegaConf and Unicode have many words for "not readable"
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(f"{file} is not a configuration ({reason}).") from error
+    if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("env"), DictConfig):
+        raise CheckpointError(f"{file} is not a run's configuration; it holds no `env`.")
+    cfg = with_new_targets(cfg)
+    if not trust:
+        check_stored(cfg)
+    return cfg
+
+
+def resumed_config(
+    checkpoint: Path, folder: Path, overrides: Sequence[str], trust: bool = False
+) -> tuple[DictConfig, list[str]]:
+    """Return the configuration that a run goes on with: the stored one, changed by what was typed.
+
+    Args:
+        checkpoint: its folder.
+        folder: the run's folder.
+        overrides: such as `steps=200000`; choices such as `size=size25m` cannot be changed
+            any more and are returned as the second result.
+        trust: accept everything that the stored configuration names.
+
+    Raises:
+        CheckpointError: when the configuration is not there.
+        ValueError: when an option is typed that the configuration does not have or that cannot
+            be changed, or when the stored one is not to be trusted.
+    """
+    cfg = stored_config(checkpoint, trust)
+    values, choices = [], []
+    for override in overrides:
+        name = override.lstrip("+~").split("=", 1)[0]
+        is_choice = "@" in name or OmegaConf.is_dict(OmegaConf.select(cfg, name.replace("/", ".")))
+        (choices if is_choice or name == "experiment" else values).append(override)
+    # As the command line is read.
+    parsed = OverridesParser.create().parse_overrides(values)
+    typed = {override.key_or_group: override for override in parsed}
+    if not trust:
+        check_destinations(cfg, folder, typed)
+    before = {name: OmegaConf.select(cfg, name) for name in typed}
+    for name, override in typed.items():
+        value = override.value()
+        reason = FIXED.get(name.split(".")[0])
+        if reason is not None and value != before[name]:
+            raise ValueError(
+                f"{name}={value} cannot be changed on a resume: {reason}"
+                f"{'' if before[name] is None else f' ({name}={before[name]})'}."
+            )
+        if not override.is_add() and not _has(cfg, name):
+            raise ValueError(
+                f"{name!r} is not in the run's configuration {checkpoint / 'config.yaml'}. Look it "
+                f"up there, or add it with +{name}=..."
+            )
+        OmegaConf.update(cfg, name, value, force_add=True)
+    for name in DERIVED.keys() & typed.keys():
+        _derive(cfg, name, before[name], typed)
+    return with_new_targets(cfg), choices
+
+
+def _derive(cfg: DictConfig, name: str, before: Any, typed: dict[str, Any]) -> None:
+    """Change what follows an option, unless it was given a value of its own."""
+    followers = [leaf for leaf in DERIVED[name] if OmegaConf.select(cfg, leaf) == before]
+    if not followers and not any(leaf in typed for leaf in DERIVED[name]):
+        raise ValueError(
+            f"{name} has no effect in this run: {', '.join(DERIVED[name])} had values of their "
+            "own. Change those instead."
+        )
+    for leaf in followers:
+        if leaf not in typed:
+            OmegaConf.update(cfg, leaf, cfg[name])
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested; YAML takes quadratic time and more for a row of them."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _has(cfg: DictConfig, name: str) -> bool:
+    *path, leaf = name.split(".")
+    parent = OmegaConf.select(cfg, ".".join(path)) if path else cfg
+    return OmegaConf.is_dict(parent) and leaf in parent
