@@ -35,7 +35,7 @@ SLOTS = {
     "reward": _HEAD,
     "cont": _HEAD,
     "critic": _HEAD,
-    "actor": _HEAD,
+    "actor": _NETWORK + r"(action_)?heads\.\w*[hH]ead",
     "loss.discount": _LOSS,
     "loss.world_model": _LOSS,
     "loss.actor": _LOSS,
