@@ -21,6 +21,7 @@ DEEPEST = 50  # brackets
 # Option -> what configs/ derive from it; a stored configuration holds the derived values.
 DERIVED = {
     "discount": ("loss.discount.gamma",),
+    "actor_grad": ("loss.actor.actor_grad",),
     "discount_lambda": ("loss.returns.lmbda", "loss.critic.lmbda"),
 }
 # What a resume cannot change, and why.
