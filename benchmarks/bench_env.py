@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs from an uninstalled checkout too
 
-from mario_dreamer.envs.mario.batched import count_cpus  # noqa: E402
+from mario_dreamer.envs.base import count_cpus  # noqa: E402
 from mario_dreamer.envs.mario.emulator import make_emulator  # noqa: E402
 from mario_dreamer.envs.mario.make import make_mario_env  # noqa: E402
 
@@ -144,7 +144,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
         threads = min(num_envs, options.threads)
         ways = [bare(num_envs, threads), whole("batched", num_envs, threads, "batched")]
         if num_envs == options.several:
-            ways.append(whole("SerialEnv", num_envs, 1, "transformed"))
+            ways.append(whole("SerialEnv", num_envs, 1, "serial"))
             ways.append(whole("ParallelEnv", num_envs, num_envs, "parallel"))
         rows += compare(ways, options.rounds, options.seconds)
     return rows

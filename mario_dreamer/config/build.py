@@ -5,7 +5,6 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 
 from __future__ import annotations
 
-import os
 import random
 import traceback
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
 from mario_dreamer.envs.actions import with_agent_actions
+from mario_dreamer.envs.base import count_cpus
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
@@ -295,4 +295,4 @@ def make_run(cfg: DictConfig) -> tuple[Run, UpdateRatio]:
 
 def set_threads(threads: int | None) -> None:
     """Let torch compute with so many threads on CPU; None takes one per core."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or count_cpus())

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, OneHot, TensorSpec, Unbounded
-from torchrl.envs import Compose, EnvBase, InitTracker, RewardSum, StepCounter, TransformedEnv
+from torchrl.envs import (
+    Compose,
+    EnvBase,
+    InitTracker,
+    RewardSum,
+    StepCounter,
+    Transform,
+    TransformedEnv,
+)
 
 from mario_dreamer.checks import check, require_keys
 
 BOOKS = ("steps", "_terminated", "_truncated")  # what every world keeps of its episode
 
 
-def check_action(action: Tensor, num_envs: int, num_actions: int) -> None:
-    """Raise unless `action` names one action for each world, one-hot [N, A].
+def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:
+    """Return the index of each chosen action, int64 [N], from one-hot `action` [N, A].
 
     Raises:
-        TypeError, ValueError: what was expected, and what came.
+        KeyError, TypeError, ValueError: what was expected, and what was given.
     """
-    wanted = {"action": (action, "N A: one-hot")}
-    check("env.step", torch.device("cpu"), {"N": num_envs, "A": num_actions}, wanted)
-    ones = action == 1
-    if not ((action == 0) | ones).all() or not (ones.sum(-1) == 1).all():
+    require_keys("env.step", tensordict, ["action"])
+    action = tensordict.get("action")
+    shape = " ".join(map(str, tensordict.batch_size))
+    wanted = {"action": (action, f"{shape} A: one-hot")}
+    check("env.step", torch.device("cpu"), {"A": num_actions}, wanted)
+    top, index = action.max(-1)
+    if not ((top == 1) & (action.count_nonzero(-1) == 1)).all():
         raise ValueError(
-            f"env.step: action must be one-hot over {num_actions} actions, a single 1 per world; "
+            f"env.step: action must be one-hot over {num_actions} actions, a single 1 per env; "
             f"got {action.tolist()}."
         )
+    return index
 
 
 class BatchedEnv(EnvBase):
@@ -61,17 +76,20 @@ class BatchedEnv(EnvBase):
     def __init__(
         self,
         num_envs: int,
-        num_actions: int,
+        actions: int | TensorSpec,
         observations: dict[str, TensorSpec],
         max_steps: int | None = None,
         seed: int = 0,
     ) -> None:
         check_at_least_one(num_envs=num_envs, max_steps=max_steps)
         super().__init__(device="cpu", batch_size=[num_envs])
-        self.num_envs, self.num_actions, self.max_steps = num_envs, num_actions, max_steps
+        self.num_envs, self.max_steps = num_envs, max_steps
+        self.num_actions = actions if isinstance(actions, int) else None
         batched = {key: spec.expand(num_envs, *spec.shape) for key, spec in observations.items()}
         self.observation_spec = Composite(batched, shape=[num_envs])
-        self.action_spec = OneHot(num_actions, [num_envs, num_actions], dtype=torch.int64)
+        if isinstance(actions, int):
+            actions = OneHot(actions, dtype=torch.int64)
+        self.action_spec = actions.expand(num_envs, *actions.shape)
         self.reward_spec = Unbounded([num_envs, 1])
         flag = Binary(1, [num_envs, 1], dtype=torch.bool)
         flags = {key: flag.clone() for key in ("done", "terminated", "truncated")}
@@ -116,10 +134,10 @@ class BatchedEnv(EnvBase):
             )
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        require_keys("env.step", tensordict, ["action"])
         action = tensordict.get("action")
-        check_action(action, self.num_envs, self.num_actions)
-        reward, terminated, truncated = self._advance(action.long().argmax(-1))
+        if self.num_actions is not None:
+            action = read_action(tensordict, self.num_actions)
+        reward, terminated, truncated = self._advance(action)
         self.steps += 1
         if self.max_steps is not None:
             truncated = truncated | (self.steps >= self.max_steps)
@@ -131,7 +149,8 @@ class BatchedEnv(EnvBase):
         ends = {"terminated": self._terminated, "truncated": self._truncated}
         ends["done"] = self._terminated | self._truncated
         flags = {key: flag.unsqueeze(-1).clone() for key, flag in ends.items()}
-        return TensorDict({**self._observe(), **flags}, batch_size=self.batch_size)
+        # Without a device, `step` would copy the whole TensorDict to the env's own.
+        return TensorDict({**self._observe(), **flags}, self.batch_size, device=self.device)
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Any]:
         """Return where every world stands, chance included, as tensors and numbers."""
@@ -157,14 +176,20 @@ class BatchedEnv(EnvBase):
         self.generator.set_state(state_dict["generator"])
 
 
-def with_bookkeeping(env: EnvBase) -> TransformedEnv:
-    """Add what every run needs: `is_init`, `step_count` and `episode_reward`, [N, 1] each."""
-    return TransformedEnv(env, Compose(InitTracker(), StepCounter(), RewardSum()))
+def with_bookkeeping(env: EnvBase, *transforms: Transform) -> TransformedEnv:
+    """Add the transforms, then `is_init`, `step_count` and `episode_reward`, [N, 1] each."""
+    return TransformedEnv(env, Compose(*transforms, InitTracker(), StepCounter(), RewardSum()))
 
 
-def pixel_spec(channels: int, height: int, width: int) -> Bounded:
-    """Describe one uint8 picture, [channels, height, width], 0 to 255."""
-    return Bounded(0, 255, shape=(channels, height, width), dtype=torch.uint8)
+def pixel_spec(*shape: int) -> Bounded:
+    """Describe a uint8 picture of this shape, such as (channels, height, width); 0 to 255."""
+    return Bounded(0, 255, shape=shape, dtype=torch.uint8)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the option `name` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"env.{name}: got {value!r}, expected one of {list(choices)}.")
 
 
 def check_at_least_one(**counts: int | None) -> None:
@@ -182,3 +207,11 @@ def check_plays_each_action_once(action_repeat: int) -> None:
         raise ValueError(
             f"env.action_repeat must be 1 in a toy world; got {action_repeat}. Leave it at 1."
         )
+
+
+def count_cpus() -> int:
+    """Count the CPUs that this process may use, on any operating system."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
+    return len(affinity()) if affinity else os.cpu_count() or 1

@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def shrink(screen: Tensor, height: int, width: int, crop_top: int = 0) -> Tensor:
+def shrink(
+    screen: Tensor, height: int, width: int, crop_top: int = 0, grayscale: bool = False
+) -> Tensor:
     """Crop and resize screens by area-weighted averaging, uint8 all the way.
 
     Bilinear with antialiasing in torch: 52 us a screen, no OpenCV or torchvision needed.
@@ -17,15 +19,17 @@ def shrink(screen: Tensor, height: int, width: int, crop_top: int = 0) -> Tensor
         height: rows of the result.
         width: columns of the result.
         crop_top: rows cut off at the top first; 32 are Mario's score bar.
+        grayscale: return the luminance of an RGB screen.
 
     Returns:
-        uint8 [..., C, height, width], contiguous.
+        uint8 [..., C, height, width], contiguous; C is 1 with `grayscale`.
     """
     lead = screen.shape[:-3]
     picture = screen[..., crop_top:, :, :].movedim(-1, -3)  # [..., C, H - crop_top, W]
     picture = picture.reshape(-1, *picture.shape[-3:]) if len(lead) != 1 else picture
     small = interpolate(picture, size=(height, width), mode="bilinear", antialias=True)
-    return small.reshape(*lead, *small.shape[-3:]).contiguous()
+    small = small.reshape(*lead, *small.shape[-3:])
+    return gray(small) if grayscale else small.contiguous()
 
 
 def check_picture(image_size: int, crop_top: int, rows: int) -> None:

@@ -77,6 +77,9 @@ def restore_worlds(
     carried: TensorDictBase | None = getattr(collector, CARRIER, None)
     if not _resumable(worlds) or carried is None:
         return f"{type(worlds).__name__} cannot be put back into mid-episode"
+    missing = set(env.observation_spec.keys(True, True)) - set(state["carried"])
+    if missing:
+        return f"the checkpoint was written by a version whose envs lack {sorted(missing)}"
     worlds.load_state_dict(state["worlds"])
     if state["transforms"]:
         env.load_state_dict(state["transforms"])

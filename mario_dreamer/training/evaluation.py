@@ -69,7 +69,7 @@ class _Notes:
         tape = b""
         if hasattr(env, "games"):
             game = env.games[world]
-            tape, facts["y_pos"] = bytes(game.tape), height_of(game.info)
+            tape, facts["y_pos"] = bytes(game.pressed), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None
         return Episode(facts, self.actions, frames, tape, steps)

@@ -23,7 +23,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.commands.export import export_program
 from mario_dreamer.config.session import open_session
-from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
+from mario_dreamer.envs.mario.emulator import SCREEN, button_byte, copy_screen, make_emulator
 from mario_dreamer.exporting.mlflow_model import save_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.rom]
@@ -83,7 +83,7 @@ def played() -> dict[bool, tuple[list[int], np.ndarray]]:
                 if greedy:
                     torch.rand(1)  # the number that a greedy program is given and does not use
                 actions.append(int(after["action"].argmax()))
-                game.press(session.env.base_env.bytes[actions[-1]])
+                game.press(button_byte(session.env.action_names[actions[-1]]))
                 if after["next", "done"].item():
                     break
         session.env.close()

@@ -155,7 +155,7 @@ def test_an_emulator_that_fails_costs_one_episode_and_no_more(
     assert bool(played["next", "truncated"][1, 0]) and not bool(played["next", "terminated"].any())
     assert not bool(played["next", "done"][0].any()), "the other world plays on"
     assert base.games[1].emulator is not broken and base.failures == 1
-    assert "world 1: its emulator failed" in caplog.text
+    assert "env 1: its emulator failed" in caplog.text
     assert int(played["next", "time"][1, -1]) > 390, "a new game has begun"
     env.close()
 

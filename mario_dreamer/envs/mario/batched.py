@@ -1,11 +1,10 @@
-"""BatchedMario: N emulators in one TorchRL environment, on a pool of threads."""
+"""BatchedMario: raw frames of N emulators in one TorchRL environment, on a pool of threads."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -13,117 +12,88 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchrl.data import Bounded, Unbounded
 
-from mario_dreamer.envs.base import BatchedEnv, check_at_least_one, pixel_spec
-from mario_dreamer.envs.mario.emulator import (
-    INFO,
-    SCREEN,
-    actions_of,
-    button_byte,
-    copy_screen,
-    info_specs,
-    read_info,
-    stages_of,
-)
-from mario_dreamer.envs.mario.game import Game
-from mario_dreamer.envs.mario.randomness import Chance
-from mario_dreamer.envs.mario.rewards import MarioReward
-from mario_dreamer.envs.screens import check_picture, shrink
+from mario_dreamer.envs.base import BatchedEnv, check_at_least_one, count_cpus, pixel_spec
+from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen
+from mario_dreamer.envs.mario.game import NUMBERS, TRACK, Game, number_specs
 from mario_dreamer.keys import PIXELS
 
 log = logging.getLogger(__name__)
 
 MOST_FAILURES = 10  # of emulators in one run; one in a while is bad luck
-X_MAX = list(INFO).index("x_max")
 
 
 class BatchedMario(BatchedEnv):
-    """Play N games of Super Mario Bros at once, each on its own emulator.
+    """Play K raw frames per step of N games at once, each on its own emulator.
 
-    The emulator lets go of Python's lock, so threads really run side by side; each thread also
-    shrinks its own picture. An episode is `terminated` by death, by the clock at 0 or by the
-    flag, and `truncated` by `max_steps` or `stall_limit`; world i draws from seed + i.
+    The action is int16 [N, K]: a controller byte for each raw frame; -1 plays no frame. The
+    observation is `pixels`, the `NUMBERS` and the `TRACK`; the reward is the package's own. A game
+    that is over stands still. Everything else is a stack of transforms, see `MarioOptions`.
+
+    The emulator releases Python's lock, so threads run in parallel. Two transforms are folded into
+    them, because they cost more than 5 % of a step outside; see `ActionRepeat`, `ResizeScreen`.
 
     Args:
-        num_envs: N.
-        stage: "w-s", world 1 to 8, stage 1 to 4; or a list of those, or "all".
-        stage_order: which stage the next episode plays, see `Game`; world i begins with stage i.
-        action_set: "simple" (7), "right_only" (5), "complex" (12), or a list of names.
-        image_size: side of the square picture.
-        action_repeat: raw frames per agent step.
-        max_pool: take the brighter of the last two raw frames of each step.
-        crop_top: rows cut off the raw screen first; 32 are the score bar.
-        reward: the rules; None: `MarioReward()`.
-        max_steps: agent steps until truncation; None: never.
-        stall_limit: agent steps without a new furthest x until truncation; None: never.
-        random_noops: opening frames without a button, 0 to this many.
-        sticky, sticky_unit: probability that the previous buttons are held, see `Chance`.
-        threads: None: one per world, at most one per CPU.
-        seed: of the no-ops and the sticky actions; the game itself has no chance in it.
+        num_envs: N; env i has the seed `seed + i` and begins with stage i.
+        stages, stage_order, seed: as of `Game`.
+        frames: K, raw frames per step.
+        max_pool: take the brighter of the last two raw frames of a step.
+        picture: makes `pixels` of a raw screen, uint8 [240, 256, 3]; None: the screen itself.
+        action_names: of the agent's actions, for display.
+        threads: None: one per env, at most one per CPU.
 
     Raises:
-        ValueError: an option out of its range. ImportError: no emulator.
+        ValueError: a count below 1. ImportError: no emulator.
     """
 
-    STATE = ("pixels", "facts", "stalled")
+    STATE = ("pixels", "numbers", "track")
 
     def __init__(
         self,
         num_envs: int = 1,
-        stage: str | Sequence[str] = "1-1",
-        action_set: str | Sequence[str] = "simple",
-        image_size: int = 64,
-        action_repeat: int = 4,
-        max_pool: bool = True,
-        crop_top: int = 0,
-        reward: MarioReward | None = None,
-        max_steps: int | None = 27000,
-        stall_limit: int | None = None,
-        random_noops: int = 0,
-        sticky: float = 0.0,
-        sticky_unit: str = "frame",
+        stages: Sequence[str] = ("1-1",),
         stage_order: str = "balanced",
+        frames: int = 1,
+        max_pool: bool = False,
+        picture: Callable[[Tensor], Tensor] | None = None,
+        action_names: Sequence[str] = (),
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
-        check_at_least_one(action_repeat=action_repeat, stall_limit=stall_limit, threads=threads)
-        check_picture(image_size, crop_top, SCREEN[0])
-        names, stages = actions_of(action_set), stages_of(stage)
-        observations = {PIXELS: pixel_spec(3, image_size, image_size), **info_specs()}
-        super().__init__(num_envs, len(names), observations, max_steps, seed)
-        self.action_names, self.image_size, self.crop_top = names, image_size, crop_top
-        self.bytes = [button_byte(name) for name in names]
-        self.stall_limit = stall_limit
+        check_at_least_one(threads=threads)
+        self.picture = picture or (lambda screen: screen)
+        shape = self.picture(torch.zeros(SCREEN, dtype=torch.uint8)).shape
+        track = Unbounded([frames + 1, 2], dtype=torch.int64)
+        observations = {PIXELS: pixel_spec(*shape), **number_specs(), TRACK: track}
+        super().__init__(num_envs, Bounded(-1, 255, [frames], dtype=torch.int16), observations)
+        self.max_pool, self.action_names = max_pool, tuple(action_names)
         self._threads = min(num_envs, threads or count_cpus())
         # This thread plays as well, so the pool has one less.
         helpers = self._threads - 1
         self._pool = ThreadPoolExecutor(helpers, "mario") if helpers else None
-        rules = MarioReward() if reward is None else reward
-
-        def _start(world: int, chance: Chance | None = None) -> Game:
-            chance = chance or Chance(seed + world, random_noops, sticky, sticky_unit)
-            return Game(stages, rules, action_repeat, max_pool, chance, stage_order, world)
-
-        self._start, self.failures = _start, 0
-        self.games: list[Game] = self._each(_start, range(num_envs))
-        self.pixels = torch.zeros(num_envs, 3, image_size, image_size, dtype=torch.uint8)
-        self.facts = torch.zeros(num_envs, len(INFO), dtype=torch.int64)  # as in INFO
-        self.stalled = torch.zeros(num_envs, dtype=torch.int64)  # steps since the last best x
+        self._start = lambda env: Game(stages, stage_order, seed + env, env)
+        self.failures = 0
+        self.games: list[Game] = self._each(self._start, range(num_envs))
+        self._screens = np.empty((num_envs, 2, *SCREEN), np.uint8)
+        self.pixels = torch.zeros(num_envs, *shape, dtype=torch.uint8)
+        self.numbers = torch.zeros(num_envs, len(NUMBERS), dtype=torch.int64)
+        self.track = torch.zeros(num_envs, frames + 1, 2, dtype=torch.int64)
 
     def _set_seed(self, seed: int | None) -> None:
         super()._set_seed(seed)
         if seed is not None:
-            for world, game in enumerate(getattr(self, "games", ())):
-                game.chance.seed(seed + world)
+            for env, game in enumerate(getattr(self, "games", ())):
+                game.set_seed(seed + env)
 
     def _each(self, task: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """The task for each row of arguments, results in order; a thread that is free takes the next.
+        """Run the task on each row of arguments; results in order. A free thread takes the next.
 
-        One hop to each thread per step instead of one per world.
+        One hop to each thread per step instead of one per env.
         """
         rows = list(zip(*arguments, strict=True))
         results: list[Any] = [None] * len(rows)
-        taken = itertools.count()  # its `next` is one step that no other thread can come between
+        taken = itertools.count()  # `next` is atomic
 
         def _work() -> None:
             while (row := next(taken)) < len(rows):
@@ -139,70 +109,78 @@ class BatchedMario(BatchedEnv):
             other.result()
         return results
 
-    def _see(self, world: int, screen: np.ndarray) -> list[int]:
-        image = torch.from_numpy(screen)
-        self.pixels[world] = shrink(image, self.image_size, self.image_size, self.crop_top)
-        return read_info(self.games[world].info)
+    def _open(self, env: int) -> None:
+        try:
+            self.games[env].begin()
+        except Exception as error:  # once more, with a new emulator; a second failure is final
+            self._replace(env, error)
+            self.games[env].begin()
+        self.track[env] = torch.tensor(self.games[env].place)
+        self._see(env, pooled=False)
+
+    def _see(self, env: int, pooled: bool) -> None:
+        older, newer = self._screens[env]
+        self.numbers.numpy()[env] = self.games[env].numbers
+        copy_screen(self.games[env].emulator, newer)
+        if pooled:
+            np.maximum(older, newer, out=newer)
+        self.pixels[env] = self.picture(torch.from_numpy(newer))
 
     def _begin(self, mask: Tensor) -> None:
-        def _open(world: int) -> list[int]:
-            try:
-                return self._see(world, self.games[world].begin())
-            except Exception as error:  # once more, with a new emulator; then it is hopeless
-                self._revive(world, error)
-                return self._see(world, self.games[world].begin())
+        self._each(self._open, mask.nonzero().flatten().tolist())
 
-        worlds = mask.nonzero().flatten()
-        facts = self._each(_open, worlds.tolist())
-        if facts:
-            self.facts[worlds] = torch.tensor(facts)
-        self.stalled.masked_fill_(mask, 0)
-
-    def _revive(self, world: int, error: Exception) -> None:
-        """Start a new emulator in place of one that failed; its episode is cut, not ended.
+    def _replace(self, env: int, error: Exception) -> None:
+        """Start a new emulator in place of one that failed; its episode is truncated.
 
         Raises:
-            RuntimeError: it has failed ten times; something else is wrong.
+            RuntimeError: more than ten failures in this run.
         """
         self.failures += 1
-        told = f"world {world}: its emulator failed ({type(error).__name__}: {error})"
+        failed = f"env {env}: its emulator failed ({type(error).__name__}: {error})"
         if self.failures > MOST_FAILURES:
             raise RuntimeError(
-                f"{told}, the {self.failures}th failure of a world in this run. Check the "
+                f"{failed}, failure {self.failures} of an emulator in this run. Check the "
                 "installation of nes-py and the machine's memory."
             ) from error
-        log.warning("%s; the episode is cut and a new emulator started", told)
-        old = self.games[world]
+        log.warning("%s; the episode is truncated and a new emulator started", failed)
+        old = self.games[env]
         with contextlib.suppress(Exception):
             old.close()
-        self.games[world] = self._start(world, old.chance)
+        self.games[env] = new = self._start(env)
+        new.__dict__.update({name: vars(old)[name] for name in ("seed", "episode", "played", "pressed")})
+
+    def _play(self, env: int, row: list[int]) -> tuple[float, bool]:
+        """Play one row of frames; return the package's reward, and whether the emulator failed."""
+        game, track = self.games[env], self.track[env].numpy()
+        track[:] = track[-1]
+        reward, played, pooled = 0.0, False, False
+        try:
+            for frame, byte in enumerate(row):
+                if byte >= 0 and not game.over:
+                    # A step that opens with pauses or is cut short by the end is not pooled.
+                    pooled = self.max_pool and 0 < frame == len(row) - 1 and row[frame - 1] >= 0
+                    if pooled:
+                        copy_screen(game.emulator, self._screens[env, 0])
+                    reward, played = reward + game.press(byte), True
+                    track[frame + 1 :] = game.place
+            if played:
+                self._see(env, pooled)
+        except Exception as error:
+            track[:] = track[0]
+            self._replace(env, error)
+            return 0.0, True
+        return reward, False
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def _play(world: int, index: int) -> tuple[float, list[int]]:
-            try:
-                screen, reward = self.games[world].play(self.bytes[index])
-                return reward, self._see(world, screen)
-            except Exception as error:
-                self._revive(world, error)
-                broken[world] = True
-                return 0.0, self.facts[world].tolist()
-
-        broken = torch.zeros(self.num_envs, dtype=torch.bool)
-        best = self.facts[:, X_MAX]
-        rewards, facts = zip(*self._each(_play, range(self.num_envs), action.tolist()), strict=True)
-        self.facts = torch.tensor(facts)
-        self.stalled = torch.where(self.facts[:, X_MAX] > best, 0, self.stalled + 1)
-        terminated = torch.tensor([game.over for game in self.games]) & ~broken
-        truncated = broken.clone()
-        if self.stall_limit is not None:
-            truncated |= self.stalled >= self.stall_limit
-        return torch.tensor(rewards), terminated, truncated
+        played = self._each(self._play, range(self.num_envs), action.tolist())
+        rewards, failed = (torch.tensor(column) for column in zip(*played, strict=True))
+        return rewards, torch.tensor([game.over for game in self.games]) & ~failed, failed
 
     def _observe(self) -> dict[str, Tensor]:
-        facts = self.facts.unsqueeze(-1).unbind(1)  # one [N, 1] per fact
-        named = zip(INFO.items(), facts, strict=True)
-        seen = {key: fact.to(dtype, copy=True) for (key, (_, dtype)), fact in named}
-        return {PIXELS: self.pixels.clone(), **seen}
+        columns = self.numbers.clone().unsqueeze(-1).unbind(1)  # [N, 1] each
+        numbers = zip(NUMBERS.items(), columns, strict=True)
+        named = {key: number.to(dtype) for (key, dtype), number in numbers}
+        return {PIXELS: self.pixels.clone(), **named, TRACK: self.track.clone()}
 
     def screens(self) -> Tensor:
         """Return the raw screens of this moment for videos, uint8 [N, 240, 256, 3]."""
@@ -212,38 +190,23 @@ class BatchedMario(BatchedEnv):
         return torch.from_numpy(raw)
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Any]:
-        """Return all that a bit-equal resume needs, as tensors and numbers.
-
-        The games are saved as the buttons pressed since their resets, because the emulator's
-        snapshots cannot be written to a file; loading replays them, at most 8 s per world.
-        """
-        return {
-            "tapes": [torch.tensor(list(game.tape), dtype=torch.uint8) for game in self.games],
-            "held": [game.held for game in self.games],
-            "stages": [game.stage for game in self.games],
-            "played": [list(game.played) for game in self.games],
-            "chance": torch.stack([game.chance.state() for game in self.games]),
-            **super().state_dict(),
-        }
+        """Return what a bit-equal resume needs, as tensors and numbers; see `Game.state_dict`."""
+        return {"games": [game.state_dict() for game in self.games], **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any], *_: object, **__: object) -> None:
         """Continue from what `state_dict` returned; `current()` then shows the same moment.
 
         Raises:
-            ValueError: the state was saved with another number of worlds.
+            ValueError: the state was saved with another number of envs, or by an older version.
         """
-        tapes = [tape.numpy().tobytes() for tape in state_dict["tapes"]]
-        if len(tapes) != self.num_envs:
+        games = state_dict.get("games", ())
+        if len(games) != self.num_envs:
             raise ValueError(
-                f"BatchedMario.load_state_dict: the state holds {len(tapes)} worlds, this env has "
-                f"{self.num_envs}. Set env num_envs={len(tapes)} or start without the state."
+                f"BatchedMario.load_state_dict: the state holds {len(games)} games, this env has "
+                f"{self.num_envs}. Set env num_envs={len(games)} or start without the state."
             )
         super().load_state_dict(state_dict)
-        stages = state_dict.get("stages", [0] * len(tapes))
-        played = state_dict.get("played", [[]] * len(tapes))
-        self._each(Game.replay, self.games, tapes, state_dict["held"], stages, played)
-        for game, state in zip(self.games, state_dict["chance"], strict=True):
-            game.chance.load(state)
+        self._each(Game.load_state_dict, self.games, games)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Stop the threads and free the emulators."""
@@ -253,8 +216,3 @@ class BatchedMario(BatchedEnv):
             for game in self.games:
                 game.close()
         super().close(raise_if_closed=raise_if_closed)
-
-
-def count_cpus() -> int:
-    """Count the CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The emulator: one Super Mario Bros stage, its buttons, and the facts we read from it.
+"""The emulator: one Super Mario Bros stage, its buttons, and the numbers we read from it.
 
 The package gym-super-mario-bros is imported on first use, so that everything else works
 without it (it publishes no wheel for Python below 3.13).
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchrl.data import Binary, TensorSpec, Unbounded
 
 SCREEN = (240, 256, 3)  # height, width, RGB of the raw screen
 
@@ -26,9 +25,9 @@ ACTION_SETS: dict[str, tuple[str, ...]] = {
     "complex": (*_RIGHT, "A", "left", "left+A", "left+B", "left+A+B", "down", "up"),
 }
 
-# What the agent's TensorDict carries beside the picture: our key -> the emulator's key, dtype.
+# What the TensorDict carries next to the picture: our key -> the emulator's key, dtype.
 INFO = {
-    "x_pos": ("x_pos", torch.int64),  # Mario's place in the stage, pixels; 1-1's flag is at 3161
+    "x_pos": ("x_pos", torch.int64),  # position in the stage, pixels; the flag of 1-1 is at 3161
     "x_max": ("x_pos_max", torch.int64),  # the furthest of this episode
     "flag": ("flag_get", torch.bool),  # the stage is won
     "time": ("time", torch.int64),  # the game clock, 400 down to 0
@@ -41,7 +40,7 @@ INFO = {
 
 
 def actions_of(action_set: str | Sequence[str]) -> tuple[str, ...]:
-    """Name the agent's actions, [A], in the order of the one-hot vector, for display.
+    """Name the agent's actions, [A], in the order of the one-hot vector.
 
     Args:
         action_set: "simple", "right_only", "complex", or own names such as ["noop", "right+A"].
@@ -112,10 +111,10 @@ def stages_of(stage: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def import_emulator() -> Any:
-    """Import the emulator's class, or say in one error what is missing.
+    """Import the emulator's class.
 
     Raises:
-        ImportError: the package is not there, or Python is too old for it.
+        ImportError: the package is missing, or Python is too old for it.
     """
     try:
         from gym_super_mario_bros import SuperMarioBrosEnv
@@ -136,10 +135,19 @@ def make_emulator(stage: str) -> Any:
         stage: "w-s".
 
     Raises:
-        ValueError: no such stage. ImportError: no emulator.
+        ValueError: no such stage, or the emulator starts another one. ImportError: no emulator.
     """
     target = parse_stage(stage)
-    return import_emulator()(target=target)
+    emulator = import_emulator()(target=target)
+    _, info = emulator.reset()
+    loaded = info["world"], info["stage"]
+    if loaded != target:
+        emulator.close()
+        raise ValueError(
+            f"env.stage={stage}: the emulator started stage {loaded[0]}-{loaded[1]} instead. "
+            "Choose another stage, or install another version of gym-super-mario-bros."
+        )
+    return emulator
 
 
 def copy_screen(emulator: Any, out: np.ndarray) -> None:
@@ -148,13 +156,5 @@ def copy_screen(emulator: Any, out: np.ndarray) -> None:
 
 
 def read_info(info: Mapping[str, Any]) -> list[int]:
-    """Pick our facts, in the order of `INFO`, from the emulator's info."""
+    """Pick the numbers of `INFO`, in its order, from the emulator's info."""
     return [int(info[source]) for source, _ in INFO.values()]
-
-
-def info_specs() -> dict[str, TensorSpec]:
-    """Describe the facts of `INFO`, [1] each."""
-    return {
-        key: Binary(1, [1], dtype=dtype) if dtype == torch.bool else Unbounded([1], dtype=dtype)
-        for key, (_, dtype) in INFO.items()
-    }

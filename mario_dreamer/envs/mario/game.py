@@ -1,69 +1,64 @@
-"""One emulator under one agent: episodes, repeated buttons, and a tape to resume from."""
+"""One game of Mario, raw frame by raw frame, with the buttons pressed since its reset."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
-import numpy as np
+import torch
+from torchrl.data import Binary, TensorSpec, Unbounded
 
-from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
-from mario_dreamer.envs.mario.randomness import Chance
-from mario_dreamer.envs.mario.rewards import MarioReward
+from mario_dreamer.envs.mario.emulator import INFO, make_emulator, read_info
 
-STAGE_ORDERS = ("balanced", "turn", "random")
+# What the TensorDict carries next to the picture, [N, 1] each, in the order of `Game.numbers`.
+NUMBERS = {key: dtype for key, (_, dtype) in INFO.items()} | {
+    "stage_index": torch.int64,  # which of the env's stages is played
+    "episode_seed": torch.int64,  # a number of 62 bits; all randomness of the episode follows
+}
+TRACK = "track"  # x and clock before a step and after each of its K raw frames, int64 [N, K + 1, 2]
+
+
+def number_specs() -> dict[str, TensorSpec]:
+    """Describe `NUMBERS`, [1] each."""
+    return {
+        key: Binary(1, [1], dtype=dtype) if dtype == torch.bool else Unbounded([1], dtype=dtype)
+        for key, dtype in NUMBERS.items()
+    }
 
 
 class Game:
-    """Play stages in agent steps of `action_repeat` raw frames.
+    """Play one of several stages per episode.
 
-    The emulator is deterministic, so the buttons pressed since the reset say exactly where the
-    game stands. They are kept on `tape`, one byte per raw frame, because the emulator's own
-    snapshots cannot leave the process.
+    The emulator is deterministic, so the buttons pressed since the reset determine its state.
+    They are kept in `pressed`, because the emulator's own snapshots cannot leave the process.
 
     Args:
-        stages: "w-s" each; an episode plays one of them. Each has an emulator of its own, started
-            when it is first played.
-        rules: what a raw frame pays.
-        action_repeat: raw frames per agent step; an episode's end cuts them short.
-        max_pool: take the brighter of the last two raw frames of a whole step, against flicker.
-        chance: no-op starts, sticky actions and random stages.
-        stage_order: which stage the next episode plays: "balanced", the one with the fewest agent
-            steps so far; "turn", one after the other; "random".
-        first: number of the stage that is played first; ties and turns begin there.
+        stages: "w-s" each; each has an emulator of its own, started when it is first played.
+        stage_order: the stage of the next episode: "balanced", the one with the fewest raw frames
+            so far; "turn", one after the other; "random".
+        seed: of the episode seeds and of the random stages.
+        first: number of the stage of the first episode; ties and turns start from it.
 
     Attributes:
         stage: number of the stage that is played now, an index of `stages`.
-        played: agent steps played in each stage.
+        played: raw frames played in each stage.
+        pressed: controller bytes of this episode, one per raw frame.
+        info: the emulator's info of the last frame.
+        over: whether the episode has ended by the rules; True before the first `begin`.
+        episode_seed: see `NUMBERS`.
     """
 
     def __init__(
-        self,
-        stages: Sequence[str],
-        rules: MarioReward,
-        action_repeat: int,
-        max_pool: bool,
-        chance: Chance,
-        stage_order: str = "balanced",
-        first: int = 0,
+        self, stages: Sequence[str], stage_order: str = "balanced", seed: int = 0, first: int = 0
     ) -> None:
-        if stage_order not in STAGE_ORDERS:
-            raise ValueError(
-                f"env.stage_order: got {stage_order!r}, expected one of {list(STAGE_ORDERS)}."
-            )
         self.stages, self.stage_order = tuple(stages), stage_order
         self.first = self.stage = first % len(self.stages)
-        self.played = [0] * len(self.stages)
         self._emulators: dict[int, Any] = {}
-        self.rules, self.action_repeat, self.max_pool = rules, action_repeat, max_pool
-        self.chance = chance
         self.info: dict[str, Any] = {}
-        self.over = True  # nothing to step before the first reset
-        self._opened = False
-        self.tape = bytearray()
-        self.held: int | None = None  # the byte of the last raw frame; None: the episode's first
-        self._older, self._newer = np.empty(SCREEN, np.uint8), np.empty(SCREEN, np.uint8)
-        assert self.emulator is not None  # a missing emulator is noticed here
+        self.over, self.pressed, self.episode_seed = True, bytearray(), 0
+        self.set_seed(seed)
+        _ = self.emulator  # a missing emulator is reported here
 
     @property
     def emulator(self) -> Any:
@@ -72,90 +67,64 @@ class Game:
             self._emulators[self.stage] = make_emulator(self.stages[self.stage])
         return self._emulators[self.stage]
 
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the last frame, in the order of `NUMBERS`."""
+        return [*read_info(self.info), self.stage, self.episode_seed]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """x and clock of the last frame."""
+        return int(self.info["x_pos"]), int(self.info["time"])
+
+    def set_seed(self, seed: int) -> None:
+        """Let the next episode be the first one of this seed."""
+        self.seed, self.episode, self.played = seed, -1, [0] * len(self.stages)
+
+    def begin(self) -> None:
+        """Open the next episode; one of which no frame was played is opened again."""
+        if self.pressed or self.episode < 0:
+            self.episode += 1
+            self.stage = self._next_stage()
+        self._rewind()
+
+    def _next_stage(self) -> int:
+        count = len(self.stages)
+        if self.stage_order == "random":
+            return Random(f"stage {self.seed} {self.episode}").randrange(count)
+        order = [(self.first + offset) % count for offset in range(count)]
+        if self.stage_order == "turn":
+            return order[self.episode % count]
+        return min(order, key=self.played.__getitem__)
+
+    def _rewind(self) -> None:
+        _, self.info = self.emulator.reset()
+        self.over = False
+        self.pressed.clear()
+        self.episode_seed = Random(f"episode {self.seed} {self.episode}").getrandbits(62)
+
+    def press(self, byte: int) -> float:
+        """Play one raw frame with these buttons held, 0 to 255; return the package's own reward."""
+        _, reward, self.over, _, self.info = self.emulator.step(byte)
+        self.pressed.append(byte)
+        self.played[self.stage] += 1
+        return reward
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs, as tensors and numbers."""
+        pressed = torch.tensor(list(self.pressed), dtype=torch.uint8)
+        numbers = {"seed": self.seed, "episode": self.episode, "stage": self.stage}
+        return {"pressed": pressed, "played": list(self.played), **numbers}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Come back to a saved moment by pressing its buttons again; about 1 ms per frame."""
+        self.seed, self.episode, self.stage = (state[k] for k in ("seed", "episode", "stage"))
+        self._rewind()
+        for byte in state["pressed"].tolist():
+            self.press(byte)
+        self.played = list(state["played"])
+
     def close(self) -> None:
         """Free the emulators."""
         for emulator in self._emulators.values():
             emulator.close()
-
-    def begin(self) -> np.ndarray:
-        """Open an episode and return its screen, uint8 [240, 256, 3], valid until the next call."""
-        if self._opened:
-            self.stage = self._next_stage()
-        self._opened = True
-        self.rewind()
-        for _ in range(self.chance.noops()):
-            self._frame(0)
-            if self.over:  # no stage kills an idle Mario within 30 frames, but be sure
-                self.rewind()
-                break
-        copy_screen(self.emulator, self._newer)
-        return self._newer
-
-    def _next_stage(self) -> int:
-        count = len(self.stages)
-        if self.stage_order == "turn":
-            return (self.stage + 1) % count
-        if self.stage_order == "random":
-            return self.chance.stage(count)
-        order = [(self.first + offset) % count for offset in range(count)]
-        return min(order, key=self.played.__getitem__)
-
-    def play(self, byte: int) -> tuple[np.ndarray, float]:
-        """Take one agent step; a game that is over stands still and pays nothing.
-
-        Args:
-            byte: the buttons, 0 to 255.
-
-        Returns:
-            The screen, uint8 [240, 256, 3], valid until the next call, and the reward.
-        """
-        if self.over:
-            return self._newer, 0.0
-        per_frame = self.chance.sticky_unit == "frame"
-        if not per_frame:
-            byte = self._sticky(byte)
-        reward = 0.0
-        self.played[self.stage] += 1
-        for frame in range(1, self.action_repeat + 1):
-            reward += self._frame(self._sticky(byte) if per_frame else byte)
-            if self.over:
-                break
-            if self.max_pool and frame == self.action_repeat - 1:
-                copy_screen(self.emulator, self._older)
-        copy_screen(self.emulator, self._newer)
-        if self.max_pool and 1 < frame == self.action_repeat:
-            return np.maximum(self._older, self._newer, out=self._older), reward
-        return self._newer, reward  # a step cut short shows its last frame alone
-
-    def _sticky(self, byte: int) -> int:
-        """The chosen buttons, or those held before; the first ones of an episode never stick."""
-        if not (self.chance.sticks() and self.held is not None):
-            self.held = byte
-        return self.held
-
-    def rewind(self) -> None:
-        """Put the emulator at the start of the stage, before any no-ops."""
-        _, self.info = self.emulator.reset()
-        self.over, self.held = False, None
-        self.tape.clear()
-
-    def replay(self, tape: bytes, held: int | None, stage: int = 0, played: Sequence[int] = ()) -> None:
-        """Bring the game to where it was saved; about 1 ms per frame.
-
-        Args:
-            tape: the buttons of each raw frame since the reset.
-            held: the buttons held.
-            stage, played: as the attributes; by default those of a game of one stage.
-        """
-        self.stage, self._opened = stage, True
-        self.played = list(played) or [0] * len(self.stages)
-        self.rewind()
-        for byte in tape:
-            self._frame(byte)
-        self.held = held
-
-    def _frame(self, byte: int) -> float:
-        _, package_reward, self.over, _, info = self.emulator.step(byte)
-        before, self.info = self.info, info
-        self.tape.append(byte)
-        return self.rules(before, info, self.over, package_reward)

@@ -1,28 +1,29 @@
-"""What Mario is paid for: pure rules on two successive raw frames."""
+"""Mario's reward: rules on successive raw frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import torch
+from torch import Tensor
 
 KINDS = ("distance", "package")
 
 
 @dataclass(frozen=True)
 class MarioReward:
-    """Pay Mario for getting on, once per raw frame (an agent step sums its frames).
+    """Pay Mario for progress, once per raw frame (an agent step sums its frames).
 
-        dx     = x - previous x             0 where |dx| > warp: a pipe or a warp is no walk
+        dx     = x - previous x             0 where |dx| > warp: a pipe or a warp
         ticks  = previous clock - clock     a tick every 20 frames; never negative
         reward = scale * ( distance * (dx if backward else max(0, dx))
                          + time * ticks
                          + flag             once, on the frame that wins the stage
                          + death )          once, where the episode ends by the rules unwon
 
-    Walking costs at most 3 px a frame, so `warp = 16` only ever stops jumps of the map. Without
-    `backward`, walking left is free and the way back is paid again: an agent could earn by
-    pacing to and fro (the time cost, 0.1 per 20 frames, does not stop it). `backward=True` pays
+    Mario walks at most 3 px per frame, so `warp = 16` only ever excludes jumps of the map. Without
+    `backward`, walking left is free and the way back is paid again: an agent could earn by walking
+    back and forth (the time cost, 0.1 per 20 frames, does not prevent it). `backward=True` pays
     the change of x, so the return of an episode telescopes to the distance covered.
 
     Args:
@@ -58,27 +59,24 @@ class MarioReward:
             )
 
     def __call__(
-        self,
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
-        terminated: bool,
-        package_reward: float,
-    ) -> float:
-        """Return the reward of one raw frame.
+        self, track: Tensor, flag: Tensor, terminated: Tensor, package_reward: Tensor
+    ) -> Tensor:
+        """Return the reward of an agent step of K raw frames, float32 [..., 1].
 
         Args:
-            before: facts of the frame before: `x_pos` and `time`.
-            after: facts of this frame: `x_pos`, `time` and `flag_get`.
-            terminated: the episode ended by the rules on this frame.
-            package_reward: what the emulator itself paid for this frame.
+            track: x and clock before the step and after each of its frames, int64 [..., K + 1, 2].
+            flag: whether the stage is won, bool [..., 1].
+            terminated: whether the episode ended by the rules, bool [..., 1].
+            package_reward: the emulator's own, summed over the frames, [..., 1].
         """
         if self.kind == "package":
             return self.scale * package_reward
-        dx = after["x_pos"] - before["x_pos"]
-        if abs(dx) > self.warp or (dx < 0 and not self.backward):
-            dx = 0
-        ticks = max(0, before["time"] - after["time"])
-        reward = self.distance * dx + self.time * ticks
-        if terminated:
-            reward += self.flag if after["flag_get"] else self.death
-        return self.scale * reward
+        dx, ticks = track.double().diff(dim=-2).unbind(-1)  # [..., K]
+        dx = dx.masked_fill(dx.abs() > self.warp, 0)
+        if not self.backward:
+            dx = dx.clamp(min=0)
+        reward = self.distance * dx.sum(-1, keepdim=True)
+        reward -= self.time * ticks.clamp(max=0).sum(-1, keepdim=True)
+        if terminated.any():
+            reward += torch.where(flag, self.flag, self.death) * terminated
+        return (self.scale * reward).float()

@@ -1,4 +1,4 @@
-"""BatchedMario's threads: who steps which world, and what comes back."""
+"""BatchedMario's threads: who steps which env, and what comes back."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def env() -> Iterator[BatchedMario]:
     env.close()
 
 
-def test_results_come_in_the_order_of_the_worlds_whoever_was_first(env: BatchedMario) -> None:
+def test_results_come_in_the_order_of_the_envs(env: BatchedMario) -> None:
     assert env._each(lambda a, b: a * b, range(50), range(50)) == [i * i for i in range(50)]
 
 
-def test_a_slow_world_holds_up_no_other(env: BatchedMario) -> None:
-    """World 0 ends only after all others: with worlds dealt out in turn, 2 would wait for 0."""
+def test_a_slow_env_delays_no_other(env: BatchedMario) -> None:
+    """Env 0 ends only after all others: with envs dealt out in turn, 2 would wait for 0."""
     others, lock = set(range(1, 6)), threading.Lock()
     all_done = threading.Event()
 
-    def task(world: int) -> bool:
-        if world == 0:
+    def task(env: int) -> bool:
+        if env == 0:
             return all_done.wait(20)
         with lock:
-            others.discard(world)
+            others.discard(env)
             if not others:
                 all_done.set()
         return True
@@ -41,20 +41,20 @@ def test_a_slow_world_holds_up_no_other(env: BatchedMario) -> None:
     assert all(env._each(task, range(6)))
 
 
-def test_an_error_in_any_world_reaches_the_caller_after_all_threads_are_done(
+def test_an_error_in_one_env_reaches_the_caller_at_the_end(
     env: BatchedMario,
 ) -> None:
     done = []
 
-    def task(world: int) -> None:
-        if world == 1:
-            raise RuntimeError("world 1 broke")
-        done.append(world)
+    def task(env: int) -> None:
+        if env == 1:
+            raise RuntimeError("env 1 broke")
+        done.append(env)
 
-    with pytest.raises(RuntimeError, match="world 1 broke"):
+    with pytest.raises(RuntimeError, match="env 1 broke"):
         env._each(task, range(6))
     assert sorted(done) == [0, 2, 3, 4, 5]
 
 
-def test_nothing_to_do_is_done_at_once(env: BatchedMario) -> None:
-    assert env._each(lambda world: world, []) == []
+def test_no_rows_give_no_results(env: BatchedMario) -> None:
+    assert env._each(lambda index: index, []) == []

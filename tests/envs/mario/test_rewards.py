@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mario_dreamer.envs.mario.rewards import MarioReward
 
@@ -11,9 +12,22 @@ def pay(
     rules: MarioReward, dx: int = 0, ticks: int = 0, end: str = "", package: float = 0.0
 ) -> float:
     """One frame from x 100 and clock 300."""
-    before = {"x_pos": 100, "time": 300}
-    after = {"x_pos": 100 + dx, "time": 300 - ticks, "flag_get": end == "flag"}
-    return rules(before, after, bool(end), package)
+    track = torch.tensor([[[100, 300], [100 + dx, 300 - ticks]]])
+    flag, over = torch.tensor([[end == "flag"]]), torch.tensor([[bool(end)]])
+    reward = rules(track, flag, over, torch.tensor([[package]]))
+    assert reward.shape == (1, 1) and reward.dtype == torch.float32
+    return reward.item()
+
+
+def test_a_step_pays_the_sum_of_its_frames_in_every_env() -> None:
+    x = [[40, 42, 45, 45, 1745], [40, 39, 41, 40, 43]]  # the last frame of env 0 is a warp
+    clock = [[400, 400, 399, 399, 398], [400, 400, 400, 400, 400]]
+    track = torch.tensor([x, clock]).permute(1, 2, 0)
+    no, zero = torch.zeros(2, 1, dtype=torch.bool), torch.zeros(2, 1)
+    paid = MarioReward()(track, no, no, zero).flatten().tolist()
+    assert paid == pytest.approx([5 - 0.2, 5])
+    both_ways = MarioReward(backward=True)(track, no, no, zero).flatten().tolist()
+    assert both_ways == pytest.approx([5 - 0.2, 3])
 
 
 def test_the_seed_reward_by_hand() -> None:
@@ -36,7 +50,7 @@ def test_a_pipe_pays_nothing_in_either_direction() -> None:
         assert pay(rules, dx=16) == 16.0
 
 
-def test_a_clock_that_is_set_anew_costs_nothing() -> None:
+def test_a_clock_that_is_set_again_costs_nothing() -> None:
     assert pay(MarioReward(), ticks=-100) == 0.0
 
 
