@@ -18,6 +18,7 @@ Every choice and number stands in configs/train.yaml.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import find_run
 from mario_dreamer.training.init_from import init_from
-from mario_dreamer.training.loop import Parts, train
+from mario_dreamer.training.loop import Core, Parts, train
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.snapshot import Snapshot, progress_of
+from mario_dreamer.training.snapshot import Saved, Snapshot
 
 __all__ = ["main", "run_training"]
 
@@ -78,21 +79,14 @@ def _hands_over(cfg: DictConfig) -> bool:
     return by_mlflow if wanted == "auto" else bool(wanted)
 
 
-def make_parts(
-    cfg: DictConfig,
-    folder: Path,
-    tracker: Tracker,
-    config: str,
-    agent_steps: int = 0,
-    source: Path | None = None,
-) -> tuple[Parts, build.Run]:
-    """Build everything a run is made of.
+def make_core(
+    cfg: DictConfig, folder: Path, agent_steps: int = 0, source: Path | None = None
+) -> Core:
+    """Build what plays and learns; no file is written and nobody is told.
 
     Args:
         cfg: the run's configuration.
         folder: the run's folder.
-        tracker: who is told.
-        config: the resolved configuration as YAML, for the checkpoints.
         agent_steps: steps played before a resume.
         source: checkpoint whose weights the run starts from.
     """
@@ -103,41 +97,45 @@ def make_parts(
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)
     if source is not None:
-        parts_taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
-        init_from(learner.modules, source, list(parts_taken))
-        print(f"starting from {', '.join(parts_taken)} of {source}")
+        taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
+        init_from(learner.modules, source, list(taken))
+        print(f"starting from {', '.join(taken)} of {source}")
     policy, env = build.make_policy(agent, learner, env)
-    replay = build.make_replay(cfg, learner.device, str(folder / "replay"))
-    run, ratio = build.make_run(cfg)
-    average = learner.average
-    judged = policy if average is None else Policy(average["world_model"], average["actor"], learner.dtype)
-    evaluation = EvaluationReport(
-        judged, lambda: build.make_eval_env(cfg, judged), replay, agent.world_model, tracker,
-        cfg.eval_episodes,
-    )  # fmt: skip
-    progress = Progress(run.steps, agent_steps)
-    options = OmegaConf.to_container(cfg.env, resolve=True)
-    report = Report(
-        tracker, progress, evaluation, run.action_repeat, replay.__len__,
-        write_model=CheckpointModel(policy, env, options) if _hands_over(cfg) else None,
-        records_per_update=cfg.batch_size * cfg.batch_length,
-        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
-    )  # fmt: skip
-    parts = Parts(
+    return Core(
         collector=build.make_collector(cfg, env, policy, learner.device),
         env=env,
         policy=policy,
-        replay=replay,
+        replay=build.make_replay(cfg, learner.device, str(folder / "replay")),
         learner=learner,
-        ratio=ratio,
-        report=report,
-        snapshot=Snapshot(
-            Checkpoints(folder / "checkpoints", cfg.keep_checkpoints),
-            config,
-            worlds=_describe_worlds(cfg),
-        ),
+        ratio=build.make_run(cfg)[1],
     )
-    return parts, run
+
+
+def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int = 0) -> Report:
+    """Build what logs the run: numbers, evaluation, progress, models of the checkpoints.
+
+    Args:
+        cfg: the run's configuration.
+        core: what plays and learns.
+        tracker: who is told.
+        agent_steps: steps played before a resume.
+    """
+    learner, replay, average = core.learner, core.replay, core.learner.average
+    judged = core.policy
+    if average is not None:
+        judged = Policy(average["world_model"], average["actor"], learner.dtype)
+    evaluation = EvaluationReport(
+        judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
+        cfg.eval_episodes,
+    )  # fmt: skip
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    return Report(
+        tracker, Progress(cfg.steps, agent_steps), evaluation, cfg.env.get("action_repeat", 1),
+        replay.__len__,
+        write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
+        records_per_update=cfg.batch_size * cfg.batch_length,
+        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
+    )  # fmt: skip
 
 
 def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -150,7 +148,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     Returns:
         `folder`, `status` and the last metrics.
     """
-    checkpoint, agent_steps, run_id = None, 0, None
+    checkpoint, saved, agent_steps, run_id = None, None, 0, None
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
     if cfg.resume is not None:
         checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
@@ -158,7 +156,8 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         cfg, ignored = resumed_config(checkpoint, checkpoint.parents[1], typed, cfg.trust_config)
         if ignored:
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
-        run_id, agent_steps = progress_of(checkpoint)
+        saved = Saved.read(checkpoint)
+        run_id, agent_steps = saved.run_id, saved.agent_steps
     source = None
     if checkpoint is None and cfg.get("init_from") is not None:
         source = find_checkpoint(str(cfg.init_from), str(cfg.runs_dir))
@@ -173,20 +172,31 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     build.set_threads(cfg.threads)
     build.seed_everything(cfg.seed)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    with _command.lock(folder), _tracker(cfg, folder, run_id) as tracker:
+    worlds = _describe_worlds(cfg)
+    with _command.lock(folder), contextlib.ExitStack() as stack:
+        core, run = make_core(cfg, folder, agent_steps, source), build.make_run(cfg)[0]
+        stack.callback(core.collector.shutdown)
+        if saved is not None:
+            saved.restore(core, worlds)  # a checkpoint that does not fit is refused here
+        tracker = stack.enter_context(_tracker(cfg, folder, run_id))
         tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
         tracker.log_tags(provenance())
         (folder / "config.yaml").write_text(config)
         tracker.log_artifact(folder / "config.yaml", "config")
-        parts, run = make_parts(cfg, folder, tracker, config, agent_steps, source)
-        tracker.truncate_after(agent_steps)  # told again from here on, after a kill
-        if checkpoint is not None and folder / "checkpoints" == checkpoint.parent:
-            for moved in parts.snapshot.checkpoints.go_on_from(checkpoint):
+        tracker.truncate_after(agent_steps)  # logged again from here on, after a kill
+        checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
+        if checkpoint is not None and checkpoints.folder == checkpoint.parent:
+            for moved in checkpoints.go_on_from(checkpoint):
                 print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
-        parts.snapshot.run_id = tracker.run_id
+        parts = Parts(
+            **vars(core),
+            report=make_report(cfg, core, tracker, agent_steps),
+            snapshot=Snapshot(checkpoints, config, tracker.run_id, worlds),
+        )
         try:
-            if checkpoint is not None:
-                parts.snapshot.restore(parts, checkpoint)
+            if saved is not None:
+                saved.restore_report(parts.report)
+                saved.restore_random_states()
             print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
             if tracker.watch_hint is not None:
                 print(f"watch: {tracker.watch_hint}")
@@ -194,7 +204,6 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             facts = parts.report.last
         finally:
             parts.report.close()
-            parts.collector.shutdown()
         tracker.close(status)
         if tracker.watch_hint is not None:
             print(f"look back: {tracker.watch_hint}")

@@ -20,7 +20,7 @@ from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import EntropySchedule, Turn, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
-__all__ = ["Parts", "Run", "WorldFailed", "train"]
+__all__ = ["Core", "Parts", "Run", "WorldFailed", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,13 @@ class Run:
 
 
 @dataclass
-class Parts:
-    """The objects of a run, ready made.
+class Core:
+    """What plays and learns, without those who are told about it.
 
     Args:
         collector: yields transitions [N, n], played by `policy`.
         env: the environment that the collector steps, for its state.
         policy, replay, learner, ratio: the agent at work.
-        report: tells the trackers and the screen.
-        snapshot: saves and restores all of it.
         turn: where the loop stands; a resume puts it back.
     """
 
@@ -76,9 +74,20 @@ class Parts:
     replay: Replay
     learner: Learner
     ratio: UpdateRatio
+    turn: Turn = field(default_factory=Turn, kw_only=True)
+
+
+@dataclass
+class Parts(Core):
+    """The objects of a run, ready made.
+
+    Args:
+        report: tells the trackers and the screen.
+        snapshot: saves and restores all of it.
+    """
+
     report: Report
     snapshot: Snapshot
-    turn: Turn = field(default_factory=Turn)
 
 
 def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:

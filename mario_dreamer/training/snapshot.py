@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from mario_dreamer.replay import Replay
+from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
@@ -20,19 +22,105 @@ from mario_dreamer.training.learner import Learner, load_modules
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import Turn, UpdateRatio
 
-__all__ = ["Snapshot", "load_agent", "random_states", "restore_random_states"]
+__all__ = ["Saved", "Snapshot", "load_agent", "random_states", "restore_random_states"]
 
 
-class Saveable(Protocol):
-    """The parts of a run that a checkpoint holds: `loop.Parts`, or anything with these."""
+class Restorable(Protocol):
+    """The parts of a run that have a state of their own: `loop.Core`, or anything with these."""
 
     env: EnvBase
     collector: Iterable[TensorDictBase]
     learner: Learner
     replay: Replay
     ratio: UpdateRatio
-    report: Report
     turn: Turn
+
+
+class Saveable(Restorable, Protocol):
+    """All that a checkpoint holds: `loop.Parts`, or anything with these."""
+
+    report: Report
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of a run, read and found whole; restoring it changes no file.
+
+    Args:
+        path: its folder.
+        learning: counters, optimizer, random states, envs in mid-episode.
+        run_id: the tracker's run.
+        agent_steps: played so far.
+    """
+
+    path: Path
+    learning: dict[str, Any]
+    run_id: str | None
+    agent_steps: int
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a checkpoint folder.
+
+        Raises:
+            CheckpointError: when it is damaged, or does not hold how far the run had come.
+        """
+        learning = read(path, "learning")
+        found = learning if isinstance(learning, dict) else {}
+        run_id, steps = found.get("run_id"), found.get("agent_steps")
+        whole = isinstance(steps, int) and not isinstance(steps, bool)
+        if not isinstance(run_id, str | None) or not whole:
+            raise CheckpointError(
+                f"{path}/learning.pt does not hold how far the run had come; got "
+                f"agent_steps={steps!r}, run_id={run_id!r}. Use another checkpoint."
+            )
+        return cls(path, found, run_id, steps)
+
+    def restore(self, parts: Restorable, worlds: str = "") -> None:
+        """Put the state into freshly built parts.
+
+        Where the envs cannot be put back into mid-episode, one line says so; an episode cut
+        by the interruption is then closed in replay as not terminal, because the next record
+        opens an episode.
+
+        Args:
+            parts: built from the checkpoint's configuration.
+            worlds: the options of the envs now; others than saved open new episodes.
+
+        Raises:
+            CheckpointError: when the checkpoint is damaged or belongs to an agent of other sizes.
+        """
+        learning = self.learning
+        try:
+            parts.learner.load_state_dict(
+                {
+                    "modules": read(self.path, "agent"),
+                    "optimizer": learning["optimizer"],
+                    "updates": learning["updates"],
+                }
+            )
+            parts.replay.load_state_dict(read(self.path, "replay"))
+            anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, worlds)
+            parts.ratio.load_state_dict(learning["ratio"])
+            if "turn" in learning:  # older checkpoints say it with their number of updates
+                parts.turn.load_state_dict(learning["turn"])
+            self.restore_report(Report(NoTracker()))  # to find out now whether it can be
+            self.restore_random_states()
+        except CheckpointError:
+            raise
+        except Exception as error:  # a file of another make fails in as many ways as there are
+            raise CheckpointError(_mismatch(self.path, error)) from error
+        _check_finite(parts.learner.modules, self.path)
+        if anew is not None:
+            print(f"resume: episodes begin anew, because {anew}")
+
+    def restore_report(self, report: Report) -> None:
+        """Let a report go on counting."""
+        report.load_state_dict(self.learning["report"])
+
+    def restore_random_states(self) -> None:
+        """Put back the global random generators: last, so that nothing draws in between."""
+        restore_random_states(self.learning["random"])
 
 
 class Snapshot:
@@ -88,57 +176,14 @@ class Snapshot:
     def restore(self, parts: Saveable, path: Path) -> int:
         """Put a checkpoint's state into freshly built parts; return the agent steps played.
 
-        Where the worlds cannot be put back into mid-episode, one line says so; an episode cut
-        by the interruption is then closed in replay as not terminal, because the next record
-        opens an episode.
-
         Raises:
             CheckpointError: when it is damaged or belongs to an agent of other sizes.
         """
-        learning = read(path, "learning")
-        try:
-            parts.learner.load_state_dict(
-                {
-                    "modules": read(path, "agent"),
-                    "optimizer": learning["optimizer"],
-                    "updates": learning["updates"],
-                }
-            )
-            parts.replay.load_state_dict(read(path, "replay"))
-            anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, self.worlds)
-            parts.ratio.load_state_dict(learning["ratio"])
-            parts.report.load_state_dict(learning["report"])
-            if "turn" in learning:  # older checkpoints say it with their number of updates
-                parts.turn.load_state_dict(learning["turn"])
-            restore_random_states(learning["random"])
-        except CheckpointError:
-            raise
-        except Exception as error:  # a file of another make fails in as many ways as there are
-            raise CheckpointError(_mismatch(path, error)) from error
-        _check_finite(parts.learner.modules, path)
-        if anew is not None:
-            print(f"resume: episodes begin anew, because {anew}")
-        return progress_of(path)[1]
-
-
-def progress_of(path: Path) -> tuple[str | None, int]:
-    """Return the tracker's run id and the agent steps played.
-
-    Args:
-        path: a checkpoint folder.
-
-    Raises:
-        CheckpointError: when it is damaged, or says neither.
-    """
-    learning = read(path, "learning")
-    facts = learning if isinstance(learning, dict) else {}
-    run_id, steps = facts.get("run_id"), facts.get("agent_steps")
-    if not isinstance(run_id, str | None) or isinstance(steps, bool) or not isinstance(steps, int):
-        raise CheckpointError(
-            f"{path}/learning.pt does not say how far the run had come; got agent_steps={steps!r}, "
-            f"run_id={run_id!r}. Use another checkpoint."
-        )
-    return run_id, steps
+        saved = Saved.read(path)
+        saved.restore(parts, self.worlds)
+        saved.restore_report(parts.report)
+        saved.restore_random_states()
+        return saved.agent_steps
 
 
 def _check_finite(modules: torch.nn.Module, path: Path) -> None:

@@ -18,7 +18,7 @@ from kill_checks import differences, load, rows  # noqa: E402
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import read
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
 
 SMALL = [
@@ -173,3 +173,40 @@ def test_an_older_checkpoint_that_is_asked_for_is_where_the_run_stands(
     assert Checkpoints(run / "checkpoints").latest().name == "step_000000024"
     steps = [step for step, _ in rows(run)]
     assert steps == sorted(steps) and steps[-1] == 24, "what was told of the other way is gone"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+REFUSED = {
+    "other networks": (["rssm.hidden_dim=12"], "does not fit this agent"),
+    "other pictures": (["env.image_size=32"], "does not fit this agent"),
+    "other windows": (["batch_length=5"], "batch_length"),
+    "other envs": (["collector.num_envs=3"], "does not fit this agent"),
+    "a size": (["size.deter=8"], "cannot be changed on a resume"),
+    "a word for a number": (["steps=many"], "must be a whole number"),
+}
+
+
+def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
+    run = here([*TOY, "name=run", "steps=24", "save_every=8", "eval_every=0"], tmp_path)
+    before = files_of(run)
+    earlier = run / "checkpoints" / "step_000000016"
+    for typed, message in REFUSED.values():
+        cfg = compose.compose_default(TOY)
+        cfg.resume = str(earlier)
+        with pytest.raises((CheckpointError, ValueError), match=message):
+            train.run_training(cfg, [f"resume={earlier}", *typed])
+        assert files_of(run) == before, typed
+
+
+def test_a_discount_typed_on_a_resume_is_learned_with(tmp_path: Path) -> None:
+    run = here([*TOY, "name=run", "steps=24", "eval_every=0"], tmp_path)
+    here([f"resume={run}", "steps=32", "discount=0.5", "discount_lambda=0.4"], tmp_path)
+    text = (Checkpoints(run / "checkpoints").latest() / "config.yaml").read_text()
+    assert "gamma: 0.5" in text and text.count("lmbda: 0.4") == 2
