@@ -32,6 +32,7 @@ from mario_dreamer.envs.base import count_cpus
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
+from mario_dreamer.replay.buffer import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner
@@ -262,7 +263,7 @@ def make_collector(
 def make_replay(cfg: DictConfig, device: torch.device, path: str | None = None) -> Replay:
     """Build the memory: on the learner's device unless it lies in files."""
     options: dict[str, Any] = {}
-    if cfg.replay.storage == "memmap":
+    if cfg.replay.storage in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
     else:
         options["device"] = device

@@ -75,7 +75,7 @@ RULES: dict[str, Rule | type[bool] | None] = {
     "collector.num_envs": _whole(1, 4096), "collector.eval_envs": _whole(1, 4096),
     "collector.steps_per_env": _whole(1, 2**20),
     "replay.capacity": _whole(1, 2**40), "replay.online": bool, "replay.latents": bool,
-    "replay.prefetch": bool,
+    "replay.prefetch": bool, "replay.slot_bytes": _whole(1, 2**24),
     "size.head_layers": _whole(0, 1000), "size.behaviour_layers": _whole(0, 1000),
     "size.*": SIZE,
     "optimizer.warmup": _whole(0), "optimizer.agc": Rule(0, above=True, none=True),

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchrl.envs import EnvBase
 
 from mario_dreamer.config import build
+from mario_dreamer.replay.buffer import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
 from mario_dreamer.training.memory import (
     GIB,
@@ -54,7 +55,7 @@ def needs_of(cfg: DictConfig, env: EnvBase) -> list[Need]:
         ValueError: the networks cannot be built in these sizes.
     """
     device = resolve_device(cfg.device)
-    gpu, memmap = device.type == "cuda", cfg.replay.storage == "memmap"
+    gpu, in_files = device.type == "cuda", cfg.replay.storage in FILES
     shapes, action_dim = build.shapes_of(env)
     agent = _networks(cfg, env)
     parts = (agent.world_model, agent.actor, agent.critic)
@@ -71,10 +72,10 @@ def needs_of(cfg: DictConfig, env: EnvBase) -> list[Need]:
     batch = cfg.batch_size * cfg.batch_length * update + starts * (cfg.imag_horizon + 1) * dream
     smaller = f"batch_size (now {cfg.batch_size}) or batch_length (now {cfg.batch_length})"
     less = f"replay.capacity (now {cfg.replay.capacity:,})"
-    replay = Need("replay", 0 if memmap else record * (cfg.replay.capacity if gpu else filled),
-                  less if gpu else f"{less}, or choose replay=memmap", gpu)  # fmt: skip
+    replay = Need("replay", 0 if in_files else record * (cfg.replay.capacity if gpu else filled),
+                  less if gpu else f"{less}, or choose replay=memmap or replay=compressed", gpu)  # fmt: skip
     update_need = Need("an update", batch, smaller, gpu)
-    copy = Need("a copy of replay while saving", record * filled, less)
+    copy = Need("a copy of replay while saving", 0 if in_files else record * filled, less)
     # On one device a save and an update never happen at once: the larger counts.
     both = [update_need, copy] if gpu else [max(update_need, copy, key=lambda need: need.size)]
     size = Need("networks and optimiser", network_bytes(*parts), "size.* (or size=size12m)", gpu)
@@ -98,7 +99,7 @@ def check_memory(cfg: DictConfig, env: EnvBase, folder: Path) -> str:
     line = refuse_what_does_not_fit(needs, available(torch.device("cpu")), gpu_free)
     record = record_bytes(build.shapes_of(env)[0], env.action_spec.shape[-1])
     filled = record * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
-    disk = filled * (cfg.keep_checkpoints + 1 + (cfg.replay.storage == "memmap"))
+    disk = filled * (cfg.keep_checkpoints + 1 + (cfg.replay.storage in FILES))
     free = shutil.disk_usage(folder).free
     if disk > free:
         line += (

@@ -13,14 +13,17 @@ from torchrl.envs.transforms import Compose
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
+from mario_dreamer.replay.compression import CompressedRecordStorage
 from mario_dreamer.replay.records import ToRecords, check_transitions, to_classes
 from mario_dreamer.replay.sampler import StreamSampler
-from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
+from mario_dreamer.replay.storage import CHUNK, MemmapRecordStorage, RecordStorage
 from mario_dreamer.replay.streams import Streams
 from mario_dreamer.replay.windows import ToWindows
 from mario_dreamer.replay.writer import StreamWriter
 
-__all__ = ["Replay", "make_replay"]
+__all__ = ["FILES", "Replay", "make_replay"]
+
+FILES = ("memmap", "compressed")  # storages whose records lie on disk
 
 
 class Replay:
@@ -181,12 +184,12 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Return everything a bit-equal resume needs, as tensors on CPU and plain Python.
 
-        Holds a copy of the filled part of the storage; `torch.load(..., weights_only=True)`
-        reads it.
+        Holds a copy of the filled part of the storage, of files in files that are gone when the
+        copy is; `torch.load(..., weights_only=True)` reads it.
         """
         self._settle()
         rows = self.streams.filled_rows()
-        records = self.buffer.storage.get(rows.to(self.streams.device)) if len(rows) else {}
+        records = self.buffer.storage.copy_rows(rows.to(self.streams.device)) if len(rows) else {}
         ahead = self._ahead.result() if self._ahead is not None else {}
         return {
             "records": {key: value.cpu() for key, value in records.items()},
@@ -214,8 +217,10 @@ class Replay:
         self.streams.load_state_dict(state["streams"])
         rows = self.streams.filled_rows().to(device)
         if len(rows):
-            records = TensorDict(state["records"], [len(rows)]).to(device)
-            self.buffer.storage.set(rows, records)
+            records = TensorDict(state["records"], [len(rows)])
+            for part in range(0, len(rows), CHUNK):
+                here = slice(part, part + CHUNK)
+                self.buffer.storage.set(rows[here], records[here].to(device))
         self.buffer.sampler.load_state_dict(state["sampler"])
         self._generator.set_state(state["generator"])
         self.buffer.transform[0].classes = state["classes"]
@@ -253,6 +258,8 @@ def make_replay(
     prefetch: bool = False,
     seed: int = 0,
     latent_dtype: str = "float16",
+    codec: str = "zlib",
+    slot_bytes: int = 3072,
 ) -> Replay:
     """Build the agent's memory.
 
@@ -263,27 +270,34 @@ def make_replay(
         batch_length: T, records per window.
         online: serve each fresh window once before drawing uniformly.
         latents: store (h_{t-1}, z_{t-1}) with record t, so that windows start where they are.
-        storage: "memory", or "memmap" for files in `path` (None: a temporary folder).
-        device: where the records lie and the sampling happens; memmap is CPU only.
+        storage: "memory", "memmap" for files in `path` (None: a temporary folder), or
+            "compressed" for files whose images are compressed.
+        device: where the records lie and the sampling happens; files are CPU only.
         prefetch: gather one batch ahead on a thread.
         seed: of the sampler's own random numbers.
         latent_dtype: "float16" or "bfloat16", of prev_deter.
+        codec, slot_bytes: of "compressed", see `CompressedRecordStorage`.
 
     Raises:
-        ValueError: an unknown storage or dtype, memmap on a GPU, or a window longer than a ring.
+        ValueError: an unknown storage or dtype, files on a GPU, or a window longer than a ring.
     """
     streams = Streams(capacity, num_streams, device)
-    if storage not in ("memory", "memmap") or latent_dtype not in ("float16", "bfloat16"):
+    if storage not in ("memory", *FILES) or latent_dtype not in ("float16", "bfloat16"):
         raise ValueError(
-            'make_replay: storage is "memory" or "memmap", latent_dtype "float16" or "bfloat16"; '
-            f"got {storage!r}, {latent_dtype!r}."
+            'make_replay: storage is "memory", "memmap" or "compressed", latent_dtype "float16" '
+            f'or "bfloat16"; got {storage!r}, {latent_dtype!r}.'
         )
-    if storage == "memmap" and streams.device.type != "cpu":
+    if storage in FILES and streams.device.type != "cpu":
         raise ValueError(
-            f'make_replay: storage="memmap" lies in files, so device must be cpu; got {device}.'
+            f"make_replay: storage={storage!r} lies in files, so device must be cpu; got {device}."
         )
     generator = torch.Generator(streams.device).manual_seed(seed)
-    records = RecordStorage(streams) if storage == "memory" else MemmapRecordStorage(streams, path)
+    if storage == "memory":
+        records: RecordStorage | MemmapRecordStorage = RecordStorage(streams)
+    elif storage == "memmap":
+        records = MemmapRecordStorage(streams, path)
+    else:
+        records = CompressedRecordStorage(streams, path, codec, slot_bytes)
     buffer = TensorDictReplayBuffer(
         storage=records,
         writer=StreamWriter(streams),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage
 
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["MemmapRecordStorage", "RecordStorage"]
+__all__ = ["CHUNK", "MemmapRecordStorage", "RecordStorage"]
+
+CHUNK = 8192  # rows that are copied at a time
 
 
 class _GatherRows:
@@ -37,9 +40,17 @@ class _GatherRows:
         }
         return TensorDict(gathered, index.shape, device=self._storage.device)
 
+    def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:
+        """Copy the records at `rows`, int64 [M], as key -> [M, ...]."""
+        return dict(self.get(rows).items())
+
     def column(self, key: str) -> Tensor:
         """All rows of one key, [capacity, ...]; a view."""
         return self._storage[key]
+
+    def row_kinds(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
+        """Shape and type that every record has under each key."""
+        return {key: (column.shape[1:], column.dtype) for key, column in self._storage.items()}
 
     def put(self, row: Tensor, values: dict[str, Tensor], where: Tensor) -> None:
         """Overwrite some keys of single rows, without waiting for the device.
@@ -89,3 +100,16 @@ class MemmapRecordStorage(_GatherRows, LazyMemmapStorage):
     def __init__(self, streams: Streams, path: str | None = None) -> None:
         super().__init__(streams.capacity, scratch_dir=path, existsok=True)
         self.streams = streams
+
+    def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:
+        """As `RecordStorage.copy_rows`, into files without a name: memory may be too small."""
+        copies: dict[str, Tensor] = {}
+        for key, (shape, dtype) in self.row_kinds().items():
+            with tempfile.NamedTemporaryFile(dir=self.scratch_dir) as file:
+                size = len(rows) * shape.numel()
+                copy = torch.from_file(file.name, shared=True, size=size, dtype=dtype)
+            copies[key] = copy.reshape(len(rows), *shape)
+        for part in range(0, len(rows), CHUNK):
+            for key, values in self.get(rows[part : part + CHUNK]).items():
+                copies[key][part : part + CHUNK] = values
+        return copies

@@ -66,11 +66,11 @@ class StreamWriter(Writer):
         """Raise ValueError when records are not like those that lie there already."""
         if not self._storage.initialized:
             return
-        for key, stored in self._storage._storage.items():
+        for key, (shape, dtype) in self._storage.row_kinds().items():
             value = data.get(key, None)
-            if value is None or value.shape[1:] != stored.shape[1:] or value.dtype != stored.dtype:
+            if value is None or value.shape[1:] != shape or value.dtype != dtype:
                 raise ValueError(
-                    f"Replay.extend: {key} has been {list(stored.shape[1:])} {stored.dtype} in "
+                    f"Replay.extend: {key} has been {list(shape)} {dtype} in "
                     f"every record so far; got {'none' if value is None else list(value.shape[1:])}"
                     f" {getattr(value, 'dtype', '')}. One replay holds records of one kind."
                 )

@@ -143,7 +143,9 @@ def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any
     if damage is not None:
         raise CheckpointError(f"the checkpoint {path} is damaged: {damage}. Use another one.")
     try:
-        return torch.load(file, map_location=device, weights_only=True)
+        # Records are read where they lie: there may be more of them than memory holds.
+        mapped = stem not in ("agent", "learning")
+        return torch.load(file, map_location=device, weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises many kinds for a file that is not what it should be
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{file} cannot be loaded: {reason}. Use another one.") from error

@@ -267,7 +267,7 @@ def test_sampling_and_write_back_on_a_gpu_never_wait_for_it(counter):
     assert equal(replay.sample(), other.sample())
 
 
-@pytest.mark.parametrize("name", ["uniform", "online", "memmap"])
+@pytest.mark.parametrize("name", ["uniform", "online", "memmap", "compressed"])
 def test_every_config_builds_a_memory(name):
     config = OmegaConf.load(Path(__file__).parents[2] / "configs" / "replay" / f"{name}.yaml")
     replay = instantiate(config, num_streams=2, batch_size=3, batch_length=4, seed=1)
