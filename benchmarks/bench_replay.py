@@ -1,4 +1,4 @@
-"""How long is a sample? Our replay in memory, in files and in compressed files, and TorchRL's stock path.
+"""Time of a sample: our replay in memory, in files and in compressed files, and TorchRL's own.
 
     python benchmarks/bench_replay.py --records 100000 --out benchmarks/results/replay.csv
     python benchmarks/bench_replay.py --records 1000000 --only memmap compressed --folder /big/disk

@@ -32,7 +32,7 @@ from mario_dreamer.envs.base import count_cpus
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
-from mario_dreamer.replay.buffer import FILES
+from mario_dreamer.replay.make import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchrl.envs import EnvBase
 
 from mario_dreamer.config import build
-from mario_dreamer.replay.buffer import FILES
+from mario_dreamer.replay.make import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
 from mario_dreamer.training.memory import (
     GIB,

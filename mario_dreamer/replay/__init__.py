@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mario_dreamer.replay.buffer import Replay, make_replay
+from mario_dreamer.replay.buffer import Replay
+from mario_dreamer.replay.compression import CompressedRecordStorage
+from mario_dreamer.replay.make import make_replay
 from mario_dreamer.replay.records import ToRecords, to_records
 from mario_dreamer.replay.sampler import StreamSampler
 from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
@@ -11,6 +13,7 @@ from mario_dreamer.replay.windows import ToWindows
 from mario_dreamer.replay.writer import StreamWriter
 
 __all__ = [
+    "CompressedRecordStorage",
     "MemmapRecordStorage",
     "RecordStorage",
     "Replay",
