@@ -31,7 +31,8 @@ def show(value: object) -> str:
     """Describe a value for a message: shape, type and device of a tensor, else its class."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
-    return f"{list(value.shape)} {_name(value.dtype)} on {value.device}"
+    layout = "" if value.layout is torch.strided else f"{value.layout} "
+    return f"{layout}{list(value.shape)} {_name(value.dtype)} on {value.device}"
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -50,7 +51,7 @@ def check(
 
     A shape is a list of sizes: a number, a name out of `sizes`, or any other name, which has to
     mean the same number (at least 1) wherever it stands, also as `H+1`. A `...` in front means
-    any dimensions, the same ones in every field; a `*` at the end means any, of no matter what.
+    any dimensions, none of them 0, the same ones in every field; a `*` at the end means any, of no matter what.
 
     Args:
         who: the module, for the message.
@@ -76,7 +77,7 @@ def check(
             )
         if device is None or isinstance(device, nn.Module):
             device = value.device if value.device.type != "meta" else torch.device("cpu")
-        good = _fits(value.shape, lead, shape, rest, bound)
+        good = value.layout is torch.strided and _fits(value.shape, lead, shape, rest, bound)
         if not good or value.device != device or value.dtype not in _dtypes(kind, weight, device):
             dtypes = ", ".join(_name(dtype) for dtype in _dtypes(kind, weight, device))
             raise ValueError(
@@ -105,7 +106,7 @@ def _fits(shape: torch.Size, lead: bool, wanted: tuple[str, ...], rest: bool, bo
         return False
     if lead:
         front = shape[: len(shape) - count]
-        if bound.setdefault("...", front) != front:
+        if not all(front) or bound.setdefault("...", front) != front:
             return False
         shape = shape[len(shape) - count :]
     for size, word in zip(shape, wanted, strict=False):

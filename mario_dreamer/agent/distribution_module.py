@@ -1,4 +1,4 @@
-"""A network and the distribution it speaks of, as one TensorDict module."""
+"""A head and its distribution as one TensorDict module."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
-from mario_dreamer.checks import require_keys
-
 __all__ = ["DistributionModule"]
 
 
 class DistributionModule(TensorDictModuleBase):
-    """Let a head read from and write to a TensorDict, and hand out its distribution.
+    """A head that reads from and writes to a TensorDict, and returns its distribution.
 
     It offers the two methods that our losses ask of every head, spelled as in TorchRL's
     `ProbabilisticTensorDictSequential`, so that either can stand in a loss:
@@ -30,6 +28,7 @@ class DistributionModule(TensorDictModuleBase):
         out_key: name of the mean it writes; the parameters go under `params_key`.
 
     Attributes:
+        sizes: what the names in a shape mean for the head, such as F of feat.
         params_key: `<out_key>_params`, [..., P], what the network returned.
 
     Examples:
@@ -47,11 +46,11 @@ class DistributionModule(TensorDictModuleBase):
         self.params_key = (*path, f"{name}_params") if path else f"{name}_params"
         self.out_key = out_key
         self.head = head
+        self.sizes: dict[str, int] = getattr(head, "sizes", {})
         self.in_keys = list(in_keys)
         self.out_keys = [self.params_key, out_key]
 
     def _params(self, tensordict: TensorDictBase) -> torch.Tensor:
-        require_keys(type(self.head).__name__, tensordict, self.in_keys)
         return self.head(*(tensordict.get(key) for key in self.in_keys))
 
     def get_dist(self, tensordict: TensorDictBase) -> Any:

@@ -105,7 +105,7 @@ class Policy(TensorDictModuleBase):
         One-hot actions that `action_mask`, [N, A] bool, forbids are not chosen.
         """
         require_keys("Policy", tensordict, self.in_keys)
-        wanted = dict.fromkeys(self.world_model.observation_keys, "N *: frame") | {
+        wanted = {key: f"N {shape}: frame" for key, shape in self.world_model.shapes.items()} | {
             "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
             keys.PREV_ACTION: "N A: one-hot",
         }  # fmt: skip

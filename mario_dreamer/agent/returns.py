@@ -81,7 +81,8 @@ class Returns(TensorDictModuleBase):
         """
         require_keys("Returns", tensordict, self.in_keys)
         feat = tensordict.get(keys.FEAT)
-        check("Returns", None, {}, {keys.FEAT: (feat, "... H+1 F: float")})
+        sizes = getattr(self.critic, "sizes", {})
+        check("Returns", self.critic, sizes, {keys.FEAT: (feat, "... H+1 F: weight")})
         differentiable = feat.requires_grad
         heads = (self.reward, self.cont, self.critic) if differentiable else ()
         with frozen(*heads):

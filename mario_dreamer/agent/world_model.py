@@ -57,6 +57,8 @@ class WorldModel(TensorDictModuleBase):
         )
         self.reward = DistributionModule(reward, [keys.FEAT], keys.REWARD)
         self.cont = DistributionModule(cont, [keys.FEAT], keys.CONT)
+        known = getattr(encoder, "shapes", {})
+        self.shapes = {key: " ".join(map(str, known.get(key, "*"))) for key in self.decoders}
         self.in_keys = [*self.decoders, keys.PREV_ACTION, keys.IS_FIRST]
         self.out_keys = [keys.DETER, keys.STOCH, keys.FEAT, keys.POST_LOGITS, keys.PRIOR_LOGITS]
 
@@ -67,9 +69,6 @@ class WorldModel(TensorDictModuleBase):
 
     def encode(self, tensordict: TensorDictBase) -> Tensor:
         """Return embed e_t [..., E] of the observations in `tensordict`, bytes or floats."""
-        require_keys("WorldModel", tensordict, self.decoders)
-        seen = {key: (tensordict.get(key), "*: frame") for key in self.decoders}
-        check("WorldModel", self, {}, seen)
         return self.encoder({key: to_model_input(tensordict[key]) for key in self.decoders})
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -104,7 +103,7 @@ class WorldModel(TensorDictModuleBase):
         """Raise KeyError or ValueError unless these are records [B, T] of this world."""
         latents = [keys.PREV_DETER, keys.PREV_STOCH] if keys.PREV_DETER in records else []
         require_keys("WorldModel", records, [*self.in_keys, *latents])
-        wanted = dict.fromkeys(self.decoders, "B T *: frame")
+        wanted = {key: f"B T {self.shapes[key]}: frame" for key in self.decoders}
         wanted |= {keys.PREV_ACTION: "B T A: one-hot", keys.IS_FIRST: "B T 1: flag"}
         if latents:
             wanted |= {keys.PREV_DETER: "B T D: number", keys.PREV_STOCH: "B T S K: one-hot"}

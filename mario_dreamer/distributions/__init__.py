@@ -1,12 +1,14 @@
-"""Distributions over tensors: what a head says about the world, and how wrong it was."""
+"""Distributions that the heads return: samples, means, log-probabilities, divergences."""
 
-from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
+from mario_dreamer.distributions.divergence import balanced_kl
+from mario_dreamer.distributions.onehot import MultiOneHotCategorical, OneHotCategorical
 from mario_dreamer.distributions.simple import MSE, Bernoulli, SymlogMSE
 from mario_dreamer.distributions.twohot import TwoHot, symexp, symexp_bins, symlog, symlog_bins
 
 __all__ = [
     "MSE",
     "Bernoulli",
+    "MultiOneHotCategorical",
     "OneHotCategorical",
     "SymlogMSE",
     "TwoHot",

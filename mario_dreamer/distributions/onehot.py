@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mario_dreamer.checks import check
-
 
 class OneHotCategorical:
     """Choose one of K: a category of the latent state, or an action.
@@ -24,9 +22,14 @@ class OneHotCategorical:
     Args:
         logits: unnormalised, [..., K], any float type; the maths is done in float32.
         unimix: share of the uniform distribution, in [0, 1].
+
+    Raises:
+        ValueError: unimix lies outside [0, 1].
     """
 
     def __init__(self, logits: Tensor, unimix: float = 0.0) -> None:
+        if not 0 <= unimix <= 1:
+            raise ValueError(f"unimix must lie in [0, 1]; got {unimix}.")
         logits = logits.float()
         if unimix == 0.0:
             self._logits: Tensor | None = logits.log_softmax(-1)
@@ -83,9 +86,6 @@ class OneHotCategorical:
 
     def log_prob(self, onehot: Tensor) -> Tensor:
         """Log-probability of a one-hot [..., K], summed over classes, [...]."""
-        shape = " ".join(map(str, self.probs.shape))
-        check("OneHotCategorical.log_prob", self.probs.device, {},
-              {"onehot": (onehot, f"{shape}: one-hot")})  # fmt: skip
         return (self.logits * onehot).sum(-1)  # [..., K] -> [...]
 
     def entropy(self) -> Tensor:
@@ -164,27 +164,3 @@ class MultiOneHotCategorical:
         allowed = mask.split(self.choices, -1)
         masked.parts = [p.masked(m) for p, m in zip(self.parts, allowed, strict=True)]
         return masked
-
-
-def balanced_kl(
-    post: OneHotCategorical, prior: OneHotCategorical, free_nats: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Measure how far the guess p is from what was seen, q, once for each of the two teachers.
-
-    Paper: arXiv:2301.04104, "World model learning".
-
-        dyn = max(free_nats, KL[ sg(q) || p ])     teaches the guess
-        rep = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
-
-    The max is taken on the KL summed over the S categoricals, before any mean.
-
-    Args:
-        post, prior: q and p, over [..., S, K].
-        free_nats: a KL below this many nats has no gradient.
-
-    Returns:
-        dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
-    """
-    dyn = post.detach().kl(prior).sum(-1)  # [..., S] -> [...]
-    rep = post.kl(prior.detach()).sum(-1)
-    return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()

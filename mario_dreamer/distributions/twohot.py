@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mario_dreamer.checks import check
-
 
 def symlog(x: Tensor) -> Tensor:
     """Squash large values and keep small ones; the inverse of `symexp`.
@@ -100,7 +98,6 @@ class TwoHot:
     ) -> None:
         if not isinstance(bins, Tensor):
             bins = make_bins(kind, bins, low, high).to(logits.device)
-        assert logits.shape[-1] == len(bins), f"{logits.shape=} for {len(bins)} bins"
         self.logits, self.kind, self.bins = logits.float(), kind, bins
         self._normalizer: Tensor | None = None  # the same for every target
 
@@ -128,8 +125,6 @@ class TwoHot:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the cross entropy to the two-hot of x: [..., 1] -> [...]. No gradient to x."""
-        shape = " ".join(map(str, (*self.logits.shape[:-1], 1)))
-        check("TwoHot.log_prob", self.logits.device, {}, {"x": (x, f"{shape}: number")})
         lower, weight = self.encode(x)
         below = self.logits.gather(-1, lower)
         above = self.logits.gather(-1, lower + 1)

@@ -14,7 +14,7 @@ from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
-from mario_dreamer.losses.checks import require
+from mario_dreamer.losses.checks import check_states, require
 from mario_dreamer.losses.targets import reduce
 
 __all__ = ["ActorLoss"]
@@ -107,6 +107,10 @@ class ActorLoss(LossModule):
         fields = {names.advantage: (advantage, "... H 1: float"),
                   names.weight: (weight, "... H+1 1: number")}  # fmt: skip
         check("ActorLoss", None, {}, fields)
+        check_states(self, self.actor, tensordict, " ".join(map(str, weight.shape[:-1])))
+        steps, sizes = " ".join(map(str, advantage.shape[:-1])), getattr(self.actor, "sizes", {})
+        wanted = f"{steps} {'A' if 'A' in sizes else '*'}: one-hot"
+        check("ActorLoss", weight.device, sizes, {names.action: (action, wanted)})
         *lead, horizon, _ = advantage.shape
         states = tensordict.select(*self.actor.in_keys).apply(
             lambda x: x.narrow(len(lead), 0, horizon).detach()

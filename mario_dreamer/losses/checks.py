@@ -1,4 +1,4 @@
-"""One check at the border of every loss: are the keys there that it reads?"""
+"""Input checks of the losses: the keys that they read, and the states that their heads read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import nn
 
-__all__ = ["require"]
+from mario_dreamer.checks import check
+
+__all__ = ["check_states", "require"]
 
 
 def require(
@@ -16,7 +19,7 @@ def require(
     where: str = "input",
     needed: Sequence[NestedKey] | None = None,
 ) -> None:
-    """Say clearly which of the keys that `loss` reads are missing.
+    """Refuse a TensorDict that lacks keys which `loss` reads.
 
     Args:
         loss: a loss with `in_keys`.
@@ -34,3 +37,26 @@ def require(
             f"{type(loss).__name__}: the {where} lacks {missing}; it holds "
             f"{sorted(map(str, at_hand))}. Rename keys with set_keys(...), or store what is missing."
         )
+
+
+def check_states(
+    loss: TensorDictModuleBase,
+    head: nn.Module,
+    tensordict: TensorDictBase,
+    batch: str,
+) -> None:
+    """Refuse states that a head cannot read.
+
+    Args:
+        loss: for the message.
+        head: with `in_keys`, and `sizes` where it knows the width F of what it reads.
+        tensordict: holds the states.
+        batch: sizes of all dimensions but the last, such as "4 16" or "B T".
+
+    Raises:
+        ValueError: expected [batch, F], what came.
+    """
+    sizes = getattr(head, "sizes", {})
+    width = "F" if "F" in sizes and len(head.in_keys) == 1 else "*"
+    fields = {key: (tensordict.get(key), f"{batch} {width}: weight") for key in head.in_keys}
+    check(type(loss).__name__, head, sizes, fields)

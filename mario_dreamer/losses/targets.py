@@ -1,4 +1,4 @@
-"""What losses and returns compute alike: discount, lambda-return, continuation weights."""
+"""Discount, lambda-return, continuation weights and reduction, for losses and returns."""
 
 from __future__ import annotations
 
@@ -59,10 +59,15 @@ def lambda_return(
 
     Returns:
         R_t for t = 0 .. L-2, [..., L - 1, 1].
+
+    Raises:
+        ValueError: the shapes differ, or L is 1.
     """
-    assert reward.shape == value.shape == discount.shape, (
-        f"lambda_return: shapes differ: {reward.shape}, {value.shape}, {discount.shape}"
-    )
+    if not reward.shape == value.shape == discount.shape or reward.shape[-2] < 2:
+        raise ValueError(
+            "lambda_return: reward, value and discount must be [..., L, 1] with L of 2 or more; "
+            f"got {list(reward.shape)}, {list(value.shape)} and {list(discount.shape)}."
+        )
     trace = torch.full_like(value, lmbda)
     if is_last is not None:
         trace = trace * (~is_last).to(value.dtype)

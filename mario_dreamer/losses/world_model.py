@@ -1,9 +1,11 @@
-"""The world model's loss: predict what is seen, and make what is seen predictable."""
+"""World model loss: reconstruction, reward, continuation and balanced KL."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
@@ -12,40 +14,42 @@ from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
-from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
+from mario_dreamer.distributions.divergence import balanced_kl, sum_event
+from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.losses.checks import require
-from mario_dreamer.losses.targets import Discount
+from mario_dreamer.losses.targets import Discount, reduce
 from mario_dreamer.networks.model_input import to_model_input
 
 __all__ = ["WorldModelLoss"]
 
 
 class WorldModelLoss(LossModule):
-    """Teach the world model to remember, to foresee and to be foreseeable.
+    """Train the world model to predict what is observed, and its latents to be predictable.
 
     Paper: arXiv:2301.04104, "World model learning".
 
         L      = beta_pred * L_pred + beta_dyn * L_dyn + beta_rep * L_rep
         L_pred = -log p(x_t | h_t, z_t) - log p(r_t | h_t, z_t) - log p(c_t | h_t, z_t)
-        L_dyn  = max(free_nats, KL[ sg(q) || p ])     teaches the guess
-        L_rep  = max(free_nats, KL[ q || sg(p) ])     makes the frame guessable
+        L_dyn  = max(free_nats, KL[ sg(q) || p ])     trains the prior
+        L_rep  = max(free_nats, KL[ q || sg(p) ])     trains the posterior
 
-    The max is taken on the KL summed over the S categoricals, for each record, before any
-    mean. Every term is averaged over the B * T records.
+    The max is taken on the KL summed over the latent, for each record, before any mean. Every
+    term is averaged over the B * T records.
 
     Args:
-        world_model: reads records [B, T]; writes feat and both logits.
+        world_model: reads records [B, T]; writes what the heads read, and the parameters of q
+            and p.
         decoders: observation key -> module with `get_dist(tensordict)` over that observation;
             None takes `world_model.decoders`.
         reward: module with `get_dist(tensordict)` over r_t; None takes `world_model.reward`.
         cont: the same over c_t in [0, 1]; None takes `world_model.cont`.
         beta_pred, beta_dyn, beta_rep: weights of the terms, at least 0.
-        free_nats: KL below this many nats is left alone.
+        free_nats: a KL below this many nats has no gradient.
         unimix: share of uniform probability in q and p; the RSSM's own when it has one.
-        discount: the agent's discount; says what the continue head is taught.
-
-    Raises:
-        KeyError: when a record lacks a key; the message names it and what is there.
+        discount: the agent's discount; says what the continue head is to predict.
+        latent: parameters [B, T, ...] -> distribution, for q and p; any kind with a KL. None:
+            one-hot categoricals with `unimix` of logits [B, T, S, K].
+        reduction: of every term: "mean", "sum" or "none".
     """
 
     @dataclass
@@ -53,7 +57,7 @@ class WorldModelLoss(LossModule):
         """Keys that `set_keys` can rename.
 
         reward, is_terminal: [B, T, 1], what came with the frame.
-        post_logits, prior_logits: [B, T, S, K], written by the world model.
+        post_logits, prior_logits: parameters of q and p, [B, T, ...], from the world model.
         """
 
         reward: NestedKey = keys.REWARD
@@ -77,6 +81,8 @@ class WorldModelLoss(LossModule):
         free_nats: float = 1.0,
         unimix: float | None = None,
         discount: Discount = Discount(),
+        latent: Callable[[Tensor], Any] | None = None,
+        reduction: str = "mean",
     ) -> None:
         super().__init__()
         self.world_model = world_model
@@ -89,8 +95,9 @@ class WorldModelLoss(LossModule):
         self.beta_pred, self.beta_dyn, self.beta_rep = beta_pred, beta_dyn, beta_rep
         self.free_nats = free_nats
         rssm = getattr(world_model, "rssm", None)
-        self.unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
-        self.discount = discount
+        unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
+        self.latent = latent or functools.partial(OneHotCategorical, unimix=unimix)
+        self.discount, self.reduction = discount, reduction
         self.out_keys = ["loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep"]
         self.out_keys += ["kl", "post_entropy", "prior_entropy"]
 
@@ -102,7 +109,7 @@ class WorldModelLoss(LossModule):
         return list(dict.fromkeys(read))
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        """The world model has no value estimator: there is nothing to forward."""
+        """The world model has no value estimator."""
 
     def forward(self, tensordict: TensorDictBase) -> tuple[TensorDict, TensorDictBase]:
         """Compute the loss of a batch of records.
@@ -113,12 +120,17 @@ class WorldModelLoss(LossModule):
         Returns:
             the weighted terms `loss_*` and the plain metrics kl, post_entropy, prior_entropy
             (nats), all 0-dim; and the posterior states [B, T], graph attached.
+
+        Raises:
+            KeyError: a record lacks a key.
+            ValueError: a shape, type or device does not fit.
         """
         require(self, tensordict, "batch of records")
         names = self.tensor_keys
+        reward, is_terminal = tensordict.get(names.reward), tensordict.get(names.is_terminal)
         fields = {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}
-        fields[names.reward] = (tensordict.get(names.reward), "B T 1: number")
-        fields[names.is_terminal] = (tensordict.get(names.is_terminal), "B T 1: flag")
+        fields |= {names.reward: (reward, "B T 1: number"),
+                   names.is_terminal: (is_terminal, "B T 1: flag")}  # fmt: skip
         check("WorldModelLoss", None, {}, fields)
         records = tensordict.copy()
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
@@ -128,30 +140,30 @@ class WorldModelLoss(LossModule):
             decoder.get_dist(posterior).log_prob(records.get(key))
             for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
         )  # [B, T]
-        reward = self.reward.get_dist(posterior).log_prob(tensordict[self.tensor_keys.reward])
-        is_terminal = tensordict[self.tensor_keys.is_terminal]
+        reward = self.reward.get_dist(posterior).log_prob(reward)
         cont = self.cont.get_dist(posterior).log_prob(self.discount.cont_target(is_terminal))
         losses = TensorDict(
-            loss_recon=-self.beta_pred * recon.mean(),
-            loss_reward=-self.beta_pred * reward.mean(),
-            loss_cont=-self.beta_pred * cont.mean(),
+            loss_recon=-self.beta_pred * reduce(recon, self.reduction),
+            loss_reward=-self.beta_pred * reduce(reward, self.reduction),
+            loss_cont=-self.beta_pred * reduce(cont, self.reduction),
         )
-        losses.update(self._kl_terms(posterior))
-        return losses, posterior
+        return losses.update(self._kl_terms(posterior)), posterior
 
     def _kl_terms(self, posterior: TensorDictBase) -> dict[str, Tensor]:
-        """Both KL terms, and what they say when nothing is clipped."""
-        post = OneHotCategorical(posterior[self.tensor_keys.post_logits], self.unimix)
-        prior = OneHotCategorical(posterior[self.tensor_keys.prior_logits], self.unimix)
-        dyn, rep, kl = balanced_kl(post, prior, self.free_nats)  # [B, T] each
+        """Both KL terms, and the KL and entropies as metrics."""
+        params = [posterior.get(self.tensor_keys.post_logits)]
+        params += [posterior.get(self.tensor_keys.prior_logits)]
+        post, prior = (self.latent(x) for x in params)
+        fixed = None if hasattr(post, "detach") else tuple(self.latent(x.detach()) for x in params)
+        dyn, rep, kl = balanced_kl(post, prior, self.free_nats, fixed)  # [B, T] each
         with torch.no_grad():
             metrics = {
                 "kl": kl.mean(),
-                "post_entropy": post.entropy().sum(-1).mean(),
-                "prior_entropy": prior.entropy().sum(-1).mean(),
+                "post_entropy": sum_event(post.entropy(), 2).mean(),
+                "prior_entropy": sum_event(prior.entropy(), 2).mean(),
             }
         return {
-            "loss_dyn": self.beta_dyn * dyn.mean(),
-            "loss_rep": self.beta_rep * rep.mean(),
+            "loss_dyn": self.beta_dyn * reduce(dyn, self.reduction),
+            "loss_rep": self.beta_rep * reduce(rep, self.reduction),
             **metrics,
         }

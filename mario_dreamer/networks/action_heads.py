@@ -61,6 +61,7 @@ class OneHotHead(ActionHead):
         unimix: float = 0.01,
     ) -> None:
         super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
+        self.sizes["A"] = action_dim
         self.unimix = unimix
 
     def dist(self, params: Tensor) -> OneHotCategorical:
@@ -91,6 +92,7 @@ class MultiOneHotHead(ActionHead):
         unimix: float = 0.01,
     ) -> None:
         super().__init__(feat_dim, layers, units, sum(choices), outscale, norm, init)
+        self.sizes["A"] = sum(choices)
         self.choices, self.unimix = tuple(choices), unimix
 
     def dist(self, params: Tensor) -> MultiOneHotCategorical:
@@ -120,6 +122,7 @@ class BernoulliActionHead(ActionHead):
         init: str = "fan_in",
     ) -> None:
         super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
+        self.sizes["A"] = action_dim
 
     def dist(self, params: Tensor) -> Independent:
         """Logits [..., A] to a distribution over [..., A] of 0 and 1; log_prob is [...]."""
@@ -158,6 +161,7 @@ class BoundedNormalHead(ActionHead):
         max_std: float = 1.0,
     ) -> None:
         super().__init__(feat_dim, layers, units, 2 * action_dim, outscale, norm, init)
+        self.sizes["A"] = action_dim
         self.min_std, self.max_std = min_std, max_std
 
     def dist(self, params: Tensor) -> Distribution:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import check
 from mario_dreamer.distributions.simple import MSE, SymlogMSE
 from mario_dreamer.networks.decoder_input import make_decoder_input
 from mario_dreamer.networks.encoder import image_grid
@@ -63,7 +62,6 @@ class ConvDecoder(nn.Module):
         super().__init__()
         grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
-        self.sizes = {"D": deter_dim, "S": stoch_shape[0], "K": stoch_shape[1]}
         channels = [depth * mult for mult in reversed(mults)]
         self.input = make_decoder_input(
             input, deter_dim, stoch_shape, grid, channels[0], units, blocks, norm, init
@@ -113,8 +111,6 @@ class ConvDecoder(nn.Module):
         Returns:
             Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
         """
-        fields = {"deter": (deter, "... D: weight"), "stoch": (stoch, "... S K: weight")}
-        check(type(self).__name__, self, self.sizes, fields)
         flat = (
             x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2))
         )  # [..., n] -> [N, n]
@@ -203,14 +199,11 @@ class MLPDecoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        self.sizes = {"D": deter_dim, "S": stoch_shape[0], "K": stoch_shape[1]}
         feat_dim = deter_dim + math.prod(stoch_shape)
         self.mlp = MLP(feat_dim, units, layers, norm, vector_dim, init=init)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t), [..., V] float32."""
-        fields = {"deter": (deter, "... D: weight"), "stoch": (stoch, "... S K: weight")}
-        check("MLPDecoder", self, self.sizes, fields)
         return self.mlp(torch.cat([deter, stoch.flatten(-2)], -1)).float()
 
     def dist(self, mean: Tensor) -> SymlogMSE:

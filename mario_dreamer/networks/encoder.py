@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import check
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
 
@@ -65,6 +64,7 @@ class ConvEncoder(nn.Module):
 
     Attributes:
         embed_dim: E = H / 16 * W / 16 * depth * mults[-1].
+        shape: (C, H, W).
 
     Raises:
         ValueError: a side of the image is not a multiple of 2 ** len(mults).
@@ -84,7 +84,7 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
-        self.image_shape = tuple(image_shape)
+        self.shape = tuple(image_shape)
         channels = [image_shape[0]] + [depth * mult for mult in mults]
         self.stages = nn.Sequential()
         for before, after in itertools.pairwise(channels):
@@ -102,9 +102,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Frames [..., C, H, W], float in [0, 1], to e_t [..., E]."""
-        wanted = "... {} {} {}: weight".format(*self.image_shape)
-        check(type(self).__name__, self, {}, {"pixels": (pixels, wanted)})
-        frames = pixels.reshape(-1, *self.image_shape)
+        frames = pixels.reshape(-1, *self.shape)
         frames = frames.clone(memory_format=torch.channels_last).sub_(0.5)
         maps = self.stages(frames)
         return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)
@@ -152,6 +150,7 @@ class MLPEncoder(nn.Module):
 
     Attributes:
         embed_dim: E = units.
+        shape: (V,).
     """
 
     def __init__(
@@ -163,12 +162,12 @@ class MLPEncoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
+        self.shape = (vector_dim,)
         self.mlp = MLP(vector_dim, units, layers, norm, init=init)
         self.embed_dim = self.mlp.out_dim
 
     def forward(self, vector: Tensor) -> Tensor:
         """Sensors [..., V], any range, to e_t [..., E]."""
-        check("MLPEncoder", self, {"V": self.mlp.in_dim}, {"vector": (vector, "... V: weight")})
         return self.mlp(symlog(vector))
 
 
@@ -176,10 +175,11 @@ class MultiEncoder(nn.Module):
     """See with several senses at once: one encoder for each key, their outputs side by side.
 
     Args:
-        encoders: observation key -> encoder with `embed_dim`; in this order.
+        encoders: observation key -> encoder with `embed_dim` and `shape`; in this order.
 
     Attributes:
         embed_dim: sum of theirs.
+        shapes: observation key -> shape of one observation.
 
     Raises:
         ValueError: no encoder given.
@@ -190,21 +190,9 @@ class MultiEncoder(nn.Module):
         if not encoders:
             raise ValueError("MultiEncoder needs an encoder for at least one observation key.")
         self.encoders = nn.ModuleDict(encoders)
+        self.shapes = {key: encoder.shape for key, encoder in encoders.items()}
         self.embed_dim = sum(encoder.embed_dim for encoder in encoders.values())
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """Observations by key, [..., *event] each, to e_t [..., E].
-
-        Raises:
-            KeyError: an encoder's key is not among the observations.
-        """
-        missing = [key for key in self.encoders if key not in observations.keys()]  # noqa: SIM118
-        if missing:
-            raise KeyError(
-                f"MultiEncoder has encoders for {list(self.encoders)}; the observations have only"
-                f" {sorted(map(str, observations.keys()))}. Missing: {missing}."
-            )
-        embeds = {key: encoder(observations[key]) for key, encoder in self.encoders.items()}
-        fields = {key: (e, f"... {e.shape[-1]}: float") for key, e in embeds.items()}
-        check("MultiEncoder", self, {}, fields)
-        return torch.cat(list(embeds.values()), -1)
+        """Observations by key, [..., *event] each, to e_t [..., E]."""
+        return torch.cat([encoder(observations[key]) for key, encoder in self.encoders.items()], -1)

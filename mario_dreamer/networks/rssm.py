@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.checks import check
-from mario_dreamer.distributions.onehot import OneHotCategorical, balanced_kl
+from mario_dreamer.distributions.divergence import balanced_kl
+from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.regions import region
 
@@ -117,14 +117,6 @@ class RSSM(nn.Module):
         Returns:
             h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
         """
-        fields = {
-            "embed": (embed, "B T E: weight"),
-            "prev_action": (prev_action, "B T A: one-hot"),
-            "is_first": (is_first, "B T 1: one-hot"),
-        }
-        if deter is not None or stoch is not None:
-            fields |= {"deter": (deter, "B D: float"), "stoch": (stoch, "B S K: float")}
-        check("RSSM.observe", self, self.sizes, fields)
         fresh = self.initial(embed.shape[0], embed.device)
         deter = fresh[0] if deter is None else deter
         stoch = fresh[1] if stoch is None else stoch
@@ -171,14 +163,6 @@ class RSSM(nn.Module):
         Returns:
             h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.
         """
-        fields = {
-            "deter": (deter, "B D: float"),
-            "stoch": (stoch, "B S K: float"),
-            "prev_action": (prev_action, "B A: one-hot"),
-            "embed": (embed, "B E: weight"),
-            "is_first": (is_first, "B 1: one-hot"),
-        }
-        check("RSSM.obs_step", self, self.sizes, fields)
         step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
         point = None if point is None else point.unsqueeze(1)
         deter, stoch, post, prior = self.observe(*step, deter, stoch, point)
@@ -196,9 +180,6 @@ class RSSM(nn.Module):
         Returns:
             h_{t+1} [B, D], z_{t+1} [B, S, K] drawn from p, and the logits of p, [B, S, K].
         """
-        fields = {"deter": (deter, "... D: weight"), "stoch": (stoch, "... S K: weight")}
-        fields["action"] = (action, "... A: one-hot")
-        check("RSSM.img_step", self, self.sizes, fields)
         deter = self.sequence_model(deter, stoch, _bounded(action, stoch.dtype))
         prior_logits = self._as_logits(self.prior(deter))
         return deter, self._categorical(prior_logits).rsample(), prior_logits
@@ -216,9 +197,6 @@ class RSSM(nn.Module):
         Returns:
             h, z and the logits of p for t+1 .. t+H: [B, H, D], [B, H, S, K], [B, H, S, K].
         """
-        fields = {"deter": (deter, "B D: weight"), "stoch": (stoch, "B S K: weight")}
-        fields["action"] = (action, "B H A: one-hot")
-        check("RSSM.imagine_with_action", self, self.sizes, fields)
         steps = []
         for step_action in action.unbind(1):
             steps.append(self.img_step(deter, stoch, step_action))
@@ -228,28 +206,15 @@ class RSSM(nn.Module):
     def kl_loss(
         self, post_logits: Tensor, prior_logits: Tensor, free_nats: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """How far the guess p is from what was seen, q: see `balanced_kl`.
-
-        Args:
-            post_logits, prior_logits: of q and of p, [..., S, K].
-            free_nats: a KL below this many nats has no gradient.
-
-        Returns:
-            dyn, rep and the KL before the max, [...] each, in nats; the last without a gradient.
-        """
-        fields = {"post_logits": (post_logits, "... S K: float")}
-        fields["prior_logits"] = (prior_logits, "... S K: float")
-        check("RSSM.kl_loss", self, self.sizes, fields)
+        """Return `balanced_kl` of the logits of q and p, [..., S, K]: dyn, rep and kl, [...]."""
         post, prior = self._categorical(post_logits), self._categorical(prior_logits)
-        return balanced_kl(post, prior, free_nats)
+        return balanced_kl(post, prior, free_nats, dims=post_logits.ndim - 2)
 
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """What every head reads: h_t [..., D] and z_t [..., S, K] to [..., D + S * K].
 
         Under autocast it is rounded here, once, and not by every head that reads it.
         """
-        fields = {"deter": (deter, "... D: float"), "stoch": (stoch, "... S K: float")}
-        check("RSSM.feat", self, self.sizes, fields)
         dtype, device = deter.dtype, deter.device.type
         if device != "meta" and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)

@@ -8,20 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import check
 from mario_dreamer.networks.layers import BlockLinear, linear, make_norm, normed
-
-
-def make_sizes(deter_dim: int, stoch_shape: Sequence[int], action_dim: int) -> dict[str, int]:
-    """What the names in the shapes of a step mean."""
-    return {"D": deter_dim, "S": stoch_shape[0], "K": stoch_shape[1], "A": action_dim}
-
-
-def check_step(model: nn.Module, deter: Tensor, stoch: Tensor, action: Tensor) -> None:
-    """Raise ValueError unless h [..., D], z [..., S, K] and a [..., A] fit the model."""
-    fields = {"deter": (deter, "... D: weight"), "stoch": (stoch, "... S K: weight")}
-    fields["action"] = (action, "... A: float")
-    check(type(model).__name__, model, model.sizes, fields)
 
 
 def gated_update(deter: Tensor, reset: Tensor, cand: Tensor, update: Tensor) -> Tensor:
@@ -74,7 +61,6 @@ class BlockGRU(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        self.sizes = make_sizes(deter_dim, stoch_shape, action_dim)
         self.blocks = blocks
         self.embed_deter = normed(deter_dim, hidden_dim, norm, init)
         self.embed_stoch = normed(math.prod(stoch_shape), hidden_dim, norm, init)
@@ -97,7 +83,6 @@ class BlockGRU(nn.Module):
         Returns:
             h_t, [..., D].
         """
-        check_step(self, deter, stoch, action)
         shared = [self.embed_deter(deter), self.embed_stoch(stoch.flatten(-2))]
         shared = torch.cat([*shared, self.embed_action(action)], -1)  # [..., 3 * hidden]
         shared = shared.unsqueeze(-2).expand(*shared.shape[:-1], self.blocks, -1)
@@ -134,7 +119,6 @@ class GRU(nn.Module):
         init: str = "fan_avg",
     ) -> None:
         super().__init__()
-        self.sizes = make_sizes(deter_dim, stoch_shape, action_dim)
         self.embed = normed(math.prod(stoch_shape) + action_dim, hidden_dim, norm, init)
         gate_norm = make_norm(norm, 3 * deter_dim)
         bias = not gate_norm.has_shift
@@ -144,7 +128,6 @@ class GRU(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """Take one step; shapes as in `BlockGRU.forward`."""
-        check_step(self, deter, stoch, action)
         x = self.embed(torch.cat([stoch.flatten(-2), action.to(stoch.dtype)], -1))
         gates = self.gates(torch.cat([x, deter.to(x.dtype)], -1))
         return gated_update(deter, *gates.chunk(3, -1))

@@ -155,13 +155,13 @@ def test_a_scale_of_zero_leaves_the_record_out() -> None:
 
 def test_dreams_of_other_records_are_refused() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
-    with pytest.raises(ValueError, match="5 dreams do not start from the 6 records given"):
+    with pytest.raises(ValueError, match="5 imagined rollouts do not start from the 6 records"):
         loss(dream(5), records())
 
 
 def test_a_missing_key_is_named_of_the_dream_and_of_the_record() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
-    with pytest.raises(KeyError, match=r"CriticLoss: the dream lacks \['weight'\]"):
+    with pytest.raises(KeyError, match=r"CriticLoss: the batch of imagined rollouts lacks \['weight'\]"):
         loss(dream().exclude("weight"))
     with pytest.raises(KeyError, match=r"CriticLoss: the batch of records lacks \['is_last'\]"):
         loss(dream(), records().exclude("is_last"))

@@ -10,6 +10,7 @@ from torch import nn
 from torchrl.objectives import categorical_kl_terms
 from torchrl.objectives.value.functional import td_lambda_return_estimate
 
+from mario_dreamer.losses import WorldModelLoss
 from mario_dreamer.losses.targets import lambda_return
 from mario_dreamer.training.optim import ClippedOptimizer, LaProp
 
@@ -39,8 +40,8 @@ def test_lambda_returns_of_records_with_deaths_and_time_limits_agree() -> None:
 @pytest.mark.parametrize("free_nats", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("unimix", [0.0, 0.01])
 def test_both_kl_terms_and_their_gradients_agree(free_nats: float, unimix: float) -> None:
-    loss = make_tiny().learner.world_model_loss
-    loss.free_nats, loss.unimix, loss.beta_rep = free_nats, unimix, 1.0
+    world_model = make_tiny().agent.world_model
+    loss = WorldModelLoss(world_model, free_nats=free_nats, unimix=unimix, beta_rep=1.0)
     logits = [torch.randn(4, 5, 3, 4, requires_grad=True) for _ in range(2)]
     theirs = categorical_kl_terms(*logits, free_nats=free_nats, unimix=unimix)
     terms = loss._kl_terms({"post_logits": logits[0], "prior_logits": logits[1]})

@@ -109,8 +109,7 @@ def make_borders() -> dict[str, Border]:
     tiny = make_tiny().fill()
     learner, model = tiny.learner, tiny.agent.world_model
     model.requires_grad_(True)
-    rssm, encoder = model.rssm, model.encoder
-    found = _network_borders(tiny, rssm, encoder)
+    found: dict[str, Border] = {}
     records = dict(random_records(B, T, SIDE, A).items())
     del records["is_last"]
     kinds = {
@@ -143,7 +142,7 @@ def make_borders() -> dict[str, Border]:
     feat = D + S * K
     found["Returns"] = Border(
         lambda x: learner.returns(as_tensordict(x, [N])), {"feat": torch.randn(N, H + 1, feat)},
-        {"feat": FLOATS}, free={"feat": {0, 1}},
+        {"feat": FLOATS}, loose={"feat": 2},
     )  # fmt: skip
     dream = learner.returns(learner.imagination(TensorDict(state, [N]))).detach()
     actor_reads = {key: dream[key] for key in ("feat", "action", "advantage", "weight")}
@@ -165,70 +164,6 @@ def make_borders() -> dict[str, Border]:
         replayed, kinds | {"feat": FLOATS},
     )  # fmt: skip
     found |= _replay_borders(tiny)
-    return found
-
-
-def _network_borders(tiny: Any, rssm: Any, encoder: Any) -> dict[str, Border]:
-    conv, decoder = encoder.encoders["pixels"], tiny.agent.world_model.decoders["pixels"].head
-    embed = encoder.embed_dim
-    state = {"deter": torch.randn(N, D), "stoch": one_hot(K, N, S)}
-    floats = {"deter": FLOATS, "stoch": FLOATS, "action": ONE_HOT, "prev_action": ONE_HOT,
-              "embed": FLOATS, "is_first": ONE_HOT, "post": ANY_FLOAT, "prior": ANY_FLOAT}  # fmt: skip
-    carried = floats | {"deter": ANY_FLOAT, "stoch": ANY_FLOAT}
-    action = one_hot(A, N)
-    watched = {"embed": torch.randn(B, T, embed), "prev_action": one_hot(A, B, T),
-               "is_first": flags(B, T), "deter": torch.randn(B, D), "stoch": one_hot(K, B, S)}  # fmt: skip
-    logits = {"post": torch.randn(B, T, S, K), "prior": torch.randn(B, T, S, K)}
-    found = {
-        "Encoder": Border(
-            lambda x: conv(x["pixels"]), {"pixels": torch.rand(N, 3, SIDE, SIDE)},
-            {"pixels": FLOATS}, {"pixels": 1},
-        ),
-        "MultiEncoder": Border(
-            lambda x: encoder({key: value for key, value in x.items() if value is not None}),
-            {"pixels": torch.rand(N, 3, SIDE, SIDE)}, {"pixels": FLOATS}, {"pixels": 1},
-        ),
-        "Decoder": Border(lambda x: decoder(**x), dict(state), floats),
-        "RSSM.observe": Border(
-            lambda x: rssm.observe(**x), watched, carried, optional={"deter", "stoch"}
-        ),
-        "RSSM.obs_step": Border(
-            lambda x: rssm.obs_step(**x),
-            {**state, "prev_action": action, "embed": torch.randn(N, embed), "is_first": flags(N)},
-            carried,
-        ),
-        "RSSM.img_step": Border(lambda x: rssm.img_step(**x), {**state, "action": action}, floats),
-        "RSSM.imagine_with_action": Border(
-            lambda x: rssm.imagine_with_action(**x), {**state, "action": one_hot(A, N, H)}, floats, free={"action": {1}},
-        ),
-        "RSSM.kl_loss": Border(
-            lambda x: rssm.kl_loss(x["post"], x["prior"]), logits, floats,
-        ),
-        "RSSM.feat": Border(lambda x: rssm.feat(**x), dict(state), carried),
-        "sequence model": Border(
-            lambda x: rssm.sequence_model(**x), {**state, "action": action}, floats
-        ),
-    }  # fmt: skip
-    heads = {"reward": tiny.agent.world_model.reward, "cont": tiny.agent.world_model.cont,
-             "actor": tiny.agent.actor, "critic": tiny.agent.critic}  # fmt: skip
-    for name, module in heads.items():
-        found[f"head {name}"] = Border(
-            lambda x, head=module.head: head.dist(head(x["feat"])),
-            {"feat": torch.randn(N, D + S * K)}, {"feat": FLOATS}, {"feat": 1},
-        )  # fmt: skip
-        found[f"DistributionModule {name}"] = Border(
-            lambda x, module=module: module(as_tensordict(x, [N])),
-            {"feat": torch.randn(N, D + S * K)}, {"feat": FLOATS}, {"feat": 1},
-        )  # fmt: skip
-        target = action if name == "actor" else torch.rand(N, 1)
-        found[f"log_prob of {name}"] = Border(
-            lambda x, head=module.head: head.dist(head(torch.zeros(N, D + S * K))).log_prob(x["x"]),
-            {"x": target}, {"x": ONE_HOT},
-        )  # fmt: skip
-    found["log_prob of frames"] = Border(
-        lambda x: decoder.dist(torch.rand(N, 3, SIDE, SIDE)).log_prob(x["x"]),
-        {"x": torch.rand(N, 3, SIDE, SIDE)}, {"x": ONE_HOT},
-    )  # fmt: skip
     return found
 
 
