@@ -37,8 +37,8 @@ class OneHotActions(Transform):
 
     def _inv_apply_transform(self, action: Tensor) -> Tensor:
         if self.choices is None:
-            return action.argmax(-1)
-        return torch.stack([part.argmax(-1) for part in action.split(self.choices, -1)], -1)
+            return action.float().argmax(-1)
+        return torch.stack([part.float().argmax(-1) for part in action.split(self.choices, -1)], -1)
 
     def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
         """Offer the one-hot spec of the same choices."""
