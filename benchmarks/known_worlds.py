@@ -96,7 +96,7 @@ class Wiped(TensorDictModuleBase):
 def train(world: str, seed: int, folder: Path, *overrides: str) -> Path:
     """Train a world's experiment with one seed, unless it is there; return the run's folder."""
     run = folder / f"known-{world}-{seed}"
-    if (run / "checkpoints").is_dir() and read_history(run).facts.get("status") == "FINISHED":
+    if (run / "checkpoints").is_dir() and read_history(run).info.get("status") == "FINISHED":
         return run
     words = [f"experiment={WORLDS[world].experiment}", f"seed={seed}", "threads=1", "tracker=none"]
     words += ["device=cpu", f"runs_dir={folder}", f"name={run.name}", *overrides]
@@ -168,7 +168,7 @@ def describe(out: str, note: str, rows: list[dict[str, Any]], runs: list[Path]) 
     lines += ["", f"Evaluated: {EPISODES} episodes of the last checkpoint, actions sampled.", ""]
     lines += [f"- date: {time.strftime('%Y-%m-%d')}", f"- collected by: {here['command']}"]
     for run in runs:
-        facts = read_history(run).facts
+        facts = read_history(run).info
         lines += ["", f"## {run.name}", "", f"- status: {facts.get('status', 'unknown')}"]
         lines += [f"- {name}: {value}" for name, value in facts.get("tags", {}).items()]
     return "\n".join(lines) + "\n"

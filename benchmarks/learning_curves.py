@@ -45,16 +45,16 @@ def facts_of(history: History) -> dict[str, str]:
     flags = sum(episode.get("flag", 0.0) for episode in episodes)
     facts = {
         "seed": history.config.get("seed", "unknown"),
-        "status": history.facts.get("status", "unknown"),
+        "status": history.info.get("status", "unknown"),
         "agent steps": f"{max((e['step'] for e in episodes), default=0):.0f}",
         "hours at work": f"{max((e['hours'] for e in episodes), default=0.0):.2f}",
         "training episodes": f"{len(episodes)}, {flags:.0f} with the flag",
     }
-    if history.facts.get("started"):
-        facts["started"] = time.strftime("%Y-%m-%d %H:%M", time.gmtime(history.facts["started"]))
+    if history.info.get("started"):
+        facts["started"] = time.strftime("%Y-%m-%d %H:%M", time.gmtime(history.info["started"]))
     facts["seed"] = str(facts["seed"])
-    facts |= history.facts.get("tags", {})
-    for number, start in enumerate(history.facts.get("earlier", []), 1):
+    facts |= history.info.get("tags", {})
+    for number, start in enumerate(history.info.get("earlier", []), 1):
         tags = start.get("tags", {})
         told = f"{tags.get('command', 'unknown')} at {tags.get('git.commit', 'unknown')}"
         facts[f"command of start {number}, gone on from"] = told

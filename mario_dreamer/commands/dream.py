@@ -1,10 +1,11 @@
-"""mario-dreamer dream: film what the world model foresees.
+"""mario-dreamer dream: film what the world model predicts.
 
-    mario-dreamer dream                             truth | prediction | error, dream.mp4
-    mario-dreamer dream out=dream.gif context=10    eyes shut after 10 agent steps
+    mario-dreamer dream                             observed, predicted, error: dream.mp4
+    mario-dreamer dream out=dream.gif context=10    open loop after 10 agent steps
 
-The policy plays real episodes; the world model sees the first `context` steps of a window
-(green border), then foresees the rest along the same actions with its eyes shut (red border).
+The policy plays real episodes; the world model sees the first `context` steps of a window (green
+border), then predicts the rest along the same actions in open loop (red border). A picture of the
+first window goes beside the film.
 
 Options: checkpoint, out, context, steps, rows, start, scale, seed, device, env.*; see
 configs/dream.yaml.
@@ -32,13 +33,13 @@ __all__ = ["main"]
 
 
 def record_windows(session: Session, start: int, length: int, rows: int) -> TensorDictBase:
-    """Play, and cut windows of records out of the worlds' streams, unbroken ones first.
+    """Play, and cut windows of records out of the envs' streams, unbroken ones first.
 
-    Each record holds the state before it: a window in mid-episode begins with what the agent
-    remembered there, not as if the episode began.
+    Each record holds the state before it: a window in mid-episode begins with the agent's state
+    there, not as if the episode began.
 
     Args:
-        session: an agent with N worlds.
+        session: an agent with N envs.
         start: records before the first window.
         length: T.
         rows: number of windows.
@@ -50,8 +51,8 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
     played = session.env.rollout(steps, session.policy, break_when_any_done=False)
     windows, classes = [], session.policy.world_model.rssm.stoch_shape[1]
     as_read = ToRecords(latents=True, classes=classes)
-    for world in played:
-        records = as_read(to_records(world, latents=True)).exclude(keys.STREAM)
+    for stream in played:
+        records = as_read(to_records(stream, latents=True)).exclude(keys.STREAM)
         cuts = range(start, len(records) - length + 1, max(1, length // 4))
         windows += [records[cut : cut + length] for cut in cuts]
     return unbroken(torch.stack(windows), rows)
@@ -61,7 +62,7 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
-    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
+    encode = film_encoder(out)  # first: a wrong ending should not cost an episode
     session = open_session(cfg, num_envs=cfg.rows)
     image = keys.first_image(session.policy.world_model.observation_keys)
     if image is None:
@@ -81,7 +82,7 @@ def main(cfg: DictConfig) -> None:
     strip = image_strip(truth[0], prediction[0], cfg.context, every=every, scale=cfg.scale)
     picture = save_png(strip, out.with_suffix(".png"))
     error = (prediction - truth)[:, cfg.context :].square().mean()
-    print(f"{path}, {picture}: mean squared error with the eyes shut {error:.4f}")
+    print(f"{path}, {picture}: mean squared error in open loop {error:.4f}")
     session.env.close()
 
 

@@ -2,11 +2,11 @@
 
     mario-dreamer report                          the newest run: runs/NAME/report.html
     mario-dreamer report runs/NAME out=a.html     another run, another file
-    mario-dreamer report runs/NAME episodes=0     only what the run has written down; seconds
+    mario-dreamer report runs/NAME episodes=0     only what the run has logged; seconds
 
-Learning curves with the flag rate's interval, best-x histogram, where Mario dies over the map of
-the level, calibration of reward and value, error of dreams against the horizon, latent usage,
-replay coverage, losses. The newest checkpoint plays `episodes` for it. MLflow gets the file too.
+Learning curves with the flag rate's interval, videos, furthest x, where Mario dies over the map of
+each level, calibration of reward and value, open-loop error, latent usage, replay coverage, losses.
+The newest checkpoint plays `episodes` for it. MLflow gets the file too.
 
 Options: checkpoint (or RUN), out, episodes, max_steps, horizon, track, tracking_uri, seed,
 device; see configs/report.yaml.
@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from mario_dreamer.commands import _command
 from mario_dreamer.config.session import open_session
 from mario_dreamer.config.stored import stored_config
+from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
 from mario_dreamer.reporting.agent_sections import add_agent, rate_text
 from mario_dreamer.reporting.episodes import watch
@@ -33,6 +34,7 @@ from mario_dreamer.reporting.run_sections import (
     add_head,
     add_learning,
     add_losses,
+    add_videos,
     provenance_of,
 )
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
@@ -74,18 +76,19 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     cfg.checkpoint = str(checkpoint)
     stored = stored_config(checkpoint, cfg.trust_config)
     changes: dict[str, int] = {}
-    if "max_steps" in stored.env:  # cut by its world, an episode without an end still counts
+    if "max_steps" in stored.env:  # an episode that the env cuts off still counts
         changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)
-    worlds = min(8, cfg.episodes)
-    session = open_session(cfg, worlds, **changes)
-    longest = cfg.max_steps * math.ceil(cfg.episodes / worlds)
+    num_envs = min(8, cfg.episodes)
+    session = open_session(cfg, num_envs, **changes)
+    longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
     watched = watch(session.policy, session.env, session.learner, cfg.episodes, longest)
     session.env.close()
     if not watched:
-        page.section("", f"No episode ended within max_steps={cfg.max_steps}.")
+        print(f"no episode ended within max_steps={cfg.max_steps}")
         return {}
-    stage = session.cfg.env.stage if "random_noops" in session.cfg.env else None
-    return add_agent(page, watched, session.learner, stage, trained, cfg.horizon)
+    options = session.env_options
+    stages = stages_of(options["stage"]) if "stage" in options else ()
+    return add_agent(page, watched, session.learner, stages, trained, cfg.horizon)
 
 
 def _add_evaluation(page: Page, checkpoint: Path) -> None:
@@ -93,15 +96,21 @@ def _add_evaluation(page: Page, checkpoint: Path) -> None:
     file = find_results(checkpoint)
     if file is None:
         return
-    facts = ("return", "length", "x_max", "x_max_best")
+    columns = ("return", "length", "x_max", "x_max_best")
     rows = []
     for entry in read_results(file):
-        told = entry["summary"]
+        summary = entry["summary"]
         name = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
-        cells = [f"{told[fact]:.1f}" if fact in told else "-" for fact in facts]
-        rows.append([name, f"{told['episodes']:.0f}", rate_text(told), *cells])
-    page.section("Evaluated", f"by mario-dreamer evaluate: {file}; intervals are Wilson's, 95 %.")
-    page.table(["condition", "episodes", "flag rate", *facts], rows)
+        cells = [f"{summary[column]:.1f}" if column in summary else "-" for column in columns]
+        rows.append([name, f"{summary['episodes']:.0f}", rate_text(summary), *cells])
+    page.section(
+        "Evaluation",
+        "By mario-dreamer evaluate, with Wilson's 95 % intervals; healthy is a flag rate that "
+        "random no-ops and sticky actions do not lower much.",
+    )
+    page.table(
+        ["condition", "episodes", "flag rate", "return", "agent steps", "mean x", "best x"], rows
+    )
 
 
 def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:
@@ -137,6 +146,7 @@ def main(cfg: DictConfig) -> None:
     page = Page(f"mario-dreamer: {history.name}", _intro(history, checkpoint))
     add_head(page, history)
     add_learning(page, history)
+    add_videos(page, folder)
     add_coverage(page, history)
     numbers: dict[str, float] = {}
     if checkpoint is not None:
@@ -145,8 +155,8 @@ def main(cfg: DictConfig) -> None:
         trained = [e["x_max"] for e in history.episodes if "x_max" in e]
         numbers = _play(page, cfg, checkpoint, trained)
     add_losses(page, history)
-    page.section("Where this comes from")
-    page.facts(provenance_of(history))
+    page.section("Provenance")
+    page.info(provenance_of(history))
     path = page.write(Path(cfg.out) if cfg.out else folder / "report.html")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s")
     _log(cfg, folder, path, numbers, int(history.last("run/agent_steps") or 0))

@@ -1,1 +1,1 @@
-"""Evidence as pictures: charts, maps of the level, and one HTML file that needs no network."""
+"""Reports: charts, maps of the level, and HTML pages that open without a network."""

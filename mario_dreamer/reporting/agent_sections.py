@@ -1,4 +1,4 @@
-"""What the newest checkpoint shows when it plays: ends, calibration, foresight, latents."""
+"""Sections of a report that playing fills: ends, calibration, open-loop error, latents."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
-from mario_dreamer.reporting.charts import heat_map, lines, scatter
-from mario_dreamer.reporting.deaths import death_chart, outcome
+from mario_dreamer.reporting.charts import PAIR, embed, heat_map, lines, scatter
+from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
 from mario_dreamer.reporting.episodes import Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
 from mario_dreamer.reporting.level_map import map_of_tape, png_url
@@ -19,65 +19,88 @@ from mario_dreamer.tracking.open_loop_images import image_strip
 from mario_dreamer.training.evaluation import Episode, summarise
 from mario_dreamer.training.learner import Learner
 
-__all__ = ["add_agent", "add_ends", "rate_text", "stitch"]
+__all__ = ["add_agent", "add_ends", "by_stage", "rate_text", "stitch"]
 
 
 def rate_text(summary: dict[str, float]) -> str:
-    """Write a flag rate with its interval, in percent; "-" where the world has no flag."""
+    """Write a flag rate with its interval, in percent; "-" where the env has no flag."""
     if "flag_rate" not in summary:
         return "-"
     low, high = 100 * summary["flag_low"], 100 * summary["flag_high"]
     return f"{100 * summary['flag_rate']:.0f} % [{low:.0f}, {high:.0f}]"
 
 
+def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, list[Episode]]:
+    """Sort episodes by the stage they were played in; without stages, none.
+
+    Args:
+        episodes: any.
+        stages: of the env, "w-s"; empty where it has none.
+    """
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes if stages else ():
+        found.setdefault(stage_of(episode.facts, stages[0]), []).append(episode)
+    return dict(sorted(found.items()))
+
+
 def stitch(
-    episodes: Sequence[Episode], stage: str | None
+    episodes: Sequence[Episode], stage: str
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Stitch the map that the furthest of these episodes passed; none without tapes."""
-    taped = [episode for episode in episodes if episode.tape]
-    if not taped or stage is None:
+    """Stitch the map that the furthest of these episodes passed; none without button logs."""
+    logged = [episode for episode in episodes if episode.tape]
+    if not logged:
         return None, None
-    furthest = max(taped, key=lambda episode: episode.facts.get("x_max", 0.0))
+    furthest = max(logged, key=lambda episode: episode.facts.get("x_max", 0.0))
     return map_of_tape(stage, furthest.tape)
 
 
 def add_ends(
-    page: Page, episodes: Sequence[Episode], stage: str | None, trained: Sequence[float] = ()
+    page: Page, episodes: Sequence[Episode], stages: Sequence[str], trained: Sequence[float] = ()
 ) -> None:
-    """Draw where episodes ended over the map of the level, and list them.
+    """Draw where episodes ended over the map of each level.
 
     Args:
-        page: gets the figure.
-        episodes: with x_pos; worlds without places get no picture.
-        stage: "w-s".
-        trained: furthest x of the training episodes, for the bars; none: bars count these ends.
+        page: gets the figures.
+        episodes: with x_pos; envs without places get no picture.
+        stages: of the env, "w-s".
+        trained: furthest x of the training episodes of a single stage, for the bars.
     """
-    facts = [episode.facts for episode in episodes if "x_pos" in episode.facts]
-    if not facts:
-        return
-    picture, seen = stitch(episodes, stage)
-    bars = "furthest x of the training episodes" if trained else "where these episodes ended"
-    page.figure(
-        death_chart(facts, picture, seen, list(trained) or None, int(max(trained, default=0))),
-        f"stage {stage}: crosses show where Mario was when these {len(facts)} episodes ended; "
-        f"bars: {bars}, 40 pixels each. The map is stitched from the screens of the furthest of "
-        "these episodes; grey was not reached.",
-        wide=True,
-    )
+    for stage, mine in by_stage(episodes, stages).items():
+        info = [episode.facts for episode in mine if "x_pos" in episode.facts]
+        if not info:
+            continue
+        places = list(trained) if trained and len(stages) == 1 else None
+        bars = "where these episodes ended" if places is None else "furthest x in training"
+        chart = death_chart(info, *stitch(mine, stage), places)
+        page.figure(
+            embed(chart, f"where episodes ended in {stage}", "png"),
+            f"stage {stage}: marks show where Mario was when these {len(info)} episodes ended; "
+            f"bars: {bars}. The map is made of the screens of the furthest episode; grey was not "
+            "reached.",
+            is_wide=True,
+        )
 
 
-def _episode_rows(watched: Sequence[Watched]) -> tuple[list[str], list[list[str]]]:
-    has_x = "x_max" in watched[0].episode.facts
-    head = ["episode", "return", "length", "ended", *(["furthest x", "clock"] if has_x else [])]
+def _add_tables(page: Page, episodes: Sequence[Episode], stages: Sequence[str]) -> None:
+    grouped = by_stage(episodes, stages)
+    if len(grouped) > 1:
+        rows = []
+        for stage, mine in grouped.items():
+            told = summarise(mine)
+            numbers = [f"{told[name]:.0f}" for name in ("return", "x_max", "x_max_best")]
+            rows.append([stage, str(len(mine)), rate_text(told), *numbers])
+        page.table(["stage", "episodes", "flag rate", "return", "mean x", "best x"], rows)
+    has_x = "x_max" in episodes[0].facts
+    head = ["episode", "return", "agent steps", "ended"]
     rows = []
-    for number, seen in enumerate(watched):
-        facts = seen.episode.facts
-        row = [str(number), f"{facts['return']:.1f}", f"{facts['length']:.0f}", outcome(facts)]
-        rows.append(row + ([f"{facts['x_max']:.0f}", f"{facts['time']:.0f}"] if has_x else []))
-    return head, rows
+    for number, episode in enumerate(episodes, 1):
+        info = episode.facts
+        row = [str(number), f"{info['return']:.1f}", f"{info['length']:.0f}", outcome(info)]
+        rows.append(row + ([f"{info['x_max']:.0f}", f"{info['time']:.0f}"] if has_x else []))
+    page.table([*head, *(["furthest x", "clock"] if has_x else [])], rows)
 
 
-def _told(pairs: Pairs) -> str:
+def _numbers(pairs: Pairs) -> str:
     corr = "-" if math.isnan(pairs.correlation) else f"{pairs.correlation:.2f}"
     return (
         f"{len(pairs.real):,} steps; correlation {corr}, predicted minus real {pairs.bias:+.3g} "
@@ -86,81 +109,91 @@ def _told(pairs: Pairs) -> str:
 
 
 def _add_calibration(page: Page, watched: Sequence[Watched], gamma: float) -> None:
-    page.section(
-        "Calibration: what it expects against what comes",
-        "Points on the dashed line are right. Strong dots are means of equally many steps.",
-    )
     rewards, values = reward_pairs(watched), value_pairs(watched, gamma)
     if not rewards.real:
         return
+    good = rewards.correlation > 0.8
+    page.section(
+        "Calibration",
+        "Predicted reward and value against what followed; points on the dashed line are right. "
+        f"{'Healthy' if good else 'Not healthy'}: the reward head's correlation is "
+        f"{rewards.correlation:.2f} (above 0.8 is good); the value is off by {values.bias:+.3g}.",
+    )
     page.figure(
-        scatter(rewards.predicted, rewards.real, "reward"),
-        f"reward head at each frame, eyes open. {_told(rewards)}.",
+        embed(scatter(rewards.predicted, rewards.real, "reward"), "predicted and real reward"),
+        f"reward head at each frame, posterior. {_numbers(rewards)}.",
     )
     cut = ""
     if values.cut:
-        cut = (
-            f" {values.cut} of {len(watched)} episodes were cut off; there the critic's own last "
-            "value stands for the rest."
-        )
+        cut = f" {values.cut} of {len(watched)} episodes were cut off: bootstrapped by the critic."
     page.figure(
-        scatter(values.predicted, values.real, "discounted return"),
-        f"critic's mean at each state against the return that followed, discount {gamma:.4f}. "
-        f"{_told(values)}.{cut}",
+        embed(scatter(values.predicted, values.real, "discounted return"), "value and return"),
+        f"critic against the discounted return that followed, discount {gamma:.4f}. "
+        f"{_numbers(values)}.{cut}",
     )
 
 
 def _add_foresight(page: Page, seen: Foresight) -> None:
-    page.section("Foresight: how far ahead the dream stays true")
     ks = [float(k) for k in range(1, len(seen.dreamed) + 1)]
     curves = [
-        ("dreamed", ks, seen.dreamed.tolist()),
-        ("last frame again", ks, seen.repeated.tolist()),
-        ("eyes open", ks, seen.redrawn.tolist()),
+        ("open loop", ks, seen.dreamed.tolist()),
+        ("last frame repeated", ks, seen.repeated.tolist()),
+        ("posterior", ks, seen.redrawn.tolist()),
     ]
-    ahead = [k for k, a, b in zip(ks, curves[0][2], curves[1][2], strict=True) if a < b]
+    ahead = sum(a < b for a, b in zip(curves[0][2], curves[1][2], strict=True))
+    page.section(
+        "Open-loop prediction",
+        "Error of frames predicted k steps ahead without looking. "
+        f"{'Healthy' if ahead > len(ks) / 2 else 'Not healthy'}: better than repeating the last "
+        f"frame at {ahead} of {len(ks)} horizons.",
+    )
+    chart = lines(curves, "agent steps without a frame", "mean squared error", size=PAIR)
     page.figure(
-        lines(curves, "agent steps with the eyes shut", "error", y=(0.0, 0.0)),
-        f"mean squared error of frames in [0, 1]; {int(seen.windows[0])} moments, "
-        f"{int(seen.windows[-1])} of which reach the last step. The dream beats repeating the "
-        f"last frame at {len(ahead)} of {len(ks)} horizons.",
+        embed(chart, "open-loop error"),
+        f"frames in [0, 1]; {int(seen.windows[0])} windows, {int(seen.windows[-1])} of which reach "
+        "the last step. Nothing can be better than the posterior, which sees the frame.",
     )
     every = max(1, len(seen.truth) // 12)
     strip = image_strip(seen.truth, seen.dream, 1, every=every)
     page.figure(
-        f'<img alt="truth, dream and error side by side" src="'
+        f'<img class="pixels" alt="observed, predicted and error" src="'
         f'{png_url(strip.permute(1, 2, 0).numpy())}">',
-        "one moment: truth above dream above error, time runs to the right; green: seen, red: "
-        "dreamed along the real actions",
-        wide=True,
+        "one window: observed above predicted above error, time runs to the right; green border: "
+        "posterior, red: open loop along the real actions",
+        is_wide=True,
     )
 
 
 def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> None:
     shares = usage(watched, unimix)
-    live, classes = live_classes(shares), shares.numel()
-    effective = effective_classes(shares)
-    page.section("Latent usage")
+    live, effective = live_classes(shares), effective_classes(shares)
+    dead = int((effective < 1.1).sum())
+    page.section(
+        "Latent usage",
+        f"Share of time that each class of each categorical is taken. "
+        f"{'Not healthy' if dead > len(shares) / 2 else 'Healthy'}: {dead} of {len(shares)} "
+        "categoricals never change.",
+    )
     page.figure(
-        heat_map(shares.tolist(), "class", "categorical"),
-        f"share of time each class is taken, averaged over {sum(len(w.records) for w in watched):,}"
-        f" frames: {live} of {classes} classes live (more than 1 % of the time). A categorical "
-        f"uses {float(effective.mean()):.1f} of {shares.shape[1]} classes on average (exp of its "
+        embed(heat_map(shares.numpy(), "class", "categorical"), "latent usage"),
+        f"averaged over {sum(len(w.records) for w in watched):,} frames: {live} of "
+        f"{shares.numel()} classes live (more than 1 % of the time). A categorical uses "
+        f"{float(effective.mean()):.1f} of {shares.shape[1]} classes on average (exp of its "
         f"entropy), the least {float(effective.min()):.1f}.",
     )
 
 
 def add_agent(
-    page: Page, watched: Sequence[Watched], learner: Learner, stage: str | None,
+    page: Page, watched: Sequence[Watched], learner: Learner, stages: Sequence[str] = (),
     trained: Sequence[float] = (), horizon: int = 45,
 ) -> dict[str, float]:  # fmt: skip
-    """Draw all that the played episodes say about the agent.
+    """Draw what the played episodes show about the agent.
 
     Args:
         page: gets the sections.
         watched: played episodes, at least one.
-        learner: the agent's.
-        stage: "w-s" of Mario's worlds, else None.
+        learner: the agent's; nothing of it changes.
+        stages: of the env, "w-s"; empty where it has none.
         trained: furthest x of the training episodes.
         horizon: of the open-loop error.
 
@@ -171,11 +204,12 @@ def add_agent(
     summary = summarise(episodes)
     page.section(
         "The newest checkpoint plays",
-        f"{len(episodes)} episodes with sampled actions from the plain start; flag rate "
-        f"{rate_text(summary)} with its 95 % interval. The command mario-dreamer evaluate plays more.",
+        f"{len(episodes)} episodes with sampled actions: return {summary['return']:,.4g} on "
+        f"average, flag rate {rate_text(summary)} with its 95 % interval; healthy is at least the "
+        "mean of the last training episodes. mario-dreamer evaluate plays more.",
     )
-    add_ends(page, episodes, stage, trained)
-    page.table(*_episode_rows(watched))
+    add_ends(page, episodes, stages, trained)
+    _add_tables(page, episodes, stages)
     gamma = learner.returns.discount.gamma
     _add_calibration(page, watched, gamma)
     found = foresee(watched, learner, horizon)

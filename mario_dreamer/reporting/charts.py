@@ -1,156 +1,236 @@
-"""Charts: the kinds of pictures a report is made of, each from plain numbers to SVG."""
+"""Charts of reports and benchmarks, from plain numbers to matplotlib figures.
+
+Rules: counts have whole ticks, titles are as large as the text, the legend stands below the axes
+and never on data, lines that coincide stay visible. No pyplot: nothing is kept between figures.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
+from html import escape
 
-from mario_dreamer.reporting.plot import COLOURS, Plot, label
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-__all__ = ["Line", "heat_map", "histogram", "lines", "running_mean", "scatter"]
+from mario_dreamer.training.evaluation import wilson_interval
 
-_FEW = 12  # values so few that each gets a dot
-_DOTS = 1500  # faint dots at most; a long run has many thousand episodes
+__all__ = [
+    "PAIR", "WINDOW", "Line", "add_legend", "draw_curve", "draw_learning", "embed", "finish", "flag_band", "heat_map",
+    "histogram", "learning", "lines", "new_figure", "running_mean", "scatter",
+]  # fmt: skip
+
+SMALL, PAIR = (4.2, 2.7), (5.4, 2.9)  # inches: of a chart in a row of three, of two
+WINDOW = 20  # episodes in a running mean
+COLOURS = ("#2463c9", "#c2660a", "#1f9d45", "#d92c2c", "#7d4bc4")
+# Later lines are thinner and dashed: one that lies on another leaves it visible.
+STYLES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))
+INK = "#3a4048"
+_FEW, _DOTS = 12, 1500  # values so few that each gets a dot; faint dots at most
 Line = tuple[str, Sequence[float], Sequence[float]]  # name, xs, ys
+RC = {
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 9,
+    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.edgecolor": INK, "text.color": INK,
+    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "svg.fonttype": "none",
+    "savefig.facecolor": "none", "axes.facecolor": "none", "figure.facecolor": "none",
+}  # fmt: skip
 
 
-def running_mean(values: Sequence[float], window: int) -> list[float]:
+def new_figure(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = SMALL, **options: object
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes, [rows, columns].
+
+    Args:
+        rows, columns: of axes.
+        size: width and height in inches.
+        options: of `Figure.subplots`.
+    """
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def finish(
+    axes: Axes, title: str, x_label: str = "", *, is_count: bool = False, in_steps: bool = False
+) -> None:
+    """Label axes; whole ticks where the y axis counts, 20k where the x axis is in steps."""
+    axes.set_title(title, loc="left", fontsize=RC["axes.titlesize"], color=INK)
+    axes.set_xlabel(x_label)
+    if is_count:
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    if in_steps:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def add_legend(figure: Figure, axes: Axes, place: str = "outside lower left") -> None:
+    """Name what the axes show outside of them, in as many columns as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    room = 11 * figure.get_figwidth()  # characters; a mark takes about eight
+    columns = len(names)
+    while columns > 1 and columns * (8 + max(map(len, names))) > room:
+        columns -= 1
+    with matplotlib.rc_context(RC):
+        figure.legend(handles, names, loc=place, ncols=columns, frameon=False)
+
+
+def embed(figure: Figure, alt: str, kind: str = "svg") -> str:
+    """Return a figure as an HTML image that needs no other file.
+
+    Args:
+        figure: what to show.
+        alt: for those who cannot see it.
+        kind: svg, or png where it shows pictures.
+    """
+    file = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {})
+    mime = "image/svg+xml" if kind == "svg" else "image/png"
+    data = base64.b64encode(file.getvalue()).decode()
+    look = "chart" if kind == "svg" else "picture"
+    return f'<img class="{look}" alt="{escape(alt, quote=True)}" src="data:{mime};base64,{data}">'
+
+
+def running_mean(values: Sequence[float], window: int = WINDOW) -> list[float]:
     """Mean over the last `window` values, fewer at the beginning.
 
     >>> running_mean([0, 2, 4, 6], 2)
     [0.0, 1.0, 3.0, 5.0]
     """
-    means, total = [], 0.0
-    for i, value in enumerate(values):
-        total += value - (values[i - window] if i >= window else 0.0)
-        means.append(total / min(i + 1, window))
-    return means
+    total = np.cumsum([0.0, *values])
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - window, 0)
+    return ((total[last] - total[first]) / (last - first)).tolist()
 
 
-def _span(values: list[float], least: tuple[float, float] | None) -> tuple[float, float]:
-    """Low and high of what is there, with a little air; `least` is always inside."""
-    found = [value for value in values if math.isfinite(value)]
-    if not found:
-        return least or (0.0, 1.0)
-    low, high = min(found), max(found)
-    if least is not None:
-        low, high = min(low, least[0]), max(high, least[1])
-    air = (high - low) * 0.04 or 0.5
-    return (low if low == 0 else low - air), (high if high == 1 else high + air)
+def flag_band(flags: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Wilson's 95 % interval of the flag rate over the last WINDOW episodes, at each episode."""
+    recent = [flags[max(0, i + 1 - WINDOW) : i + 1] for i in range(len(flags))]
+    ends = [wilson_interval(round(sum(part)), len(part)) for part in recent]
+    return [low for low, _ in ends], [high for _, high in ends]
+
+
+def draw_curve(axes: Axes, number: int, line: Line) -> None:
+    """Draw the number-th line; a line of few points gets dots."""
+    name, xs, ys = line
+    axes.plot(
+        xs, ys, color=COLOURS[number % len(COLOURS)], linestyle=STYLES[number % len(STYLES)],
+        linewidth=max(1.3, 2.4 - 0.4 * number), label=name,
+        marker="o" if len(xs) <= _FEW else None, markersize=4,
+    )  # fmt: skip
+
+
+def draw_learning(axes: Axes, number: int, name: str, xs: Sequence[float], ys: Sequence[float],
+                  is_flag: bool = False) -> None:  # fmt: skip
+    """Draw the running mean of episodes; behind it each episode, or the flag rate's interval."""
+    colour = COLOURS[number % len(COLOURS)]
+    if is_flag:
+        axes.fill_between(xs, *flag_band(ys), color=colour, alpha=0.15, linewidth=0)
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        every = max(1, math.ceil(len(xs) / _DOTS))
+        axes.plot(xs[::every], ys[::every], ".", color=colour, markersize=2.5, alpha=0.25,
+                  rasterized=True)  # fmt: skip
+    draw_curve(axes, number, (name, xs, running_mean(ys)))
+
+
+def learning(xs: Sequence[float], ys: Sequence[float], title: str, x_label: str) -> Figure:
+    """Draw a learning curve of one run; see `draw_learning`."""
+    figure, axes = new_figure()
+    draw_learning(axes[0, 0], 0, "", xs, ys, title == "flag rate")
+    finish(axes[0, 0], title, x_label, in_steps=x_label == "agent steps")
+    return figure
 
 
 def lines(
     curves: Sequence[Line],
     x_label: str,
-    y_label: str,
-    points: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
-    band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None,
-    y: tuple[float, float] | None = None,
-    calm: bool = False,
-) -> str:
-    """Draw curves over one axis.
+    title: str,
+    *,
+    skip: float = 0.0,
+    is_count: bool = False,
+    size: tuple[float, float] = SMALL,
+) -> Figure:
+    """Draw curves over one axis; several are named below it.
 
     Args:
-        curves: name, xs, ys; the names make the legend when there are several.
-        x_label, y_label: what the axes show.
-        points: xs, ys of faint dots behind the curves, in the curves' colours.
-        band: xs, low, high, shaded behind the first curve.
-        y: must be inside the y axis.
-        calm: fit the y axis to what comes after the first tenth of each curve.
+        curves: name, xs, ys.
+        x_label, title: what the axes show.
+        skip: share of each curve's beginning that the y axis need not fit: a first value far
+            above all others would flatten the rest.
+        is_count: the y axis counts.
+        size: width and height in inches.
     """
-    shown = [*curves, *(("", xs, ys) for xs, ys in points)]
-    # A first value far above all others would flatten the rest: it is put onto the border.
-    skip = 0.1 if calm else 0.0
-    ys = [v for _, _, values in shown for v in values[int(skip * len(values)) :]]
-    xs = [x for _, values, _ in shown for x in values]
-    plot = Plot(_span_x(xs), _span(ys, y), x_label, y_label)
-    for colour, (dot_x, dot_y) in enumerate(points):
-        every = max(1, math.ceil(len(dot_x) / _DOTS))
-        plot.dots(dot_x[::every], dot_y[::every], colour % COLOURS)
-    if band is not None:
-        plot.band(*band, 0)
-    for colour, (name, x, values) in enumerate(curves):
-        plot.line(x, values, colour % COLOURS, name if len(curves) > 1 else "")
-        if len(x) <= _FEW:
-            plot.dots(x, values, colour % COLOURS, radius=3, strong=True)
-    return plot.svg()
+    figure, ((axes,),) = new_figure(size=size)
+    for number, curve in enumerate(curves):
+        draw_curve(axes, number, curve)
+    finish(axes, title, x_label, is_count=is_count, in_steps="steps" in x_label)
+    shown = [v for _, _, ys in curves for v in ys[int(skip * len(ys)) :] if math.isfinite(v)]
+    if skip and shown:
+        low, high = min(shown), max(shown)
+        air = 0.05 * (high - low) or 0.5
+        axes.set_ylim(low - air, high + air)
+    if len(curves) > 1:
+        add_legend(figure, axes)
+    return figure
 
 
-def _span_x(xs: list[float]) -> tuple[float, float]:
-    return (min(0.0, min(xs)), max(xs)) if xs else (0.0, 1.0)
-
-
-def histogram(
-    values: Sequence[float], x_label: str, y_label: str = "episodes", bins: int = 24,
-    mark: float | None = None,
-) -> str:  # fmt: skip
-    """Draw how often values fall into each of `bins` equal intervals from 0 (or below).
+def histogram(values: Sequence[float], title: str, size: tuple[float, float] = SMALL) -> Figure:
+    """Draw how often values fall into each of 24 equal intervals from 0 (or below).
 
     Args:
-        values: at least one.
-        x_label, y_label: what the axes show.
-        bins: number of intervals.
-        mark: a value to point out with a dashed line.
+        values: at least one; the largest is pointed out.
+        title: what they are.
+        size: width and height in inches.
     """
-    low = min(0.0, min(values))
-    high = max([*values, low + 1e-9, *([] if mark is None else [mark])])
-    counts = [0] * bins
-    for value in values:
-        counts[min(bins - 1, int((value - low) / (high - low) * bins))] += 1
-    edges = [low + (high - low) * i / bins for i in range(bins + 1)]
-    plot = Plot((low, high), (0.0, max(counts) * 1.05), x_label, y_label)
-    plot.bars(edges, counts, 0)
-    if mark is not None:
-        plot.rule((mark, 0.0), (mark, max(counts) * 1.05))
-    return plot.svg(f"histogram of {x_label}")
+    figure, ((axes,),) = new_figure(size=size)
+    low, high = min(0.0, *values), max(values)
+    axes.hist(values, bins=24, range=(low, max(high, low + 1)), color=COLOURS[0], rwidth=0.94)
+    axes.axvline(high, color=COLOURS[1], linestyle="--", linewidth=1.5, label=f"best {high:,.6g}")
+    finish(axes, "episodes", title, is_count=True)
+    add_legend(figure, axes)
+    return figure
 
 
-def scatter(
-    predicted: Sequence[float], real: Sequence[float], what: str, most: int = 700, bins: int = 12
-) -> str:
-    """Draw predicted against real with the diagonal, and the mean real value of each bin.
+def scatter(predicted: Sequence[float], real: Sequence[float], what: str, bins: int = 12) -> Figure:
+    """Draw predicted against real with the diagonal, and the means of equally large groups.
 
     Args:
-        predicted, real: as many of one as of the other, at least one.
+        predicted, real: of equal length, at least one.
         what: named on the axes.
-        most: points drawn, evenly chosen.
-        bins: groups of equal size, by predicted value, whose means are drawn strongly.
+        bins: number of groups, by predicted value.
     """
-    both = [*predicted, *real]
-    span = _span(both, None)
-    plot = Plot(span, span, f"predicted {what}", f"real {what}", height=330)
-    plot.rule((span[0], span[0]), (span[1], span[1]))
-    pairs = sorted(zip(predicted, real, strict=True))
-    shown = pairs[:: max(1, math.ceil(len(pairs) / most))]
-    plot.dots([p for p, _ in shown], [r for _, r in shown], 0, "one step")
-    size = max(1, math.ceil(len(pairs) / bins))
-    groups = [pairs[i : i + size] for i in range(0, len(pairs), size)]
-    means = [tuple(sum(c) / len(group) for c in zip(*group, strict=True)) for group in groups]
-    titles = [f"predicted {label(p)}, real {label(r)}" for p, r in means]
-    plot.dots([p for p, _ in means], [r for _, r in means], 1, f"mean of {size}", 4, True, titles)
-    return plot.svg(f"predicted against real {what}")
+    figure, ((axes,),) = new_figure(size=(5.4, 3.8))
+    pairs = np.array(sorted(zip(predicted, real, strict=True)))
+    ends = (float(pairs.min()), float(pairs.max()))
+    axes.plot(ends, ends, "--", color=INK, linewidth=1.2, label="right")
+    shown = pairs[:: max(1, math.ceil(len(pairs) / 700))]
+    axes.plot(*shown.T, ".", color=COLOURS[0], alpha=0.35, markersize=4, label="one step")
+    groups = np.array_split(pairs, min(bins, len(pairs)))
+    means = np.array([group.mean(0) for group in groups])
+    axes.plot(*means.T, "o", color=COLOURS[1], markersize=6, label=f"mean of {len(groups[0])}")
+    finish(axes, f"real {what}", f"predicted {what}")
+    add_legend(figure, axes)
+    return figure
 
 
-def heat_map(rows: Sequence[Sequence[float]], x_label: str, y_label: str) -> str:
-    """Draw a table of shares in [0, 1] as squares, the stronger the more; square-root scale."""
-    columns = max(len(row) for row in rows)
-    size = max(8, min(22, 340 // columns))
-    left, top = 46, 22
-    marks = []
-    for i, row in enumerate(rows):
-        for j, share in enumerate(row):
-            marks.append(
-                f'<rect class="s0" stroke-width="0" x="{left + j * size}" y="{top + i * size}" '
-                f'width="{size - 1}" height="{size - 1}" fill-opacity="{math.sqrt(share):.2f}">'
-                f"<title>{y_label} {i}, {x_label} {j}: {share:.1%}</title></rect>"
-            )
-    width, height = left + columns * size + 10, top + len(rows) * size + 26
-    return (
-        f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'aria-label="{y_label} by {x_label}" viewBox="0 0 {max(width, 400)} {height}">'
-        f'<text class="name" x="4" y="13">{y_label}</text>'
-        f'<rect class="blank" x="{left - 1}" y="{top - 1}" width="{columns * size + 1}" '
-        f'height="{len(rows) * size + 1}"/>{"".join(marks)}'
-        f'<text x="{left + columns * size / 2}" y="{height - 6}" text-anchor="middle">'
-        f"{x_label}</text></svg>"
-    )
+def heat_map(shares: np.ndarray, x_label: str, y_label: str) -> Figure:
+    """Draw a table of shares in [0, 1]; the darker, the larger, on a square-root scale."""
+    figure, ((axes,),) = new_figure(size=(5.6, 3.6))
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")
+    axes.grid(False)
+    finish(axes, y_label, x_label)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
+    with matplotlib.rc_context(RC):
+        figure.colorbar(image, format=PercentFormatter(1.0), label="share of time")
+    return figure

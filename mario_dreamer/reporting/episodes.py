@@ -1,4 +1,4 @@
-"""Watch an agent: let it play whole episodes and keep what its world model made of each frame."""
+"""Episodes of an agent with its state and predictions at every frame."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mario_dreamer.training.learner import Learner
 
 __all__ = ["Watched", "kept_keys", "watch"]
 
+
 def kept_keys(observations: Sequence[str]) -> list[NestedKey]:
     """Return what the paper's records are made of, for these observations."""
     after = [*observations, keys.REWARD, "terminated", "truncated", "done"]
@@ -25,13 +26,13 @@ def kept_keys(observations: Sequence[str]) -> list[NestedKey]:
 
 @dataclass
 class Watched:
-    """One whole episode of T agent steps, seen with open eyes.
+    """One whole episode of T agent steps.
 
     Args:
-        episode: its facts, actions and tape.
+        episode: its info, actions and button log.
         records: T + 1 records, as in replay; those on the CPU.
         states: the posterior at each of them, on the CPU: deter [T + 1, D], stoch, feat, both
-            logits, and what the heads say there: value, reward, cont [T + 1, 1].
+            logits, and the heads' means there: value, reward, cont [T + 1, 1].
     """
 
     episode: Episode
@@ -42,13 +43,13 @@ class Watched:
 def watch(
     policy: Policy, env: object, learner: Learner, episodes: int, max_steps: int | None = None
 ) -> list[Watched]:
-    """Play with sampled actions and ask the world model and the critic about each frame.
+    """Play with sampled actions; run world model and critic on each frame.
 
     Args:
         policy, env: see `play_episodes`.
-        learner: whose world model and critic are asked.
+        learner: whose world model and critic predict.
         episodes: how many.
-        max_steps: give up on a world after so many agent steps.
+        max_steps: give up on an env after so many agent steps.
     """
     keep = kept_keys(learner.world_model.observation_keys)
     played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=keep)
@@ -63,8 +64,8 @@ def _look(episode: Episode, learner: Learner) -> Watched:
         # One sequence from the first frame to the last: [T + 1] -> [1, T + 1]
         states = learner.world_model(records.unsqueeze(0).to(learner.device))
         for head in (learner.world_model.reward, learner.world_model.cont, learner.critic):
-            said = head(states.select(keys.FEAT))
-            states.update({f"said_{key}": said[key] for key in head.out_keys})
-    wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "said_reward", "said_cont", "said_value"]
+            out = head(states.select(keys.FEAT))
+            states.update({f"{key}_mean": out[key] for key in head.out_keys})
+    wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "reward_mean", "cont_mean", "value_mean"]
     episode.steps = None  # the records hold it all
     return Watched(episode, records, states.select(*wanted)[0].cpu().float())

@@ -1,4 +1,4 @@
-"""The files of an evaluation: results, episodes, action lists, and a page with the pictures."""
+"""Files of an evaluation: results, episodes, action lists, and a page with the charts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
+from matplotlib.figure import Figure
+
+from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.mario.recordings import pack_tape
-from mario_dreamer.reporting.agent_sections import rate_text, stitch
-from mario_dreamer.reporting.charts import histogram
+from mario_dreamer.reporting.agent_sections import by_stage, rate_text, stitch
+from mario_dreamer.reporting.charts import embed, histogram
 from mario_dreamer.reporting.deaths import death_chart, outcome
-from mario_dreamer.reporting.level_map import png_url
-from mario_dreamer.reporting.page import Page
-from mario_dreamer.reporting.plot import standalone
+from mario_dreamer.reporting.page import Page, without_paths
 from mario_dreamer.training.evaluation import Episode, summarise
 
 __all__ = ["Condition", "Evaluation"]
 
-_TOLD = ("return", "length", "x_max", "x_max_best", "flag_rate", "flag_low", "flag_high")
+TRACKED = ("return", "length", "x_max", "x_max_best", "flag_rate", "flag_low", "flag_high")
 
 
 @dataclass
 class Condition:
-    """How the agent plays and how its world is disturbed.
+    """How the agent plays and how its env is disturbed.
 
     Args:
         name: such as "greedy-noops-sticky".
-        greedy: the likeliest actions instead of samples.
+        greedy: the most likely actions instead of samples.
         random_noops: opening frames without a button, 0 to this many.
         sticky: probability that a step repeats the previous action.
     """
@@ -39,8 +41,8 @@ class Condition:
     sticky: float = 0.0
 
     @property
-    def by_chance(self) -> bool:
-        """Whether the world itself draws random numbers."""
+    def is_random(self) -> bool:
+        """Whether the env itself draws random numbers."""
         return bool(self.random_noops or self.sticky)
 
 
@@ -50,7 +52,7 @@ class Evaluation:
     Args:
         out: folder of the files.
         checkpoint: that plays; None for an untrained agent.
-        env: the world's configuration.
+        env: the env's options.
         provenance: commit, machine, versions, seed.
         save_episodes: action lists of at least so many of each condition; of all that reached
             the flag.
@@ -66,8 +68,13 @@ class Evaluation:
     ) -> None:
         self.out, self.checkpoint, self.env = out, checkpoint, env
         self.provenance, self.save_episodes = provenance, save_episodes
-        self.stage: str | None = env.get("stage") if "random_noops" in env else None
+        self.stages = stages_of(env["stage"]) if "stage" in env else ()
         self.results: list[tuple[Condition, dict[str, float], list[Episode]]] = []
+
+    @property
+    def stage(self) -> str | None:
+        """Names of the stages played; None where the env has none."""
+        return ", ".join(self.stages) or None
 
     @property
     def agent_steps(self) -> int:
@@ -99,7 +106,7 @@ class Evaluation:
         """Return the numbers to track, `evaluate/<condition>/<fact>`."""
         return {
             f"evaluate/{condition.name}/{fact}": summary[fact]
-            for condition, summary, _ in self.results for fact in _TOLD if fact in summary
+            for condition, summary, _ in self.results for fact in TRACKED if fact in summary
         }  # fmt: skip
 
     def tags(self) -> dict[str, str]:
@@ -108,7 +115,7 @@ class Evaluation:
             f"evaluated.{condition.name}": f"{rate_text(summary)} of {len(episodes)} episodes"
             for condition, summary, episodes in self.results
         }
-        return tags | ({"evaluated.stage": self.stage} if self.stage else {})
+        return tags | ({"evaluated.stage": self.stage} if self.stages else {})
 
     def write(self) -> list[Path]:
         """Write all files; return those worth naming."""
@@ -155,10 +162,10 @@ class Evaluation:
         env = self.env | {"random_noops": condition.random_noops, "sticky": condition.sticky}
         for number, episode in enumerate(ranked[: max(flags, self.save_episodes)]):
             saved = {
-                "env": env if self.stage else self.env, "actions": episode.actions,
+                "env": env if self.stages else self.env, "actions": episode.actions,
                 "facts": episode.facts,
             }  # fmt: skip
-            if condition.by_chance:  # the actions alone would not lead there again
+            if condition.is_random:  # the actions alone would not lead there again
                 saved["tape"] = pack_tape(episode.tape)
             name = "flag" if episode.facts.get("flag") else "best"
             (self.out / f"{condition.name}-{name}-{number}.json").write_text(json.dumps(saved))
@@ -166,51 +173,61 @@ class Evaluation:
     def _page(self) -> Path:
         page = Page(
             f"Evaluation of {self.name} at agent step {self.agent_steps:,}",
-            f"{self.checkpoint}; {'stage ' + self.stage if self.stage else 'its own world'}. "
-            "Intervals are Wilson's, 95 %.",
+            f"{f'Stage {self.stage}' if self.stages else 'An env without stages'}; "
+            "intervals are Wilson's, 95 %.",
         )
-        head = ["condition", "episodes", "flag rate", "return", "steps", "mean x", "best x"]
-        facts = ("return", "length", "x_max", "x_max_best")
-        page.table(
-            head,
-            [
-                [
-                    c.name,
-                    str(len(e)),
-                    rate_text(s),
-                    *(f"{s[f]:.1f}" if f in s else "-" for f in facts),
-                ]
-                for c, s, e in self.results
-            ],
-        )
-        everyone = [episode for _, _, episodes in self.results for episode in episodes]
-        picture, seen = stitch(everyone, self.stage)
-        if picture is not None:
-            self._picture("level_map", f'<img src="{png_url(picture, seen)}">')
+        self._add_tables(page)
         for condition, _, episodes in self.results:
-            ends = [episode.facts for episode in episodes]
-            if not ends:
-                continue
-            page.section(condition.name)
-            if "x_pos" in ends[0]:
-                chart = death_chart(ends, picture, seen)
-                self._picture(f"deaths-{condition.name}", chart)
-                page.figure(chart, "where Mario was when the episode ended, and how often", True)
-            for fact, title in (("x_max", "furthest x"), ("return", "return"), ("length", "steps")):
-                if fact in ends[0]:
-                    chart = histogram([float(end[fact]) for end in ends], title)
-                    self._picture(f"{fact}-{condition.name}", chart)
-                    page.figure(chart, f"{title} of {len(ends)} episodes")
-        page.section("Where this comes from")
-        page.facts(self.provenance)
+            if episodes:
+                self._add_charts(page, condition, episodes)
+        page.section("Provenance")
+        page.info({**self.provenance, "checkpoint": without_paths(str(self.checkpoint))})
         return page.write(self.out / "evaluation.html")
 
-    def _picture(self, name: str, picture: str) -> None:
-        """Keep a picture of the page as a file of its own."""
-        if picture.startswith("<svg"):
-            (self.out / f"{name}.svg").write_text(standalone(picture))
-            return
-        import base64
+    def _add_tables(self, page: Page) -> None:
+        """Summarise each condition, and each of several stages."""
+        head = ["condition", "episodes", "flag rate", "return", "steps", "mean x", "best x"]
+        columns = ("return", "length", "x_max", "x_max_best")
+        groups = [(c.name, episodes) for c, _, episodes in self.results]
+        if len(self.stages) > 1:
+            groups += [
+                (f"{condition.name}, {stage}", mine)
+                for condition, _, episodes in self.results
+                for stage, mine in by_stage(episodes, self.stages).items()
+            ]
+        rows = []
+        for name, episodes in groups:
+            told = summarise(episodes)
+            numbers = [f"{told[column]:.1f}" if column in told else "-" for column in columns]
+            rows.append([name, str(len(episodes)), rate_text(told), *numbers])
+        page.table(head, rows)
 
-        data = picture.split("base64,")[1].split('"')[0]
-        (self.out / f"{name}.png").write_bytes(base64.b64decode(data))
+    def _add_charts(self, page: Page, condition: Condition, episodes: list[Episode]) -> None:
+        """Draw where the episodes of a condition ended, and how they are distributed."""
+        ends = [episode.facts for episode in episodes]
+        page.section(
+            f"Condition {condition.name}",
+            f"Where its {len(ends)} episodes ended, and how far they came; the fewer pile up at "
+            "one place, the better.",
+        )
+        if "x_pos" in ends[0]:
+            for stage, mine in by_stage(episodes, self.stages).items():
+                picture, seen = stitch(mine, stage)
+                name = condition.name if len(self.stages) == 1 else f"{condition.name}-{stage}"
+                chart = death_chart([episode.facts for episode in mine], picture, seen)
+                self._save(chart, f"deaths-{name}.png")
+                about = f"stage {stage}: where Mario was when the episode ended, and how often"
+                page.figure(embed(chart, about, "png"), about, is_wide=True)
+                if picture is not None:
+                    map_name = "level_map" if len(self.stages) == 1 else f"level_map-{stage}"
+                    matplotlib.image.imsave(self.out / f"{map_name}.png", picture)
+        for column, title in (("x_max", "furthest x"), ("return", "return"), ("length", "steps")):
+            if column in ends[0]:
+                chart = histogram([float(end[column]) for end in ends], title)
+                self._save(chart, f"{column}-{condition.name}.svg")
+                about = f"{title} of {len(ends)} episodes"
+                page.figure(embed(chart, about), about)
+
+    def _save(self, chart: Figure, name: str) -> None:
+        """Keep a chart of the page as a file of its own, on white."""
+        chart.savefig(self.out / name, dpi=120, facecolor="white")

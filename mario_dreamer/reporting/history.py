@@ -1,4 +1,4 @@
-"""The history of a run, read from its own files: episodes, losses, hours of work."""
+"""History of a run, read from its own files: episodes, losses, hours of work."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
 @dataclass
 class History:
-    """What a run has told so far.
+    """What a run has logged so far.
 
     Args:
         name: of its folder.
-        facts: run.json: status, tags with commit and machine; empty where it is missing.
+        info: run.json: status, tags with commit and machine; empty where it is missing.
         config: as resolved; empty where it is missing.
         episodes: of the training, in order: step, frames, hours, return, length; x_max and flag
-            where the world tells them.
+            where the env reports them.
         reports: all other lines: `step`, `hours`, and metrics by name.
     """
 
     name: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     episodes: list[dict[str, float]] = field(default_factory=list)
     reports: list[dict[str, float]] = field(default_factory=list)
 
     def last(self, name: str) -> float | None:
-        """The newest value of a metric; None when it was never told."""
+        """The newest value of a metric; None when it was never logged."""
         return next((row[name] for row in reversed(self.reports) if name in row), None)
 
     def curve(self, name: str, over: str = "step") -> tuple[list[float], list[float]]:
@@ -45,7 +45,7 @@ class History:
             over: "step" or "hours".
 
         Returns:
-            xs and ys; empty when it was never told.
+            xs and ys; empty when it was never logged.
         """
         rows = [row for row in self.reports if name in row]
         return [row[over] for row in rows], [row[name] for row in rows]
@@ -68,7 +68,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_history(folder: str | Path) -> History:
-    """Read what a run's folder says; hours count only the time it was at work.
+    """Read a run's folder; hours count only the time it was at work.
 
     Args:
         folder: with metrics.jsonl; config.yaml and run.json where they are there.
@@ -84,7 +84,7 @@ def read_history(folder: str | Path) -> History:
         )
     history = History(folder.resolve().name)
     if (folder / "run.json").is_file():
-        history.facts = json.loads((folder / "run.json").read_text())
+        history.info = json.loads((folder / "run.json").read_text())
     if (folder / "config.yaml").is_file():
         history.config = yaml.safe_load((folder / "config.yaml").read_text()) or {}
     repeat = (history.config.get("env") or {}).get("action_repeat", 1)

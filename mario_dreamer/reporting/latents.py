@@ -1,4 +1,4 @@
-"""Is the latent used? Which of the S x K classes the posterior really takes."""
+"""Latent usage: which of the S x K classes the posterior takes."""
 
 from __future__ import annotations
 

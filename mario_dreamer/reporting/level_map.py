@@ -1,4 +1,4 @@
-"""The map of a level, stitched from the emulator's own screens while an episode is played."""
+"""Map of a level, stitched from the emulator's screens of an episode."""
 
 from __future__ import annotations
 

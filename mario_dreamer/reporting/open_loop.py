@@ -1,4 +1,4 @@
-"""How far ahead does the world model see? Error of dreamed frames against the horizon."""
+"""Open-loop error: how well the world model predicts frames, by horizon."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Foresight:
     """Mean squared errors of frames in [0, 1] by horizon k = 1 .. H, and one example.
 
     Args:
-        dreamed: of frames dreamed k steps ahead along the real actions, eyes shut, [H].
-        repeated: of "the picture stays as it is", the guess to beat, [H].
-        redrawn: of frames drawn with open eyes: nothing can be better than this, [H].
+        dreamed: of frames predicted k steps ahead along the real actions, open loop, [H].
+        repeated: of the last frame repeated, the baseline to beat, [H].
+        redrawn: of frames decoded from the posterior: nothing can be better, [H].
         windows: how many windows reach so far, [H].
         truth, dream: the longest window, [H + 1, 3, S, S] floats in [0, 1]; the first was seen.
     """
@@ -40,7 +40,7 @@ class Foresight:
 
 
 def cut_windows(lengths: Sequence[int], horizon: int, count: int) -> list[tuple[int, int, int]]:
-    """Choose where to shut the eyes, spread evenly over all that was played.
+    """Choose windows for open-loop prediction, spread evenly over all that was played.
 
     Args:
         lengths: number of records of each episode.
@@ -57,7 +57,7 @@ def cut_windows(lengths: Sequence[int], horizon: int, count: int) -> list[tuple[
     for episode, length in enumerate(lengths):
         for first in range(length - 1):
             window = (episode, first, min(length, first + horizon + 1))
-            # The last frames of an episode would be foreseen by ever shorter windows: one of
+            # The last frames of an episode would be predicted by ever shorter windows: one of
             # them is enough, and only where the episode is too short for a whole one.
             if length - first > horizon:
                 whole.append(window)
@@ -104,11 +104,11 @@ def _window(seen: Watched, first: int, last: int, length: int) -> TensorDictBase
 def foresee(
     watched: Sequence[Watched], learner: Learner, horizon: int = 45, count: int = 24
 ) -> Foresight | None:
-    """Shut the model's eyes at many moments and see how long its dream stays true.
+    """Predict frames in open loop from many moments and compare with the real ones.
 
     Args:
-        watched: played episodes; worlds without pixels give None.
-        learner: whose world model dreams.
+        watched: played episodes; envs without pixels give None.
+        learner: whose world model predicts.
         horizon: H; fewer when every episode is shorter.
         count: number of moments.
     """
@@ -134,4 +134,6 @@ def foresee(
         error = (guess - truth)[:, 1:].square().flatten(2).mean(-1)  # [B, H]
         means[name], windows = mean_by_horizon(error, reach)
     longest = int(reach.argmax())
-    return Foresight(**means, windows=windows, truth=to_rgb(truth[longest]), dream=to_rgb(dream[longest]))
+    return Foresight(
+        **means, windows=windows, truth=to_rgb(truth[longest]), dream=to_rgb(dream[longest])
+    )

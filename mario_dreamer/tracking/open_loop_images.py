@@ -1,21 +1,23 @@
-"""Pictures of what the model foresees: truth | prediction | error, eyes open and eyes shut.
+"""Open-loop images: observed frames, predicted frames and their error.
 
-A green border means that the model sees the true frame of that moment; a red one that its eyes
-are shut and it goes on from its own imagination.
+A green border means that the state has seen the frame of that moment (posterior); a red one that
+it goes on by the prior alone (open loop).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["image_strip", "open_loop_frames", "open_loop_video", "stack_rows", "upscale"]
 
-EYES_OPEN = (40, 200, 60)
-EYES_SHUT = (230, 40, 40)
-_PAPER = 24  # grey level of the ground between pictures
+POSTERIOR = (40, 200, 60)
+OPEN_LOOP = (230, 40, 40)
+_PAPER = 24  # grey level between pictures
 _GAP = 1  # pixels between pictures
 _HEADER = 12  # pixels for the times along x
 
@@ -34,7 +36,7 @@ def upscale(frames: Tensor, factor: int) -> Tensor:
 
 
 def _bytes(frames: Tensor) -> Tensor:
-    """Floats in [0, 1] -> uint8 on the CPU; what sticks out is cut."""
+    """Floats in [0, 1] -> uint8 on the CPU; others are clipped."""
     return (frames.detach().float().cpu().clamp(0, 1) * 255).round().byte()
 
 
@@ -88,7 +90,7 @@ def stack_rows(*rows: Sequence[Tensor], gap: int = _GAP) -> Tensor:
 
 
 def _check_pair(truth: Tensor, prediction: Tensor, context: int, who: str) -> None:
-    """Say what is wrong with a pair of [B, T, 3, H, W] frames."""
+    """Check a pair of [B, T, 3, H, W] frames."""
     if truth.ndim != 5 or truth.shape != prediction.shape or not truth.is_floating_point():
         raise ValueError(
             f"{who}: got truth {tuple(truth.shape)} {truth.dtype} and prediction "
@@ -107,7 +109,7 @@ def open_loop_frames(
 
     Args:
         truth, prediction: [B, T, 3, H, W] floats in [0, 1].
-        context: the first so many frames were seen; from there on the eyes are shut.
+        context: the first so many frames were seen; from there on it is open loop.
         scale: draw each pixel as scale x scale.
 
     Returns:
@@ -122,7 +124,7 @@ def open_loop_frames(
     error = (prediction - truth + 1) / 2
     rows = [upscale(_bytes(row).transpose(0, 1), scale) for row in (truth, prediction, error)]
     seen = torch.arange(truth.shape[1]) < context
-    signal = torch.tensor([EYES_SHUT, EYES_OPEN], dtype=torch.uint8)[seen.long()]  # [T, 3]
+    signal = torch.tensor([OPEN_LOOP, POSTERIOR], dtype=torch.uint8)[seen.long()]  # [T, 3]
     paper = torch.full_like(signal, _PAPER)
     border = max(1, rows[0].shape[-1] // 32)
     first, second, third = rows
@@ -152,8 +154,9 @@ def open_loop_video(truth: Tensor, prediction: Tensor, context: int, scale: int 
 
 
 def image_strip(
-    truth: Tensor, prediction: Tensor, context: int, every: int = 1, scale: int = 1
-) -> Tensor:
+    truth: Tensor, prediction: Tensor, context: int, every: int = 1, scale: int = 1,
+    width: int = 1200,
+) -> Tensor:  # fmt: skip
     """Show one sequence as a picture: time runs along x, truth above prediction above error.
 
     Args:
@@ -161,9 +164,10 @@ def image_strip(
         context: the first so many frames were seen (green border), the others not (red).
         every: show each so many-th frame; the numbers on top are their t.
         scale: draw each pixel as scale x scale.
+        width: largest width of the picture, in pixels; a longer sequence goes on below.
 
     Returns:
-        [3, H', W'] uint8.
+        [3, H', W'] uint8, W' <= width where one frame fits.
 
     Raises:
         ValueError: when shapes, types or context do not fit, or `every` is below 1.
@@ -171,10 +175,19 @@ def image_strip(
     if every < 1:
         raise ValueError(f"image_strip: got every={every}, expected a whole number from 1 on.")
     rows = open_loop_frames(truth[None], prediction[None], context, scale)
-    columns = [row[::every, 0].unsqueeze(1) for row in rows]  # [T, 1, 3, H, W] -> shown frames
-    picture = stack_rows(*(list(row.unbind(0)) for row in columns))[0]
+    frames = [row[::every, 0] for row in rows]  # each [n, 3, H, W]
     times = range(0, len(truth), every)
-    return torch.cat([_header(times, picture.shape[-1], rows[0].shape[-1]), picture], dim=-2)
+    column = rows[0].shape[-1]
+    size = max(1, (width - _GAP) // (column + _GAP))
+    size = math.ceil(len(times) / math.ceil(len(times) / size))  # equally long lines
+    lines = []
+    for first in range(0, len(times), size):
+        shown = [part[first : first + size] for part in frames]
+        picture = stack_rows(*(list(part.unsqueeze(1)) for part in shown))[0]
+        header = _header(times[first : first + size], picture.shape[-1], column)
+        lines.append(torch.cat([header, picture], dim=-2))
+    widest = lines[0].shape[-1]
+    return torch.cat([pad(x, (0, widest - x.shape[-1]), value=_PAPER) for x in lines], dim=-2)
 
 
 def _header(times: Sequence[int], width: int, column: int) -> Tensor:

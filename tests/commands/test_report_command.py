@@ -11,10 +11,17 @@ from typing import Any
 import pytest
 
 from mario_dreamer.commands.report import run_folder
-from mario_dreamer.reporting.charts import lines
+from mario_dreamer.reporting.charts import embed
+from mario_dreamer.reporting.deaths import death_chart
 from mario_dreamer.reporting.history import History
 from mario_dreamer.reporting.page import Page
-from mario_dreamer.reporting.run_sections import add_coverage, add_head, add_learning, add_losses
+from mario_dreamer.reporting.run_sections import (
+    add_coverage,
+    add_head,
+    add_learning,
+    add_losses,
+    add_videos,
+)
 from mario_dreamer.training.checkpoint_files import CheckpointError
 
 
@@ -39,11 +46,26 @@ def page_of(history: History) -> Page:
 def test_the_curves_of_a_run_need_no_checkpoint() -> None:
     text = page_of(finished_run()).html()
     assert text.count('class="chart"') == 6 + 2 + 2  # learning, coverage, losses
+    assert "healthy: it rises" in text and "Here all are finite" in text
     assert "flags in training</dt><dd>9<" in text and "furthest x</dt><dd>820<" in text
 
 
 def test_a_run_that_has_hardly_begun_still_has_a_page() -> None:
-    assert "No training episode has ended yet" in page_of(History("young")).html()
+    assert "none has ended yet" in page_of(History("young")).html()
+
+
+def test_the_newest_videos_are_inside_the_page(tmp_path: Path) -> None:
+    for step in (5, 90):
+        path = tmp_path / "videos" / "eval" / "episode" / f"step_{step:09d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"film %d" % step)
+    page = Page("run")
+    add_videos(page, tmp_path)
+    text = page.html()
+    assert text.count("<video") == 1 and "at agent step 90" in text
+    empty = Page("run")
+    add_videos(empty, tmp_path / "nowhere")
+    assert "Videos" not in empty.html()
 
 
 def test_a_run_is_found_by_its_folder_or_as_the_newest(tmp_path: Path) -> None:
@@ -86,7 +108,7 @@ def test_the_page_loads_quietly_and_fits(
     tmp_path: Path, chromium: Any, width: int, scheme: str
 ) -> None:
     page = page_of(finished_run())
-    page.figure(lines([("a", [0, 1], [1, 2])], "x", "y"), "a map as wide as a level", wide=True)
+    page.figure(embed(death_chart([{"x_pos": 3161.0}]), "map"), "a whole level", is_wide=True)
     path = page.write(tmp_path / "report.html")
     feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -106,6 +128,6 @@ def test_the_page_loads_quietly_and_fits(
     dark = sum(int(part) for part in paper[4:-1].split(",")) < 380
     assert dark == (scheme == "dark")
     for chart in chromium.execute_script(
-        "return [...document.querySelectorAll('svg.chart')].map(s => s.getBoundingClientRect())"
+        "return [...document.querySelectorAll('img.chart')].map(s => s.getBoundingClientRect())"
     ):
         assert chart["width"] > 250 and chart["height"] > 100

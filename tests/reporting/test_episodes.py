@@ -1,4 +1,4 @@
-"""What the report says of a tiny agent in the counting world, where x_t = t and r_t = 10 t."""
+"""Report of a tiny agent in the counting env, where x_t = t and r_t = 10 t."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_values_are_compared_with_what_follows_and_rewards_with_what_arrived(
     assert values.real == [210, 200, 180, 150, 110, 60] * 3
     assert rewards.real == [10, 20, 30, 40, 50, 60] * 3
     assert values.cut == 0
-    told = [float(seen.states["said_value"][0]) for seen in watched]
+    told = [float(seen.states["value_mean"][0]) for seen in watched]
     assert values.predicted[::6] == told
 
 
@@ -56,7 +56,7 @@ def test_a_cut_episode_goes_on_with_the_critics_word() -> None:
     seen = watch(tiny.policy, tiny.env, tiny.learner, 2)
     pairs = value_pairs(seen, 1.0)
     assert pairs.cut == 2
-    last = float(seen[0].states["said_value"][-1])
+    last = float(seen[0].states["value_mean"][-1])
     assert pairs.real[3] == pytest.approx(40 + last)
 
 
@@ -108,8 +108,31 @@ def test_live_classes_are_those_taken_now_and_then(watched: list[Watched]) -> No
 
 def test_the_agents_sections_hold_every_picture(tiny: Tiny, watched: list[Watched]) -> None:
     page = Page("tiny")
-    numbers = add_agent(page, watched, tiny.learner, None, horizon=4)
+    numbers = add_agent(page, watched, tiny.learner, horizon=4)
     text = page.html()
-    for words in ("Calibration", "Foresight", "Latent usage", "classes live", "reward head"):
+    for words in (
+        "Calibration",
+        "Open-loop prediction",
+        "Latent usage",
+        "classes live",
+        "reward head",
+    ):
         assert words in text
     assert numbers["return"] == 210.0 and 0 < numbers["open_loop_error"] < 1
+    assert text.count("ealthy") >= 4, "each section says whether what it shows is healthy"
+
+
+def test_a_report_changes_nothing_that_training_changes(tiny: Tiny) -> None:
+    parts = {"modules": tiny.learner.modules, "returns": tiny.learner.returns}
+    before = {
+        (name, key): value.clone()
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+    assert any(name == "returns" for name, _ in before)
+    add_agent(Page("tiny"), watch(tiny.policy, tiny.env, tiny.learner, 2), tiny.learner, horizon=3)
+    assert all(
+        torch.equal(before[name, key], value)
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    )

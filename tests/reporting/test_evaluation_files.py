@@ -73,8 +73,10 @@ def test_every_flag_is_saved_and_of_the_others_the_best(evaluation: Evaluation) 
 def test_pictures_lie_beside_the_page_as_files(evaluation: Evaluation) -> None:
     page = (evaluation.out / "evaluation.html").read_text()
     assert "50 % [15, 85]" in page and "greedy-sticky" in page
-    for name in ("deaths-sampled.svg", "x_max-sampled.svg", "return-greedy-sticky.svg"):
-        assert (evaluation.out / name).read_text().startswith("<svg")
+    for name in ("x_max-sampled.svg", "return-greedy-sticky.svg"):
+        assert "<svg" in (evaluation.out / name).read_text()
+    assert (evaluation.out / "deaths-sampled.png").stat().st_size > 5000
+    assert str(evaluation.out.parent) not in page, "no path of this machine"
 
 
 def test_tracked_numbers_are_in_the_metric_table(evaluation: Evaluation) -> None:
@@ -143,7 +145,7 @@ def test_a_win_is_saved_verified_and_drawn(
     assert summary["flag_rate"] == 1.0 and summary["x_max_best"] == 3161.0
     found.write()
     page = (tmp_path / "evaluation.html").read_text()
-    assert "100 % [21, 100]" in page and "flag 1" in page
+    assert "100 % [21, 100]" in page
     assert (tmp_path / "level_map.png").stat().st_size > 5000
     monkeypatch.setattr(sys, "argv", ["replay", str(tmp_path / "sampled-flag-0.json")])
     replay_actions.main()

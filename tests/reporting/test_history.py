@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mario_dreamer.reporting.history import read_history
-from mario_dreamer.reporting.run_sections import flag_band, in_replay
+from mario_dreamer.reporting.run_sections import in_replay
 
 
 def write(folder: Path, *rows: dict[str, Any], config: str = "seed: 3\n") -> Path:
@@ -61,12 +61,6 @@ def test_half_a_line_is_passed_over_and_reports_are_curves(tmp_path: Path) -> No
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="name the folder of a run"):
         read_history(tmp_path)
-
-
-def test_the_band_is_wilsons_over_the_last_twenty() -> None:
-    low, high = flag_band([0.0] * 10 + [1.0] * 20)
-    assert low[0] == 0.0 and high[0] == pytest.approx(0.793, abs=1e-3)  # 0 of 1
-    assert low[-1] == pytest.approx(0.839, abs=1e-3) and high[-1] > 0.999  # 20 of 20
 
 
 def test_replay_holds_the_newest_episodes(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mario_dreamer.reporting.agent_sections import by_stage
 from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.level_map import level_map, map_of_tape, png_url
+from mario_dreamer.training.evaluation import Episode
 
 TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
@@ -81,7 +83,23 @@ def test_crosses_stand_where_mario_died() -> None:
         {"x_pos": 700.0, "x_max": 710.0, "terminated": 1.0, "time": 9.0},
         {"x_pos": 90.0, "x_max": 90.0, "terminated": 0.0},
     ]
-    chart = death_chart(ends)
-    assert chart.count("translate(700 ") == 2 and chart.count("translate(90 ") == 1
-    assert "died 2" in chart and "stopped 1" in chart
-    assert "x 680 to 720: 2" in chart  # the bar that counts both
+    bars, level = death_chart(ends).axes
+    marks = {line.get_label(): line for line in level.get_lines()}
+    assert list(marks["died 2"].get_xdata()) == [700.0, 700.0]
+    assert list(marks["stopped 1"].get_xdata()) == [90.0]
+    assert marks["died 2"].get_markersize() >= 10
+    counts = {bar.get_x() // 40 * 40: bar.get_height() for bar in bars.patches}
+    assert counts[680] == 2 and sum(counts.values()) == 3
+
+
+def test_a_long_level_is_drawn_in_rows() -> None:
+    chart = death_chart([{"x_pos": 3161.0, "flag": 1.0}])
+    assert len(chart.axes) == 4
+    assert chart.axes[1].get_xlim()[1] == chart.axes[3].get_xlim()[0]
+
+
+def test_episodes_are_sorted_by_stage() -> None:
+    played = [Episode({"world": 1.0, "stage": number}) for number in (2.0, 1.0, 2.0)]
+    found = by_stage(played, ("1-1", "1-2"))
+    assert {stage: len(mine) for stage, mine in found.items()} == {"1-1": 1, "1-2": 2}
+    assert by_stage([Episode({})], ("4-1",)).keys() == {"4-1"} and by_stage(played, ()) == {}

@@ -1,4 +1,4 @@
-"""Borders tell when the eyes are open; the rows hold truth, prediction and error."""
+"""Borders show where a frame was seen; the rows hold truth, prediction and error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mario_dreamer.tracking.open_loop_images import (
-    EYES_OPEN,
-    EYES_SHUT,
+    OPEN_LOOP,
+    POSTERIOR,
     image_strip,
     open_loop_frames,
     open_loop_video,
@@ -20,7 +20,7 @@ def test_the_border_is_green_while_it_sees_and_red_from_context_on() -> None:
     truth = torch.zeros(2, 5, 3, 8, 8)
     _, prediction, _ = open_loop_frames(truth, truth, context=2)
     for time in range(5):
-        expected = EYES_OPEN if time < 2 else EYES_SHUT
+        expected = POSTERIOR if time < 2 else OPEN_LOOP
         for corner in (prediction[time, :, :, 0, 0], prediction[time, :, :, -1, -1]):
             assert corner.tolist() == [list(expected)] * 2
 
@@ -56,7 +56,7 @@ def test_the_strip_shows_every_kth_frame_along_x() -> None:
     assert strip.shape == (3, 12 + height, width)
     top = 12 + 1 + 11  # header, gap, row of truth
     corners = [strip[:, top, 1 + 11 * column].tolist() for column in range(3)]
-    assert corners == [list(EYES_OPEN), list(EYES_SHUT), list(EYES_SHUT)]
+    assert corners == [list(POSTERIOR), list(OPEN_LOOP), list(OPEN_LOOP)]
     assert strip[:, :12].max() > 100, "the times are written on top"
 
 
@@ -83,3 +83,13 @@ def test_wrong_frames_and_context_are_refused() -> None:
         open_loop_video(truth, truth, context=5)
     with pytest.raises(ValueError, match="every=0"):
         image_strip(truth[0], truth[0], context=1, every=0)
+
+
+def test_a_long_strip_goes_on_below() -> None:
+    truth = torch.zeros(7, 3, 8, 8)
+    whole = image_strip(truth, truth, context=3)
+    wrapped = image_strip(truth, truth, context=3, width=50)  # four frames of 11 fit
+    assert whole.shape == (3, 46, 7 * 11 + 1)
+    assert wrapped.shape == (3, 2 * 46, 4 * 11 + 1)
+    assert torch.equal(wrapped[:, 12:46], whole[:, 12:, : 4 * 11 + 1])
+    assert torch.equal(wrapped[:, 46 + 12 :, : 3 * 11], whole[:, 12:, 4 * 11 : -1])
