@@ -29,10 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from omegaconf import OmegaConf
@@ -178,31 +174,7 @@ def draw(out: str) -> Path:
     """Draw the curves of benchmarks/results/<out>.csv: a panel per world, every seed."""
     import plot  # beside this file
 
-    rows = plot.read(out)
-    worlds = [world for world in WORLDS if any(row["world"] == world for row in rows)]
-    figure, axes = plt.subplots(1, len(worlds), figsize=(3.6 * len(worlds), 4.4), squeeze=False)
-    for axis, world in zip(axes[0], worlds, strict=True):
-        known = WORLDS[world]
-        for number, seed in enumerate(sorted({r["seed"] for r in rows if r["world"] == world})):
-            run = [r for r in rows if (r["world"], r["seed"]) == (world, seed)]
-            x = np.array([float(row["step"]) for row in run]) / 1000
-            y = np.array([float(row["return"]) for row in run])
-            axis.plot(x, plot.running_mean(y), color=f"C{number}", label=f"seed {seed}")
-        axis.axhline(known.best, color="#2a2", linestyle=":", label="best")
-        naive = "best without memory" if world == "memory" else "random"
-        axis.axhline(known.naive, color="#a22", linestyle=":", label=naive)
-        axis.set_title(world, fontsize=10)
-        axis.set_xlabel("agent steps (thousands)", fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    axes[0, 0].set_ylabel(f"return, mean of {WINDOW} episodes", fontsize=9)
-    told = plot.caption(out)
-    below = 0.02 + 0.028 * (told.count("\n") + 1)
-    figure.tight_layout(rect=(0, below, 1, 1))
-    figure.text(0.01, 0.01, told, fontsize=6, va="bottom", family="monospace", color="#555555")
-    path = HERE / "figures" / f"{out}.png"
-    figure.savefig(path, dpi=90)
-    return path
+    return plot.known(out)
 
 
 def main() -> None:

@@ -1,32 +1,42 @@
-"""Draw benchmarks/results/*.csv into benchmarks/figures/*.png.
+"""Draw benchmarks/results into benchmarks/figures, with the charts of mario_dreamer.reporting.
 
-    python benchmarks/plot.py curves laptop_1-1        return, best x and flags, every run drawn
+    python benchmarks/plot.py curves laptop_1-1        return, furthest x and flags of every run
+    python benchmarks/plot.py known known_worlds_...   a panel per env whose answer is known
+    python benchmarks/plot.py deaths laptop_1-1_seed0  where the episodes of an evaluation ended
     python benchmarks/plot.py table update_cpu_202611  a CSV as a Markdown table, to the screen
 
-Curves stand over agent steps (frames on top) and over hours at work; the caption below them has
-command, commit, machine and date from the .md beside the CSV.
+Below the curves stand command, commit, machine and date from the .md beside the CSV.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import re
 import textwrap
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-
-from mario_dreamer.training.evaluation import wilson_interval
+from mario_dreamer.envs.mario.emulator import actions_of, button_byte
+from mario_dreamer.reporting.charts import (
+    WINDOW,
+    add_legend,
+    draw_curve,
+    draw_learning,
+    finish,
+    new_figure,
+    running_mean,
+)
+from mario_dreamer.reporting.deaths import death_chart
+from mario_dreamer.reporting.level_map import map_of_tape
+from mario_dreamer.reporting.page import without_paths
 
 HERE = Path(__file__).resolve().parent
-WINDOW = 20  # episodes in the running mean
 PANELS = (("return", "return"), ("x_max", "furthest x"), ("flag", "flag rate"))
-AXES = (("step", "agent steps (thousands)"), ("hours", "hours at work"))
+AXES = (("step", "agent steps"), ("hours", "hours at work"))
 
 
 def read(name: str, results: Path = HERE / "results") -> list[dict[str, str]]:
@@ -36,35 +46,22 @@ def read(name: str, results: Path = HERE / "results") -> list[dict[str, str]]:
 
 
 def runs_of(rows: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """Sort episodes by run; runs of different seeds are named by the seed alone."""
+    """Sort episodes by run, named by what differs between them: the stage or the seed."""
     runs: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         runs[row.get("run", ""), row["seed"]].append(row)
-    seeds = [seed for _, seed in runs]
-    alone = len(set(seeds)) == len(seeds)
-    return {f"seed {s}" if alone else f"{run} (seed {s})": rs for (run, s), rs in runs.items()}
-
-
-def running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last WINDOW values, fewer at the beginning."""
-    total = np.cumsum(np.concatenate([[0.0], values]))
-    first = np.maximum(np.arange(1, len(values) + 1) - WINDOW, 0)
-    last = np.arange(1, len(values) + 1)
-    return (total[last] - total[first]) / (last - first)
-
-
-def interval(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of the flag rate over the last WINDOW episodes, at each episode."""
-    ends = []
-    for i in range(len(flags)):
-        recent = flags[max(0, i + 1 - WINDOW) : i + 1]
-        ends.append(wilson_interval(round(float(recent.sum())), len(recent)))
-    low, high = zip(*ends, strict=True)
-    return np.array(low), np.array(high)
+    stages = [re.search(r"(?<!\d)[1-8]-[1-4](?!\d)", run) for run, _ in runs]
+    if all(stages) and len({stage[0] for stage in stages}) == len(runs):
+        names = [f"stage {stage[0]}" for stage in stages]
+    elif len({seed for _, seed in runs}) == len(runs):
+        names = [f"seed {seed}" for _, seed in runs]
+    else:
+        names = [f"run {number}, seed {seed}" for number, (_, seed) in enumerate(runs, 1)]
+    return dict(zip(names, runs.values(), strict=True))
 
 
 def caption(name: str, results: Path = HERE / "results") -> str:
-    """Say in a few lines where the curves come from: command, commit, machine, date."""
+    """Write in a few lines where the curves come from: command, commit, machine, date."""
     path = results / f"{name}.md"
     found: dict[str, list[str]] = defaultdict(list)
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -77,20 +74,32 @@ def caption(name: str, results: Path = HERE / "results") -> str:
     if not commits and found["collected at commit"]:  # trained from a copy outside of git
         commits = [f"not recorded by the run; collected at {found['collected at commit'][0][:12]}"]
     machines = [*found["machine.cpu"], *(gpu for gpu in found["machine.gpu"] if gpu != "none")]
+    commands = list(dict.fromkeys(map(without_paths, found["command"])))
+    if len(commands) > 3:
+        commands = [f"{len(commands)}, in benchmarks/results/{name}.md"]
     parts = {
-        "command": found["command"], "commit": commits, "machine": machines,
-        "date": found["date"],
+        "command": commands, "commit": commits,
+        "machine": machines, "date": found["date"],
     }  # fmt: skip
     told = [f"{key}: {'; '.join(values)}" for key, values in parts.items() if values]
     return "\n".join(line for text in told for line in textwrap.wrap(text, 150))
 
 
-def _thousands(ratio: float) -> tuple:
-    return (lambda x: x * ratio, lambda x: x / ratio)
+def save(figure: Figure, path: Path, text: str = "") -> Path:
+    """Write a figure on white, with a few small lines of text below it."""
+    if text:
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=7, family="monospace", color="#5c656f")
+    figure.savefig(path, dpi=110, facecolor="white")
+    return path
+
+
+def column(rows: list[dict[str, str]], key: str) -> list[float]:
+    """Return a column as numbers."""
+    return [float(row[key]) for row in rows]
 
 
 def curves(name: str, results: Path = HERE / "results", figures: Path = HERE / "figures") -> Path:
-    """Draw a learning curve: a column per metric; over steps and frames, and over hours.
+    """Draw learning curves: a column per metric; over steps, and over hours.
 
     Args:
         name: of the CSV, without ending.
@@ -99,35 +108,57 @@ def curves(name: str, results: Path = HERE / "results", figures: Path = HERE / "
     """
     rows = read(name, results)
     panels = [(key, title) for key, title in PANELS if rows[0][key] != ""]
-    figure, axes = plt.subplots(2, len(panels), figsize=(4.4 * len(panels), 6.6), squeeze=False)
+    figure, axes = new_figure(2, len(panels), (4.2 * len(panels), 6.2))
     ratio = next((float(r["frames"]) / float(r["step"]) for r in rows if float(r["step"])), 1.0)
-    for number, (label, run) in enumerate(runs_of(rows).items()):
-        colour = f"C{number}"
-        for column, (key, title) in enumerate(panels):
-            values = np.array([float(row[key]) for row in run])
-            for line, (over, x_label) in enumerate(AXES):
-                x = np.array([float(row[over]) for row in run]) / (1000 if over == "step" else 1)
-                axis = axes[line, column]
-                if key == "flag":
-                    axis.fill_between(x, *interval(values), color=colour, alpha=0.12, linewidth=0)
-                    axis.set_ylim(-0.02, 1.02)
-                else:
-                    axis.plot(x, values, ".", markersize=2, alpha=0.2, color=colour)
-                axis.plot(x, running_mean(values), label=label, color=colour)
-                axis.set_xlabel(x_label)
-                axis.set_ylabel(f"{title}, mean of {WINDOW} episodes", fontsize=9)
-                axis.grid(alpha=0.3)
-    for axis in axes[0]:
-        above = axis.secondary_xaxis("top", functions=_thousands(ratio))
-        above.set_xlabel("frames (thousands)", fontsize=9)
-    axes[0, 0].legend(fontsize=8)
-    told = caption(name, results)
-    below = 0.02 + 0.022 * (told.count("\n") + 1)
-    figure.tight_layout(rect=(0, below, 1, 1))
-    figure.text(0.01, 0.01, told, fontsize=7, va="bottom", family="monospace", color="#555555")
-    path = figures / f"{name}.png"
-    figure.savefig(path, dpi=90)
-    return path
+    for line, (over, x_label) in enumerate(AXES):
+        if over == "step" and ratio != 1:
+            x_label = f"agent steps of {ratio:g} frames"
+        for number, (run_name, run) in enumerate(runs_of(rows).items()):
+            for place, (key, _) in zip(axes[line], panels, strict=True):
+                xs, ys = column(run, over), column(run, key)
+                draw_learning(place, number, run_name, xs, ys, is_flag=key == "flag")
+        for place, (key, title) in zip(axes[line], panels, strict=True):
+            kind = "of" if key == "flag" else "mean of"
+            finish(place, f"{title}, {kind} {WINDOW} episodes", x_label, in_steps=over == "step")
+    add_legend(figure, axes[0, 0], "outside upper left")
+    return save(figure, figures / f"{name}.png", caption(name, results))
+
+
+def known(name: str, results: Path = HERE / "results", figures: Path = HERE / "figures") -> Path:
+    """Draw a panel per env whose answer is known, a line per seed; arguments as of `curves`."""
+    from known_worlds import WORLDS  # beside this file; it draws with this one
+
+    rows = read(name, results)
+    envs = [env for env in WORLDS if any(row["world"] == env for row in rows)]
+    figure, axes = new_figure(1, len(envs), (3.4 * len(envs), 3.6))
+    for place, env in zip(axes[0], envs, strict=True):
+        mine = [row for row in rows if row["world"] == env]
+        for number, seed in enumerate(sorted({row["seed"] for row in mine})):
+            run = [row for row in mine if row["seed"] == seed]
+            ys = running_mean(column(run, "return"))
+            draw_curve(place, number, (f"seed {seed}", column(run, "step"), ys))
+        best, naive = WORLDS[env].best, WORLDS[env].naive
+        naive_name = "best without memory" if env == "memory" else "random"
+        place.axhline(best, color="#1f9d45", linestyle=":", linewidth=2)
+        place.axhline(naive, color="#d92c2c", linestyle=":", linewidth=2)
+        finish(place, f"{env}: best {best:g}, {naive_name} {naive:g}", "agent steps", in_steps=True)
+    add_legend(figure, axes[0, 0], "outside upper left")
+    axes[0, 0].set_ylabel(f"return, mean of {WINDOW} episodes")
+    return save(figure, figures / f"{name}.png", caption(name, results))
+
+
+def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "figures") -> Path:
+    """Draw where the sampled episodes of <name>_evaluation.json ended; arguments as of `curves`.
+
+    The map comes from the recorded flag of the same stage, <stage>_flag.json.
+    """
+    told = json.loads((results / f"{name}_evaluation.json").read_text())
+    flag = json.loads((results / f"{name.split('_seed')[0]}_flag.json").read_text())
+    pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
+    tape = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
+    ends = [e for r in told["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
+    figure = death_chart(ends, *map_of_tape(told["stage"], tape))
+    return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
 
 
 def table(name: str) -> str:
@@ -140,8 +171,9 @@ def table(name: str) -> str:
 
 def main() -> None:
     """Run the script; see the top of this file."""
+    drawings = {"curves": curves, "known": known, "deaths": deaths}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("curves", "table"))
+    parser.add_argument("what", choices=(*drawings, "table"))
     parser.add_argument("name", help="a file of benchmarks/results, without ending")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--figures", type=Path, default=HERE / "figures")
@@ -149,7 +181,7 @@ def main() -> None:
     if arguments.what == "table":
         print(table(arguments.name))
     else:
-        print(curves(arguments.name, arguments.results, arguments.figures))
+        print(drawings[arguments.what](arguments.name, arguments.results, arguments.figures))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -54,11 +53,13 @@ def test_several_runs_become_one_csv_with_steps_frames_and_hours(collected: Path
     assert list(plot.runs_of(rows)) == ["seed 1", "seed 2"]
 
 
-def test_runs_of_one_seed_are_told_apart_by_their_names() -> None:
-    rows = [{"run": name, "seed": "0"} for name in ("a", "b", "a")]
+def test_runs_of_one_seed_are_told_apart_by_stage_or_number() -> None:
+    rows = [{"run": name, "seed": "0"} for name in ("a-4-1-2026", "b-1-2-2026", "a-4-1-2026")]
     assert {name: len(run) for name, run in plot.runs_of(rows).items()} == {
-        "a (seed 0)": 2, "b (seed 0)": 1,
+        "stage 4-1": 2, "stage 1-2": 1,
     }  # fmt: skip
+    rows = [{"run": name, "seed": "0"} for name in ("a", "b")]
+    assert list(plot.runs_of(rows)) == ["run 1, seed 0", "run 2, seed 0"]
 
 
 def test_the_caption_says_command_commit_machine_and_date(collected: Path) -> None:
@@ -68,9 +69,5 @@ def test_the_caption_says_command_commit_machine_and_date(collected: Path) -> No
     assert "machine: abacus" in told and "date: 20" in told
 
 
-def test_curves_are_drawn_with_their_interval(collected: Path) -> None:
-    low, high = plot.interval(np.array([0.0] * 20 + [1.0] * 20))
-    assert low[19] == pytest.approx(0.0) and high[19] == pytest.approx(0.161, abs=1e-3)  # 0 of 20
-    assert low[29] == pytest.approx(0.299, abs=1e-3)  # 10 of 20
-    path = plot.curves("two", collected, collected)
-    assert path.stat().st_size > 20_000
+def test_curves_are_drawn_into_a_picture(collected: Path) -> None:
+    assert plot.curves("two", collected, collected).stat().st_size > 20_000
