@@ -206,7 +206,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             parts.report.close()
         tracker.close(status)
         if tracker.watch_hint is not None:
-            print(f"look back: {tracker.watch_hint}")
+            print(f"results: {tracker.watch_hint}")
     return {"folder": str(folder), "status": status, "metrics": facts}
 
 

@@ -17,6 +17,7 @@ from mario_dreamer.tracking.mlflow.tracker import MLflowTracker
 
 PARAMS = {
     "experiment_name": "laptop", "seed": "3", "steps": "100", "batch_size": "16",
+    "loss.actor.entropy_scale": "0.002",
     "env._target_": "mario_dreamer.envs.mario.make.make_mario_env", "env.stage": "1-2",
 }  # fmt: skip
 SCRIPT = """import mlflow
@@ -51,7 +52,11 @@ def test_models_carry_metrics_and_the_evaluated_one_is_registered(
     for step, value in returns.items():
         tracker.log_metrics({"eval/sampled/return": value}, step)
         tracker.log_model(shutil.copytree(model, tmp_path / f"at{step}"), step)
-    tracker.log_model(tmp_path / "at40", 40)  # a resume logs it once more
+    tracker.close("KILLED")
+    tracker = MLflowTracker(tmp_path / "run", flush_seconds=60, **options)
+    tracker.truncate_after(30)  # the run goes on from step 30 and logs step 40 again
+    tracker.log_metrics({"eval/sampled/return": returns[40]}, 40)
+    tracker.log_model(tmp_path / "at40", 40)
     tracker.close()
 
     run = client.get_run(tracker.run_id)
@@ -106,7 +111,7 @@ def test_the_description_is_two_sentences() -> None:
 
 def test_the_parameters_that_matter_are_tags_and_the_env_a_dataset() -> None:
     tags = key_tags(PARAMS)
-    assert tags["env"] == "make_mario_env" and tags["batch_size"] == "16"
+    assert (tags["env"], tags["batch_size"], tags["entropy_scale"]) == ("mario", "16", "0.002")
     first, other = dataset(PARAMS), dataset({**PARAMS, "env.stage": "1-1"})
     assert first["digest"] == dataset(dict(PARAMS))["digest"] != other["digest"]
     assert dataset({"seed": "0"}) is None

@@ -121,7 +121,7 @@ def _write_model(
 ) -> None:
     for entry in entries:
         if not _is_gone(entry):
-            log_model(client, run_id, Path(entry["path"]), entry["step"], entry["metrics"])
+            log_model(client, run_id, Path(entry["path"]), entry["step"])
             prune_models(client, run_id)
 
 

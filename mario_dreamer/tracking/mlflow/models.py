@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Metric
 
 __all__ = ["METRICS", "attach_evaluation", "log_model", "prune_models", "register_model"]
 
@@ -30,10 +30,9 @@ def log_model(
     run_id: str,
     path: Path,
     step: int,
-    metrics: Sequence[Mapping[str, Any]] = (),
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Log one model and return its id.
+    """Log one model, with the run's newest metrics up to its step; return its id.
 
     A model of the same step that is there stays as it is, and one half logged is replaced.
 
@@ -42,10 +41,9 @@ def log_model(
         run_id: the run that trained it.
         path: folder of an MLflow model.
         step: agent steps of its weights.
-        metrics: `name`, `value`, `time` (ms) and `step` of points that the run has.
         tags: of the model.
     """
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     experiment = client.get_run(run_id).info.experiment_id
     for model in _models(client, run_id):
@@ -56,12 +54,24 @@ def log_model(
     tags = {**(tags or {}), STEP: str(step)}
     new = client.create_logged_model(experiment, NAME, run_id, tags, model_type="policy").model_id
     client.log_model_artifacts(new, str(path))
-    if metrics:  # the same points as the run's: MLflow keeps one of equal points
-        points = [Metric(m["name"], m["value"], m["time"], m["step"], new) for m in metrics]
+    if points := _newest_points(client, run_id, step, new):
         client.log_batch(run_id, metrics=points)
     client.log_outputs(run_id, [LoggedModelOutput(new, step)])
     client.finalize_logged_model(new, LoggedModelStatus.READY)
     return new
+
+
+def _newest_points(client: MlflowClient, run_id: str, step: int, model_id: str) -> list[Metric]:
+    """The run's own newest points up to a step, for a model; MLflow keeps one of equal points."""
+    from mlflow.entities import Metric
+
+    found = []
+    for name in METRICS:
+        history = client.get_metric_history(run_id, name)
+        if past := [point for point in history if point.step <= step]:
+            last = max(past, key=lambda point: (point.step, point.timestamp))
+            found.append(Metric(name, last.value, last.timestamp, last.step, model_id))
+    return found
 
 
 def _models(client: MlflowClient, run_id: str) -> list[LoggedModel]:

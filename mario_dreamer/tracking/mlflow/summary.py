@@ -20,8 +20,11 @@ KEY_PARAMS = {
 
 
 def key_tags(params: Mapping[str, str]) -> dict[str, str]:
-    """Choose the parameters that are shown as tags too; the environment by its last word."""
-    return {tag: params[key].split(".")[-1] for key, tag in KEY_PARAMS.items() if key in params}
+    """Choose the parameters that are shown as tags too; `make_toy_env` becomes `toy`."""
+    tags = {tag: params[key] for key, tag in KEY_PARAMS.items() if key in params}
+    if "env" in tags:
+        tags["env"] = tags["env"].split(".")[-1].removeprefix("make_").removesuffix("_env")
+    return tags
 
 
 def _place(params: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from mario_dreamer.tracking.mlflow.models import METRICS
 from mario_dreamer.tracking.mlflow.run import MLflowRun
 from mario_dreamer.tracking.mlflow.store import import_mlflow, store_uri, watch_hint
 from mario_dreamer.tracking.mlflow.summary import dataset, description, key_tags
@@ -66,7 +65,7 @@ class MLflowTracker(Tracker):
         if system_metrics:
             measure()  # the first processor use is always 0
         self._flat: dict[str, str] = {}
-        self._last: dict[str, dict[str, float]] = {}  # name -> value, step, time of its last point
+        self._last: dict[str, float] = {}
         self._outbox = Outbox(
             self._run.deliver, self.folder / "mlflow_spool.jsonl", "MLflow", every=flush_seconds
         )
@@ -94,13 +93,10 @@ class MLflowTracker(Tracker):
 
     def _note(self, status: str) -> dict[str, str]:
         """The run's description, as the tag that MLflow's page shows on top."""
-        last = {name: point["value"] for name, point in self._last.items()}
-        return {"mlflow.note.content": description(self._flat, last, status)}
+        return {"mlflow.note.content": description(self._flat, self._last, status)}
 
     def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
-        for name in (*METRICS, "run/agent_steps"):
-            if name in values:
-                self._last[name] = {"value": values[name], "step": step, "time": int(now * 1000)}
+        self._last |= values
         self._outbox.put({"kind": "metrics", "values": values, "step": step, "time": now})
         if time.monotonic() - self._measured > self._system_seconds:
             self._measured = time.monotonic()
@@ -119,9 +115,7 @@ class MLflowTracker(Tracker):
         self._outbox.put(entry)
 
     def _model(self, path: Path, step: int) -> None:
-        points = [{"name": name, **self._last[name]} for name in METRICS if name in self._last]
-        entry = {"kind": "model", "path": str(path.resolve()), "step": step, "metrics": points}
-        self._outbox.put(entry)
+        self._outbox.put({"kind": "model", "path": str(path.resolve()), "step": step})
 
     def _truncate(self, step: int) -> None:
         self._run.truncate_after(step)
