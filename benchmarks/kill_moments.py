@@ -21,7 +21,7 @@ import torch
 from mario_dreamer.replay import Replay
 from mario_dreamer.tracking import files, video
 from mario_dreamer.tracking.mlflow import run as mlflow_run
-from mario_dreamer.tracking.mlflow.run import MLflowRun
+from mario_dreamer.tracking.mlflow.entries import WRITERS
 from mario_dreamer.training import checkpoint, snapshot
 from mario_dreamer.training.snapshot import Snapshot
 
@@ -155,27 +155,38 @@ def _in_a_line_of_metrics(number: int, chance: random.Random) -> None:
     _before(files._AppendOnly, "flush", _always, _Count(number, _half))
 
 
+def _before_writing(kind: str, action: Callable[..., Any]) -> None:
+    """Do something before entries of a kind are written to MLflow."""
+    write = WRITERS[kind]
+
+    def _first(*args: Any) -> None:
+        action(*args)
+        write(*args)
+
+    WRITERS[kind] = _first
+
+
 def _in_the_tracking_write(number: int, chance: random.Random) -> None:
     """MLflow's thread is writing metrics, sqlite in a transaction or just behind it."""
     wait = chance.uniform(0, 0.05)
-    _before(MLflowRun, "_write_metrics", _always, _Count(number, lambda *_: die_after(wait)))
+    _before_writing("metrics", _Count(number, lambda *_: die_after(wait)))
 
 
 def _behind_the_tracking_write(number: int, chance: random.Random) -> None:
     """MLflow has the metrics, the outbox does not know yet."""
-    write = MLflowRun._write_metrics
+    write = WRITERS["metrics"]
 
     def _write_and_die(*args: Any) -> None:
         write(*args)
         die()
 
-    _before(MLflowRun, "_write_metrics", _always, _Count(number, _write_and_die))
+    _before_writing("metrics", _Count(number, _write_and_die))
 
 
 def _in_a_picture(number: int, chance: random.Random) -> None:
     """MLflow is taking in a picture."""
     wait = chance.uniform(0, 0.03)
-    _before(MLflowRun, "_write_image", _always, _Count(1, lambda *_: die_after(wait)))
+    _before_writing("image", _Count(1, lambda *_: die_after(wait)))
 
 
 def _in_a_film(number: int, chance: random.Random) -> None:
@@ -216,7 +227,7 @@ def _before_the_run_id(number: int, chance: random.Random) -> None:
 
 def _at_the_end(number: int, chance: random.Random) -> None:
     """All is learned and saved; MLflow has not been told that it is over."""
-    _before(MLflowRun, "_write_status", _always, _gone)
+    _before_writing("status", _gone)
 
 
 def _gone(*_: Any, **__: Any) -> None:

@@ -27,7 +27,7 @@ from mario_dreamer.config.session import Session, open_session, steps_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
-from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile, read_card
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramInfo, ProgramFile, read_card
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
 
@@ -45,7 +45,7 @@ def export_program(session: Session, path: Path) -> Path:
     """
     program = ActingProgram(session.policy)
     options = OmegaConf.to_container(session.cfg.env, resolve=True)
-    file = ProgramFile(program, Facts.of(program, session.env, options))
+    file = ProgramFile(program, ProgramInfo.of(program, session.env, options))
     return file.write(path, str(session.checkpoint), steps_of(session.checkpoint))
 
 

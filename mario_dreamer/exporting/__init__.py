@@ -1,1 +1,1 @@
-"""Hand the policy over: one step of acting as a program that runs without this package."""
+"""Export the policy: one step of acting as a program that runs without this package."""

@@ -1,4 +1,4 @@
-"""ActingProgram: one step of the policy, tensors in and tensors out, chance and memory included."""
+"""One step of the policy as a program: tensors in and tensors out, noise and state included."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ class ActingProgram(nn.Module):
 
     Args:
         policy: world model and actor; their weights are copied, to the CPU.
+
+    Raises:
+        ValueError: for another kind of action than one-hot.
     """
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
+        kind = getattr(policy.actor.head, "kind", "onehot")
+        if kind != "onehot":
+            raise ValueError(f"only one-hot actions are exported; those of this agent are {kind}.")
         model = policy.world_model
         self.encoder = copy.deepcopy(model.encoder).cpu().float().eval()
         self.rssm = copy.deepcopy(model.rssm).cpu().float().eval()

@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
-from mario_dreamer.exporting.program_file import PROGRAM, Facts, ProgramFile
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramInfo, ProgramFile
 
 __all__ = ["MODEL", "CheckpointModel"]
 
@@ -67,7 +67,7 @@ class CheckpointModel:
         with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
             if self.file is None:
                 program = ActingProgram(self.policy)
-                self.file = ProgramFile(program, Facts.of(program, self.env, self.options))
+                self.file = ProgramFile(program, ProgramInfo.of(program, self.env, self.options))
             else:
                 self.file.program.take(self.policy)
             path = Path(folder) / PROGRAM

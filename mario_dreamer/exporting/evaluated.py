@@ -1,4 +1,4 @@
-"""What is known of a checkpoint's quality, as short texts to tag a model with."""
+"""Find a checkpoint's evaluation and turn it into tags of a model."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def find_results(checkpoint: Path) -> Path | None:
 
 def _is_of(file: Path, checkpoint: Path) -> bool:
     try:
-        told = Path(str(json.loads(file.read_text()).get("checkpoint")))
+        recorded = Path(str(json.loads(file.read_text()).get("checkpoint")))
     except (OSError, ValueError, AttributeError):
         return False
     # Runs are moved and copied: the names of run and checkpoint are what stays.
-    return told.parts[-3:] == checkpoint.parts[-3:] or told.resolve() == checkpoint
+    return recorded.parts[-3:] == checkpoint.parts[-3:] or recorded.resolve() == checkpoint
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 def evaluation_tags(
     results: list[dict[str, Any]], card: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
-    """Say how good a checkpoint is: success rate with its 95 % interval, stage, steps.
+    """Return how good a checkpoint is: success rate with its 95 % interval, stage, steps.
 
     Args:
         results: of `read_results`; may be empty.
@@ -76,8 +76,8 @@ def evaluation_tags(
         `success_high`, `success_episodes`, `success_condition` of the plain start with sampled
         actions, and one line `evaluation.<condition>` for each condition.
     """
-    told = {key: (card or {}).get(key) for key in ("agent_steps", "stage")}
-    tags = {key: str(value) for key, value in told.items() if value is not None}
+    known = {key: (card or {}).get(key) for key in ("agent_steps", "stage")}
+    tags = {key: str(value) for key, value in known.items() if value is not None}
     headline = next((r for r in results if _condition(r) == PLAIN), next(iter(results), None))
     if headline is not None and "flag_rate" in headline["summary"]:
         summary = headline["summary"]

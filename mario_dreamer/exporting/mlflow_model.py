@@ -1,4 +1,4 @@
-"""An acting program as an MLflow model: write it, log it into a run, register it."""
+"""Write an acting program as an MLflow model, log it into a run, register it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The player inside an MLflow model: raw frames in, actions out, a memory for each episode.
+"""The player inside an MLflow model: raw frames in, actions out, a state for each episode.
 
 MLflow copies this file into the model ("models from code") and runs it where the model is loaded.
 It needs mlflow, torch, numpy and pandas, and nothing of this package.
@@ -95,17 +95,17 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         ).contiguous()
 
     def _opened(self, seed: int) -> dict[str, Any]:
-        """The memory of an episode that has not begun."""
+        """The state of an episode that has not begun."""
         inputs = self.card["inputs"]
         zeros = {key: torch.zeros(1, *inputs[key]["shape"][1:]) for key in ("deter", "stoch")}
-        chance = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
-                "chance": chance}  # fmt: skip
+                "generator": generator}  # fmt: skip
 
     def _act(self, state: dict[str, Any], pixels: torch.Tensor, greedy: bool) -> int:
         """Take one step in an episode; return the action's index."""
         size = self.card["inputs"]["noise"]["shape"][1]
-        noise = torch.rand(1, size, generator=state["chance"])
+        noise = torch.rand(1, size, generator=state["generator"])
         out = self.program(
             observation={"pixels": pixels},
             prev_action=state["action"],

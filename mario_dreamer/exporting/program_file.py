@@ -1,4 +1,4 @@
-"""Write an acting program as a .pt2 file, with a card beside it that says what it is."""
+"""Write an acting program as a .pt2 file, with a card (JSON) that describes it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mario_dreamer import keys
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
-__all__ = ["PROGRAM", "Facts", "ProgramFile", "example_inputs", "read_card"]
+__all__ = ["PROGRAM", "ProgramInfo", "ProgramFile", "example_inputs", "read_card"]
 
 PROGRAM = "policy.pt2"
 GAMES = 4096  # most games side by side
 
 
 @dataclass
-class Facts:
-    """What somebody who plays with the program has to know and cannot read off its tensors.
+class ProgramInfo:
+    """What a user of the program needs to know and cannot read off its tensors.
 
     Args:
-        env: options of the world it was trained in, plain values.
+        env: options of the environment it was trained in, plain values.
         action_names: of the actions, in the order of the one-hot vector, [A].
         shapes: observation key -> shape of one observation.
     """
@@ -40,12 +40,12 @@ class Facts:
     shapes: Mapping[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> Facts:
-        """Gather the facts from a world like those that the agent was trained in.
+    def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> ProgramInfo:
+        """Gather it from an environment like those that the agent was trained in.
 
         Args:
-            program: says what is seen.
-            env: [N] worlds.
+            program: has the observation keys.
+            env: [N] environments.
             options: they were made with, plain values.
         """
         names = getattr(env.base_env, "action_names", None)
@@ -57,11 +57,11 @@ class Facts:
 
     @property
     def is_mario(self) -> bool:
-        """Whether the world is Super Mario Bros: it has stages and buttons."""
+        """Whether it is Super Mario Bros, which has stages and buttons."""
         return {"stage", "crop_top", "max_pool"} <= set(self.env)
 
     def picture(self) -> dict[str, Any] | None:
-        """How a raw screen becomes `pixels`; None where the world gives them as they are."""
+        """How a raw screen becomes `pixels`; None where the environment yields them."""
         if not self.is_mario or "pixels" not in self.shapes:
             return None
         return {
@@ -107,12 +107,12 @@ class ProgramFile:
 
     Args:
         program: one step of acting; `program.take(policy)` brings its weights up to date.
-        facts: what the card says of it.
+        facts: what the card holds of it.
     """
 
-    def __init__(self, program: ActingProgram, facts: Facts) -> None:
-        self.program, self.facts = program, facts
-        inputs = example_inputs(program, facts.shapes, games=2)
+    def __init__(self, program: ActingProgram, info: ProgramInfo) -> None:
+        self.program, self.info = program, info
+        inputs = example_inputs(program, info.shapes, games=2)
         games = torch.export.Dim("games", min=1, max=GAMES)
         shapes = {
             name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
@@ -141,7 +141,7 @@ class ProgramFile:
         with _quiet():
             torch.export.save(self.exported, program)
         path.write_bytes(program.getbuffer())
-        facts, env = self.facts, self.facts.env
+        info, env = self.info, self.info.env
         card = {
             "format": "mario_dreamer acting program",
             "version": 1,
@@ -150,11 +150,11 @@ class ProgramFile:
             "torch": str(torch.__version__),
             "checkpoint": checkpoint,
             "agent_steps": agent_steps,
-            "stage": str(env["stage"]) if facts.is_mario else None,
-            "action_names": list(facts.action_names),
-            "buttons": [button_byte(n) for n in facts.action_names] if facts.is_mario else None,
+            "stage": str(env["stage"]) if info.is_mario else None,
+            "action_names": list(info.action_names),
+            "buttons": [button_byte(n) for n in info.action_names] if info.is_mario else None,
             "action_repeat": int(env.get("action_repeat", 1)),
-            "picture": facts.picture(),
+            "picture": info.picture(),
             **self.described,
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
@@ -170,7 +170,7 @@ class _quiet(warnings.catch_warnings):
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Read what `ProgramFile` wrote beside a program."""
+    """Read the card that `ProgramFile` wrote with a program."""
     return json.loads(path.read_text())
 
 

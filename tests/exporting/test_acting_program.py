@@ -13,7 +13,7 @@ import torch
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.exporting.acting_program import ActingProgram
-from mario_dreamer.exporting.program_file import Facts, ProgramFile, example_inputs
+from mario_dreamer.exporting.program_file import ProgramInfo, ProgramFile, example_inputs
 
 # What somebody without our package does: keep the state, hand in frames and noise.
 FOREIGN = """
@@ -65,11 +65,11 @@ def agent() -> tiny.Tiny:
 @pytest.fixture(scope="module")
 def card(agent: tiny.Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = ActingProgram(agent.policy)
-    file = ProgramFile(program, Facts.of(program, agent.env, {"length": 6}))
+    file = ProgramFile(program, ProgramInfo.of(program, agent.env, {"length": 6}))
     return file.write(tmp_path_factory.mktemp("program") / "policy.pt2", "runs/a", 123)
 
 
-def test_the_program_acts_as_the_agent_where_our_package_is_not_there(
+def test_the_program_acts_as_the_agent_without_our_package(
     agent: tiny.Tiny, card: Path, tmp_path: Path
 ) -> None:
     episodes = [play(agent, greedy, steps=15) for greedy in (True, False)]
@@ -119,7 +119,7 @@ def test_the_card_says_what_goes_in_and_what_comes_out(card: Path) -> None:
 
 def test_a_mario_card_says_how_a_screen_becomes_a_picture() -> None:
     env = {"stage": "1-2", "crop_top": 32, "max_pool": True, "action_repeat": 4}
-    facts = Facts(env, ("noop", "right+A"), {"pixels": (3, 64, 64)})
+    facts = ProgramInfo(env, ("noop", "right+A"), {"pixels": (3, 64, 64)})
     picture = facts.picture()
     assert picture["screen"] == [240, 256, 3] and picture["size"] == [64, 64]
     assert picture["crop_top"] == 32 and picture["max_pool"] is True

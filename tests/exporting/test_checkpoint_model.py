@@ -39,7 +39,7 @@ def test_each_checkpoint_gets_the_weights_of_its_moment(tmp_path: Path) -> None:
     assert loaded.metadata.metadata["agent_steps"] == 20
 
 
-def test_what_cannot_be_written_is_said_once_and_stops_nothing(
+def test_a_model_that_cannot_be_exported_is_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = tiny.make_tiny()

@@ -36,7 +36,7 @@ def test_the_headline_is_the_plain_start_with_sampled_actions() -> None:
     )
 
 
-def test_a_checkpoint_without_evaluation_has_no_success_in_its_tags() -> None:
+def test_without_an_evaluation_the_tags_have_no_success_rate() -> None:
     assert evaluation_tags([], {"agent_steps": 7, "stage": None}) == {"agent_steps": "7"}
 
 

@@ -126,7 +126,7 @@ def bare_site(folder: Path, requirements: list[str]) -> Path:
     return folder
 
 
-def test_in_an_environment_of_its_requirements_alone_it_plays_as_here(
+def test_with_its_requirements_alone_the_model_plays_as_here(
     model: Path, played: dict, tmp_path: Path
 ) -> None:
     needed = (model / "requirements.txt").read_text().split()

@@ -16,7 +16,7 @@ from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import Facts, ProgramFile, example_inputs
+from mario_dreamer.exporting.program_file import ProgramInfo, ProgramFile, example_inputs
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.add_(torch.randn_like(parameter))
     acting = ActingProgram(agent.policy)
     path = tmp_path_factory.mktemp("model") / "policy.pt2"
-    ProgramFile(acting, Facts.of(acting, agent.env, {})).write(path, "runs/a", 123)
+    ProgramFile(acting, ProgramInfo.of(acting, agent.env, {})).write(path, "runs/a", 123)
     return path
 
 
@@ -121,6 +121,7 @@ def test_a_registered_version_carries_its_evaluation(program: Path, tmp_path: Pa
     try:
         made = log_model(program, program.with_suffix(".json"), uri, register="toy", tags=tags)
         assert made == "models:/toy/1"
+        mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
         version = client.get_model_version("toy", "1")
         assert tags.items() <= version.tags.items()
@@ -129,7 +130,7 @@ def test_a_registered_version_carries_its_evaluation(program: Path, tmp_path: Pa
         assert loaded.predict(np.zeros((1, 16, 16, 3), np.uint8))["step"].tolist() == [0]
         info = client.get_run(version.run_id).info
         again = log_model(program, program.with_suffix(".json"), uri, info.run_id, register="toy")
-        assert again == "models:/toy/2"
+        assert again == "models:/toy/1", "the same weights are one version"
         assert client.get_run(info.run_id).info.end_time == info.end_time  # the run is untouched
     finally:
         mlflow.set_tracking_uri(before)
@@ -141,7 +142,7 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
     env = BatchedMario(1, crop_top=32, max_pool=max_pool, image_size=64)
     player = DreamerPlayer()
     options = {"stage": "1-1", "crop_top": 32, "max_pool": max_pool}
-    facts = Facts(options, env.action_names, {"pixels": (3, 64, 64)})
+    facts = ProgramInfo(options, env.action_names, {"pixels": (3, 64, 64)})
     seen = {"observation": {"pixels": {"shape": ["N", 3, 64, 64]}}}
     player.card = json.loads(json.dumps({"picture": facts.picture(), "inputs": seen}))
     emulator = make_emulator("1-1")

@@ -133,7 +133,7 @@ def test_every_run_leaves_metrics_jsonl_whatever_the_tracker(tmp_path: Path) -> 
     assert not (tmp_path / "none" / "metrics.csv").exists()
 
 
-def test_a_run_that_goes_back_forgets_what_came_after_and_leaves_no_rubbish(tmp_path: Path) -> None:
+def test_truncate_after_drops_later_lines_and_unfinished_files(tmp_path: Path) -> None:
     with FileTracker(tmp_path) as first:
         for step in (10, 20, 20, 30):
             first.log_metrics({"kl": float(step)}, step)

@@ -68,7 +68,7 @@ def test_the_seeds_names_are_sums_of_the_full_ones() -> None:
     assert with_seed_names({"speed/fps": 1.0}) == {"speed/fps": 1.0}
 
 
-def test_the_markdown_table_has_a_line_per_metric_and_escapes_bars() -> None:
+def test_the_markdown_table_has_a_line_for_each_metric() -> None:
     lines = markdown_table().splitlines()
     assert len(lines) == len(METRICS) + 2
     (kl,) = [line for line in lines if line.startswith("| `train/kl` |")]

@@ -42,7 +42,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_models_carry_metrics_and_the_evaluated_one_is_registered(
+def test_models_have_metrics_and_the_evaluated_is_registered(
     uri: str, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = mlflow.MlflowClient(uri)
@@ -109,7 +109,7 @@ def test_the_description_is_two_sentences() -> None:
     assert ended.endswith("It ended KILLED after 100 agent steps: return 50, flag rate 0.25.")
 
 
-def test_the_parameters_that_matter_are_tags_and_the_env_a_dataset() -> None:
+def test_key_parameters_are_tags_and_the_env_is_a_dataset() -> None:
     tags = key_tags(PARAMS)
     assert (tags["env"], tags["batch_size"], tags["entropy_scale"]) == ("mario", "16", "0.002")
     first, other = dataset(PARAMS), dataset({**PARAMS, "env.stage": "1-1"})

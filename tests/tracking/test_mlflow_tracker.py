@@ -20,7 +20,7 @@ def _curve(client: mlflow.MlflowClient, run_id: str, name: str) -> list[tuple[in
     return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
 
 
-def test_a_resumed_run_goes_on_and_tells_what_changed(uri: str, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_and_tags_changed_parameters(uri: str, tmp_path: Path) -> None:
     client = mlflow.MlflowClient(uri)
     first = MLflowTracker(tmp_path, "mario", tracking_uri=uri, start_seconds=60)
     assert first.run_id is not None
@@ -73,7 +73,7 @@ def test_nan_is_logged_and_a_bad_name_is_made_to_fit(uri: str, tmp_path: Path) -
     assert not any(name.startswith("system/") for name in run.data.metrics)
 
 
-def test_a_server_that_is_away_stops_nothing_and_gets_everything_later(
+def test_a_server_that_is_away_gets_everything_later(
     uri: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -104,9 +104,7 @@ def test_a_server_that_is_away_stops_nothing_and_gets_everything_later(
     assert not (tmp_path / "mlflow_spool.jsonl").exists()
 
 
-def test_a_program_that_ends_without_a_word_is_not_left_running_and_stays_quiet(
-    uri: str, tmp_path: Path
-) -> None:
+def test_an_unclosed_run_is_not_left_running(uri: str, tmp_path: Path) -> None:
     code = (
         "from mario_dreamer.tracking.mlflow.tracker import MLflowTracker\n"
         f"t = MLflowTracker({str(tmp_path)!r}, tracking_uri={uri!r}, start_seconds=60)\n"
@@ -170,7 +168,7 @@ def _resume(uri: str, folder: Path, step: int) -> MLflowTracker:
     return tracker
 
 
-def test_what_a_killed_run_tells_again_is_there_once(
+def test_what_a_killed_run_logs_again_is_there_once(
     uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = mlflow.MlflowClient(uri)
@@ -207,7 +205,7 @@ def test_what_a_killed_run_tells_again_is_there_once(
     assert "both are kept" not in caplog.text
 
 
-def test_what_was_kept_and_told_again_is_there_once(uri: str, tmp_path: Path) -> None:
+def test_what_was_spooled_and_logged_again_is_there_once(uri: str, tmp_path: Path) -> None:
     client = mlflow.MlflowClient(uri)
     first = _resume(uri, tmp_path, 0)
     first.log_metrics({"kl": 1.0}, 10)
@@ -227,7 +225,7 @@ def test_what_was_kept_and_told_again_is_there_once(uri: str, tmp_path: Path) ->
     killed.close("FINISHED")
 
 
-def test_a_run_that_goes_another_way_keeps_both_and_says_so(
+def test_numbers_that_differ_after_a_resume_are_both_kept(
     uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = _resume(uri, tmp_path, 0)
@@ -241,7 +239,7 @@ def test_a_run_that_goes_another_way_keeps_both_and_says_so(
     assert "kl is 1.5 at step 20, before it was 1; both are kept" in caplog.text
 
 
-def test_a_kill_before_the_id_is_written_down_makes_no_second_run(uri: str, tmp_path: Path) -> None:
+def test_a_kill_before_the_id_is_written_makes_no_second_run(uri: str, tmp_path: Path) -> None:
     first = _resume(uri, tmp_path, 0)
     token = mlflow.MlflowClient(uri).get_run(first.run_id).data.tags["mario_dreamer.start"]
     first.close("KILLED")

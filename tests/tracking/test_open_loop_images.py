@@ -16,7 +16,7 @@ from mario_dreamer.tracking.open_loop_images import (
 )
 
 
-def test_the_border_is_green_while_it_sees_and_red_from_context_on() -> None:
+def test_the_border_is_green_for_context_and_red_after_it() -> None:
     truth = torch.zeros(2, 5, 3, 8, 8)
     _, prediction, _ = open_loop_frames(truth, truth, context=2)
     for time in range(5):
@@ -32,7 +32,7 @@ def test_the_border_hides_no_pixel_of_the_prediction() -> None:
     assert torch.equal(inside, (prediction[0] * 255).round().byte())
 
 
-def test_the_error_is_grey_where_both_agree_and_white_where_too_bright() -> None:
+def test_the_error_is_grey_where_both_agree() -> None:
     truth, prediction = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     prediction[..., 0, 0] = 1.0
     _, _, error = open_loop_frames(truth, prediction, context=0)

@@ -44,7 +44,7 @@ def test_entries_arrive_in_order_in_groups_of_one_kind(tmp_path: Path) -> None:
     assert not (tmp_path / "spool").exists()
 
 
-def test_what_a_dead_server_missed_is_spooled_and_delivered_by_the_next_run(
+def test_what_a_dead_server_missed_is_delivered_by_the_next_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = Server(up=False)
@@ -101,7 +101,7 @@ def test_beyond_the_capacity_the_oldest_metrics_go_first(tmp_path: Path) -> None
     assert [entry["n"] for entry in server.got] == [0, 4, 5]
 
 
-def test_an_entry_that_comes_while_others_are_written_is_not_lost(tmp_path: Path) -> None:
+def test_an_entry_put_while_others_are_written_is_not_lost(tmp_path: Path) -> None:
     got: list[int] = []
     inside, go_on = threading.Event(), threading.Event()
 

@@ -20,7 +20,7 @@ __all__ = ["WRITERS", "key_of"]
 # MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
 _PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
 
-# Returns what the run was told before this process; an argument asks for points since a step.
+# Returns what was logged to the run before this process; an argument asks for points since a step.
 Remember = Callable[..., Past | None]
 
 

@@ -24,8 +24,10 @@ SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
 
 
 def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
-    """Find or make an experiment, and return its id; with a sqlite file it keeps its artifacts in
-    the folder `mlruns` next to it."""
+    """Find or make an experiment, and return its id.
+
+    With a SQLite database its artifacts lie in the folder `mlruns` next to it.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
