@@ -27,7 +27,7 @@ from mario_dreamer.config.session import Session, open_session, steps_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
-from mario_dreamer.exporting.program_file import PROGRAM, ProgramInfo, ProgramFile, read_card
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo, read_card
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
 

@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
-from mario_dreamer.exporting.program_file import PROGRAM, ProgramInfo, ProgramFile
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo
 
 __all__ = ["MODEL", "CheckpointModel"]
 

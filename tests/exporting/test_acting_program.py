@@ -13,7 +13,7 @@ import torch
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.exporting.acting_program import ActingProgram
-from mario_dreamer.exporting.program_file import ProgramInfo, ProgramFile, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
 
 # What somebody without our package does: keep the state, hand in frames and noise.
 FOREIGN = """

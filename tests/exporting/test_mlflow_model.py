@@ -16,7 +16,7 @@ from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import ProgramInfo, ProgramFile, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,17 @@ sys.exit(sum(os.waitpid(child, 0)[1] for child in children))
 """
 
 
+def test_three_first_clients_make_one_whole_database(
+    first_clients: tuple[str, list[mlflow.MlflowClient]],
+) -> None:
+    uri, clients = first_clients
+    made = clients[0].create_experiment("of the first client")
+    for client in clients:
+        assert client.get_experiment(made).name == "of the first client"
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    assert not (folder / ".mlflow.db.draft").exists()
+
+
 @pytest.mark.slow
 def test_four_runs_started_at_once_lose_no_metric(tmp_path: Path) -> None:
     done = subprocess.run(

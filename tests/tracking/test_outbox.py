@@ -149,3 +149,19 @@ def test_keeping_while_others_are_delivered_loses_nothing(tmp_path: Path) -> Non
     assert outbox.close(10)
     assert [entry["n"] for entry in server.got] == list(range(100, 400))
     assert not (tmp_path / "spool").exists()
+
+
+def test_a_writer_that_is_busy_at_the_end_is_waited_for(tmp_path: Path) -> None:
+    got: list[int] = []
+    busy = iter([True, True])
+
+    def write(entries: list[Entry]) -> None:
+        if next(busy, False):
+            raise OSError("database is locked")
+        got.extend(entry["n"] for entry in entries)
+
+    outbox = Outbox(write, tmp_path / "spool", "test", every=60)
+    outbox.tried.wait(0.1)
+    outbox.put(_entry(7))
+    assert outbox.close(10)
+    assert got == [7] and not (tmp_path / "spool").exists()
