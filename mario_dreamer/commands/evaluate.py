@@ -11,7 +11,7 @@ map of the level), and the action lists of episodes that reached the flag, which
 `mario-dreamer replay FILE` verifies in the emulator. MLflow gets all of it.
 
 Options: checkpoint, episodes, num_envs, conditions, random_noops, sticky, max_steps, out,
-save_episodes, track, tracking_uri, seed, device, env.*; see configs/evaluate.yaml.
+save_episodes, track, tracking_uri, register, seed, device, env.*; see configs/evaluate.yaml.
 """
 
 from __future__ import annotations

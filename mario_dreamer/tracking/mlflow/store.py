@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sqlite3
 from pathlib import Path
 from types import ModuleType
@@ -127,4 +128,5 @@ def watch_hint(uri: str, experiment_id: str) -> str:
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
-    return f"mlflow ui --backend-store-uri {uri} --workers 1   then   http://127.0.0.1:5000/{page}"
+    command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --workers 1"
+    return f"{command}   then   http://127.0.0.1:5000/{page}"
