@@ -31,8 +31,10 @@ class BatchedMario(BatchedEnv):
     observation is `pixels`, the `NUMBERS` and the `TRACK`; the reward is the package's own. A game
     that is over stands still. Everything else is a stack of transforms, see `MarioOptions`.
 
-    The emulator releases Python's lock, so threads run in parallel. Two transforms are folded into
-    them, because they cost more than 5 % of a step outside; see `ActionRepeat`, `ResizeScreen`.
+    The emulator releases Python's lock, so threads run in parallel. Two transforms of the stack are
+    folded into them. `ActionRepeat` outside costs 24 % of the speed with one env and 10 % with 8
+    on two cores: a hop per raw frame. The resize outside costs 1 % there, but it is 0.028 ms per
+    env on a single thread, which is 10 % of a step of 16 envs on 16 threads (4.3 ms).
 
     Args:
         num_envs: N; env i has the seed `seed + i` and begins with stage i.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv, UnaryTransform
 
 from mario_dreamer.envs.base import check_at_least_one, check_choice, with_bookkeeping
 from mario_dreamer.envs.mario.batched import BatchedMario
 from mario_dreamer.envs.mario.emulator import import_emulator
 from mario_dreamer.envs.mario.options import MarioOptions
 from mario_dreamer.envs.mario.single import make_single_mario
-from mario_dreamer.envs.mario.transforms import ActionRepeat, ResizeScreen
+from mario_dreamer.envs.mario.transforms import ActionRepeat
+from mario_dreamer.keys import PIXELS
 
 BACKENDS = ("batched", "serial", "parallel", "transformed")  # the last is the old name of serial
 
@@ -55,5 +56,6 @@ def make_mario_env(
     import_emulator()  # one clear error here, not one per worker
     several = ParallelEnv if backend == "parallel" else SerialEnv
     makers = [partial(make_single_mario, *stages, seed + env, env) for env in range(num_envs)]
-    outside = (ActionRepeat(frames, mario.max_pool), ResizeScreen(mario.picture))
-    return with_bookkeeping(several(num_envs, makers), *outside, *mario.transforms())
+    repeat = ActionRepeat(frames, mario.max_pool)
+    resize = UnaryTransform([PIXELS], [PIXELS], fn=mario.picture)
+    return with_bookkeeping(several(num_envs, makers), repeat, resize, *mario.transforms())

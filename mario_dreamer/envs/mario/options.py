@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-from torchrl.envs import Transform
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torchrl.envs import Transform, UnaryTransform
 
 from mario_dreamer.envs.base import check_at_least_one, check_choice
 from mario_dreamer.envs.mario.buttons import NoopStart, PressButtons
 from mario_dreamer.envs.mario.emulator import SCREEN, actions_of, stages_of
 from mario_dreamer.envs.mario.rewards import MarioReward
-from mario_dreamer.envs.mario.transforms import (
-    DeathScreen,
-    Limits,
-    PayReward,
-    ShowStage,
-)
+from mario_dreamer.envs.mario.transforms import DeathScreen, Limits, PayReward
 from mario_dreamer.envs.screens import check_picture, shrink
+from mario_dreamer.keys import VECTOR
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class MarioOptions:
             is in the TensorDict: `stage_index`, int64 [N, 1].
         stage_order: the stage of an env's next episode: "balanced", the one with the fewest frames
             so far; "turn", one after the other; "random". Env i begins with stage i.
-        show_stage: also show it to the agent, see `ShowStage`.
+        show_stage: also show it to the agent: `vector`, one-hot float32 [N, number of stages].
         action_set: "simple" (7), "right_only" (5), "complex" (12), or a list of names.
         action_repeat: raw frames per agent step.
         sticky, sticky_unit, show_executed: see `PressButtons`.
@@ -93,8 +89,8 @@ class MarioOptions:
         return actions_of(self.action_set)
 
     @property
-    def picture(self) -> Any:
-        """Make the agent's picture, uint8 [..., C, S, S], of raw screens [..., 240, 256, 3]."""
+    def picture(self) -> Callable[[Tensor], Tensor]:
+        """A function that makes the agent's picture, uint8 [..., C, S, S], of raw screens [..., 240, 256, 3]."""
         side = self.image_size
         options = {"crop_top": self.crop_top, "grayscale": self.grayscale}
         return partial(shrink, height=side, width=side, **options)
@@ -111,7 +107,11 @@ class MarioOptions:
         if self.random_noops:
             stack.insert(0, NoopStart(self.random_noops, frames))
         if self.show_stage:
-            stack.append(ShowStage(len(self.stages)))
+            count = len(self.stages)
+            show = UnaryTransform(
+                ["stage_index"], [VECTOR], fn=lambda i: one_hot(i.squeeze(-1), count).float()
+            )
+            stack.append(show)
         if self.death_screen == "black":
             stack.append(DeathScreen())
         return stack

@@ -1,4 +1,4 @@
-"""Transforms of what Mario's raw frames show: picture, named numbers, reward and limits."""
+"""Transforms of Mario's raw frames: action repeat, reward, limits and the picture of a death."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs import Transform
 
-from mario_dreamer.envs.base import pixel_spec
 from mario_dreamer.envs.mario.game import TRACK
-from mario_dreamer.keys import ACTION, PIXELS, VECTOR
+from mario_dreamer.keys import ACTION, PIXELS
 
 
 class ActionRepeat(Transform):
@@ -72,32 +70,6 @@ class ActionRepeat(Transform):
         return observation_spec
 
 
-class ResizeScreen(Transform):
-    """Make the agent's picture of the raw screen.
-
-    Args:
-        picture: from uint8 [..., 240, 256, 3] to uint8 [..., C, S, S].
-    """
-
-    def __init__(self, picture: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.picture = picture
-
-    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        return next_tensordict.set(PIXELS, self.picture(next_tensordict[PIXELS]))
-
-    def _reset(
-        self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
-    ) -> TensorDictBase:
-        return self._call(tensordict_reset)
-
-    def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Announce the picture in place of the screen."""
-        shape = self.picture(observation_spec[PIXELS].zero()).shape
-        observation_spec[PIXELS] = pixel_spec(*shape)
-        return observation_spec
-
-
 class PayReward(Transform):
     """Put the reward of a step in place of the package's own, and drop the track.
 
@@ -123,32 +95,6 @@ class PayReward(Transform):
     def transform_observation_spec(self, observation_spec: Composite) -> Composite:
         """Take the track out."""
         del observation_spec[TRACK]
-        return observation_spec
-
-
-class ShowStage(Transform):
-    """Show the agent which stage it plays: `vector`, one-hot float32 [N, count].
-
-    Args:
-        count: number of stages.
-    """
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        shown = one_hot(next_tensordict["stage_index"].squeeze(-1), self.count)
-        return next_tensordict.set(VECTOR, shown.float())
-
-    def _reset(
-        self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
-    ) -> TensorDictBase:
-        return self._call(tensordict_reset)
-
-    def transform_observation_spec(self, observation_spec: Composite) -> Composite:
-        """Announce the vector."""
-        observation_spec[VECTOR] = Bounded(0, 1, (*observation_spec.shape, self.count))
         return observation_spec
 
 
