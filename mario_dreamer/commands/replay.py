@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte, parse_stage
-from mario_dreamer.envs.mario.recordings import play_buttons, unpack_tape
+from mario_dreamer.envs.mario.recordings import play_buttons, played_stage, unpack_tape
 from mario_dreamer.tracking.video import encode_mp4
 
 __all__ = ["buttons_of", "main", "read_actions"]
@@ -41,7 +41,7 @@ def read_actions(path: Path) -> dict[str, Any]:
         saved = json.loads(path.read_text())
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
-        parse_stage(saved["env"]["stage"])
+        parse_stage(played_stage(saved["env"]["stage"], saved["facts"]))
         repeat, facts = saved["env"]["action_repeat"], saved["facts"]
         if isinstance(repeat, bool) or not isinstance(repeat, int) or not 1 <= repeat <= 1000:
             raise ValueError(f"action_repeat is {repeat!r}, not a whole number from 1 to 1000")
@@ -81,7 +81,8 @@ def main() -> None:
         saved = read_actions(arguments.file)
         env, claimed = saved["env"], saved["facts"]
         buttons, held = buttons_of(saved)
-        played = play_buttons(env["stage"], buttons, held, arguments.video is not None)
+        stage = played_stage(env["stage"], claimed)
+        played = play_buttons(stage, buttons, held, arguments.video is not None)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -93,7 +94,7 @@ def main() -> None:
     told = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
     differs = {name: (value, found[name]) for name, value in told.items() if found[name] != value}
     print(
-        f"stage {env['stage']}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
+        f"stage {stage}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
     )
     if differs:
         print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)

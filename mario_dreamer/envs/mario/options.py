@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torchrl.envs import Transform, UnaryTransform

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, make_emulator, read_info
 
-__all__ = ["Playback", "pack_tape", "play_buttons", "unpack_tape"]
+__all__ = ["Playback", "pack_tape", "play_buttons", "played_stage", "unpack_tape"]
 
 AREA_TYPE = 0x074E  # in the console's memory: 0 water, 1 ground, 2 underground, 3 castle
 
@@ -58,6 +58,17 @@ def unpack_tape(runs: Sequence[Sequence[int]]) -> list[int]:
     if sum(count for _, count in runs) > 10**7:
         raise ValueError("a tape may hold at most 10,000,000 frames, two days of play.")
     return [byte for byte, count in runs for _ in range(count)]
+
+
+def played_stage(stage: str | Sequence[str], facts: Mapping[str, float]) -> str:
+    """Return the stage, "w-s", that an episode was played on.
+
+    Args:
+        stage: the env's option; with several, the last frame's `world` and `stage` decide.
+        facts: of the episode's last frame.
+    """
+    several = stage == "all" or not isinstance(stage, str)
+    return f"{int(facts['world'])}-{int(facts['stage'])}" if several else stage
 
 
 def play_buttons(

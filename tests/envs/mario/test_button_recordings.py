@@ -5,7 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mario_dreamer.envs.mario.recordings import pack_tape, play_buttons, unpack_tape
+from mario_dreamer.envs.mario.recordings import (
+    pack_tape,
+    play_buttons,
+    played_stage,
+    unpack_tape,
+)
 
 TAPE = Path(__file__).parent / "win-1-1.npy"
 
@@ -20,6 +25,12 @@ def test_a_tape_survives_being_packed() -> None:
 def test_what_is_no_tape_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="a tape must be"):
         unpack_tape(wrong)
+
+
+def test_with_several_stages_the_last_frame_names_the_stage() -> None:
+    facts = {"world": 4.0, "stage": 1.0}
+    assert played_stage("1-1", facts) == "1-1"
+    assert played_stage(["1-1", "4-1"], facts) == played_stage("all", facts) == "4-1"
 
 
 @pytest.mark.rom
