@@ -13,8 +13,8 @@ import pytest
 from mario_dreamer import cli
 from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.commands import runs as list_runs
+from mario_dreamer.envs.mario import recordings as tapes
 from mario_dreamer.envs.mario.emulator import BUTTONS
-from mario_dreamer.envs.mario.make import recordings as tapes
 from mario_dreamer.tracking.video import decode_video
 
 TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
