@@ -12,7 +12,7 @@ from mario_dreamer.reporting.charts import PAIR, embed, heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
 from mario_dreamer.reporting.episodes import Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
-from mario_dreamer.reporting.level_map import map_of_tape, png_url
+from mario_dreamer.reporting.level_map import map_of_tape
 from mario_dreamer.reporting.open_loop import Foresight, foresee
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.open_loop_images import image_strip
@@ -156,8 +156,7 @@ def _add_foresight(page: Page, seen: Foresight) -> None:
     every = max(1, len(seen.truth) // 12)
     strip = image_strip(seen.truth, seen.dream, 1, every=every)
     page.figure(
-        f'<img class="pixels" alt="observed, predicted and error" src="'
-        f'{png_url(strip.permute(1, 2, 0).numpy())}">',
+        embed(strip.permute(1, 2, 0).contiguous().numpy(), "observed, predicted and error"),
         "one window: observed above predicted above error, time runs to the right; green border: "
         "posterior, red: open loop along the real actions",
         is_wide=True,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-import matplotlib
+import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -82,20 +82,24 @@ def add_legend(figure: Figure, axes: Axes, place: str = "outside lower left") ->
         figure.legend(handles, names, loc=place, ncols=columns, frameon=False)
 
 
-def embed(figure: Figure, alt: str, kind: str = "svg") -> str:
-    """Return a figure as an HTML image that needs no other file.
+def embed(figure: Figure | np.ndarray, alt: str, kind: str = "svg") -> str:
+    """Return a figure, or a picture uint8 [H, W, 3], as an HTML image without another file.
 
     Args:
         figure: what to show.
         alt: for those who cannot see it.
-        kind: svg, or png where it shows pictures.
+        kind: of a figure: svg, or png where it shows pictures.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {})
+    if isinstance(figure, np.ndarray):
+        kind, look = "png", "pixels"
+        matplotlib.image.imsave(file, figure)
+    else:
+        look = "chart" if kind == "svg" else "picture"
+        with matplotlib.rc_context(RC):
+            figure.savefig(file, format=kind, dpi=120)
     mime = "image/svg+xml" if kind == "svg" else "image/png"
     data = base64.b64encode(file.getvalue()).decode()
-    look = "chart" if kind == "svg" else "picture"
     return f'<img class="{look}" alt="{escape(alt, quote=True)}" src="data:{mime};base64,{data}">'
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from mario_dreamer.envs.mario.recordings import Playback, play_buttons
 
-__all__ = ["SCORE_BAR", "level_map", "map_of_tape", "png_url"]
+__all__ = ["SCORE_BAR", "level_map", "map_of_tape"]
 
 SCORE_BAR = 32  # rows of the screen that do not move with the level
 _SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
@@ -86,23 +84,3 @@ def _main_area(played: Playback, every: int) -> tuple[list[np.ndarray], list[int
     there = [i for i, area in enumerate(played.areas) if area == main]
     chosen = there[::-every][::-1]  # counted from the end: the furthest screen is among them
     return [played.screens[i][SCORE_BAR:] for i in chosen], [played.lefts[i] for i in chosen]
-
-
-def png_url(picture: np.ndarray, seen: np.ndarray | None = None) -> str:
-    """Write a picture into a data URL; columns that were not seen become transparent.
-
-    Args:
-        picture: uint8 [H, W, 3].
-        seen: bool [W]; None: all of it.
-    """
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    if seen is not None and not seen.all():
-        alpha = np.broadcast_to(seen.astype(np.uint8) * 255, picture.shape[:2])
-        image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
-    else:
-        image = image.quantize(256)  # the console has 54 colours; a third of the size
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -99,7 +99,7 @@ class Player:
         elif kind == "horizon":
             simulation.set_horizon(command["value"])
         elif kind == "keys":
-            simulation.held = command["held"]
+            simulation.held = frozenset(command["held"])
         elif kind == "restart":
             simulation.restart(command.get("seed", simulation.seed), command.get("stage"))
             return [self.hello(), self.tick()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mario_dreamer.viewer.controller import BUTTONS
 from mario_dreamer.viewer.simulation import Frame
@@ -15,69 +16,37 @@ __all__ = ["AHEAD", "LIMIT", "ProtocolError", "pack", "parse", "plain"]
 
 LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
-MAX_RATE, MAX_HORIZON, MAX_SEED, MAX_STEPS = 120.0, 60, 2**31 - 1, 10**6
 
 
 class ProtocolError(ValueError):
     """A message that is no valid command; its text goes back to the sender."""
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ProtocolError("true or false")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 64:
-        raise ProtocolError("a text of 1 to 64 characters")
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ProtocolError(f"a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _rate(value: Any) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0.5 <= value <= MAX_RATE:
-        raise ProtocolError(f"a number from 0.5 to {MAX_RATE:g}, steps per second")
-    return float(value)
-
-
-def _buttons(value: Any) -> frozenset[str]:
-    known = {*BUTTONS, *"0123456789"}
-    if not isinstance(value, list) or len(value) > 16 or not all(
-        isinstance(button, str) and button in known for button in value
-    ):  # fmt: skip
-        raise ProtocolError(f"a list of buttons out of {', '.join(BUTTONS)} and digits")
-    return frozenset(value)
-
-
-# Command -> field -> (check, whether it may be left out).
-COMMANDS: dict[str, dict[str, tuple[Callable[[Any], Any], bool]]] = {
-    "pause": {"on": (_boolean, False)},
-    "hidden": {"on": (_boolean, False)},
+_Text = Annotated[str, Field(min_length=1, max_length=64)]
+_Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Steps = Annotated[int, Field(ge=0, le=10**6)]
+_Button = Literal[(*BUTTONS, *"0123456789")]
+FIELDS: dict[str, dict[str, Any]] = {
+    "pause": {"on": (bool, ...)},
+    "hidden": {"on": (bool, ...)},
     "ack": {},  # a frame has arrived; the server waits for it after AHEAD of them
     "step": {},
-    "rate": {"value": (_rate, False)},
-    "restart": {"seed": (_whole(0, MAX_SEED), True), "stage": (_text, True)},
-    "greedy": {"on": (_boolean, False)},
-    "open_loop": {"on": (_boolean, False)},
-    "horizon": {"value": (_whole(1, MAX_HORIZON), False)},
-    "agent": {
-        "id": (_text, False), "seed": (_whole(0, MAX_SEED), True), "stage": (_text, True),
-    },
-    "dream": {"on": (_boolean, False)},
-    "recording": {"id": (_text, False), "position": (_whole(0, MAX_STEPS), False)},
+    "rate": {"value": (Annotated[float, Field(ge=0.5, le=120)], ...)},
+    "restart": {"seed": (_Seed | None, None), "stage": (_Text | None, None)},
+    "greedy": {"on": (bool, ...)},
+    "open_loop": {"on": (bool, ...)},
+    "horizon": {"value": (Annotated[int, Field(ge=1, le=60)], ...)},
+    "agent": {"id": (_Text, ...), "seed": (_Seed | None, None), "stage": (_Text | None, None)},
+    "dream": {"on": (bool, ...)},
+    "recording": {"id": (_Text, ...), "position": (_Steps, ...)},
     "again": {},
-    "keys": {"held": (_buttons, False)},
-}  # fmt: skip
+    "keys": {"held": (Annotated[list[_Button], Field(max_length=16)], ...)},
+}
+_STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+COMMANDS: dict[str, type[BaseModel]] = {
+    name: create_model(name, __config__=_STRICT, type=(str, ...), **fields)
+    for name, fields in FIELDS.items()
+}
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -106,22 +75,12 @@ def parse(text: str) -> dict[str, Any]:
             f'there is no command {str(kind)[:40]!r}; expected a "type" out of '
             f"{', '.join(COMMANDS)}."
         )
-    fields = COMMANDS[kind]
-    unknown = sorted(str(name)[:40] for name in message if name != "type" and name not in fields)
-    if unknown:
-        raise ProtocolError(
-            f"{kind}: unknown field {unknown[0]!r}; expected {', '.join(fields) or 'none'}."
-        )
-    command: dict[str, Any] = {"type": kind}
-    for name, (check, optional) in fields.items():
-        if message.get(name) is None and optional:
-            continue
-        try:
-            command[name] = check(message.get(name))
-        except ProtocolError as error:
-            got = json.dumps(message.get(name))[:60]
-            raise ProtocolError(f"{kind}.{name}: got {got}, expected {error}.") from None
-    return command
+    try:
+        return COMMANDS[kind].model_validate(message).model_dump(exclude_none=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join([kind, *(str(part)[:40] for part in first["loc"])])
+        raise ProtocolError(f"{place}: {first['msg'][:200]}.") from None
 
 
 def plain(value: Any) -> Any:

@@ -72,10 +72,7 @@ function together() {
   }
 }
 
-function advance(lane) {
-  lane.awaited = true;
-  lane.send({ type: "step" });
-}
+function advance(lane) { lane.awaited = true; lane.send({ type: "step" }); }
 
 function setOpenLoop(on) {
   settings.openLoop = on;
@@ -96,10 +93,7 @@ function setRevealed(on) {
 }
 
 function showRate() { by("rate-shown").textContent = `${by("rate").value}/s`; }
-function showHorizon() {
-  const k = by("horizon").value;
-  by("horizon-shown").textContent = `${k} step${k === "1" ? "" : "s"} ago`;
-}
+function showHorizon() { by("horizon-shown").textContent = `${by("horizon").value} steps ago`; }
 
 const listener = {
   hello(lane, message, fresh) {
