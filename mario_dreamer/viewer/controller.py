@@ -51,12 +51,15 @@ class ActionSet:
 
     Args:
         names: of each entry of the action vector, [A].
-        low, high: bounds of each entry of a continuous action, [A]; empty: one-hot actions.
+        low, high: bounds of each entry of a continuous action, [A]; empty: discrete actions.
+        choices: options of each choice of a discrete action, their sum is A; 1: on or off.
+            Empty: a single choice.
     """
 
     names: tuple[str, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    choices: tuple[int, ...] = ()
 
     @property
     def is_continuous(self) -> bool:
@@ -78,8 +81,14 @@ class ActionSet:
 
     def action_of(self, held: Collection[str]) -> Tensor:
         """Return the action that held buttons ask for, [A]."""
-        if not self.is_continuous:
+        if not self.is_continuous and len(self.choices) <= 1:
             return self.one_hot(nearest_action(held, self.names))
+        if not self.is_continuous:
+            action = torch.tensor([float(str(index) in held) for index in range(len(self.names))])
+            for part in action.split(self.choices):
+                if len(part) > 1 and part.sum() != 1:  # a choice without one: its first option
+                    part.copy_(torch.eye(len(part))[0])
+            return action
         action = torch.tensor([(low + high) / 2 for low, high in zip(self.low, self.high)])
         for index, (down, up) in enumerate(PUSHES[: len(self.names)]):
             if (down in held) != (up in held):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.data import Binary, MultiOneHot
 from torchrl.envs import EnvBase, step_mdp
 
 from mario_dreamer import keys
@@ -26,13 +28,19 @@ def action_set(env: EnvBase) -> ActionSet:
     base, spec = env.base_env, env.action_spec
     size = spec.shape[-1]
     if spec.dtype.is_floating_point:
-        low, high = (spec.space.low.flatten()[-size:], spec.space.high.flatten()[-size:])
+        # An action without bounds is shown from -3 to 3.
+        low, high = (
+            torch.where(end.abs() < 1e6, end, end.sign() * 3.0).flatten()[-size:]
+            for end in (spec.space.low, spec.space.high)
+        )
         names = tuple(f"action {index}" for index in range(size))
         return ActionSet(names, tuple(low.tolist()), tuple(high.tolist()))
     names = getattr(base, "action_names", None) or TOYS.get(type(base).__name__)
     if names is None or len(names) != size:
         names = (f"action {index}" for index in range(size))
-    return ActionSet(tuple(names))
+    if isinstance(spec, MultiOneHot):
+        return ActionSet(tuple(names), choices=tuple(box.n for box in spec.space.boxes))
+    return ActionSet(tuple(names), choices=(1,) * size if isinstance(spec, Binary) else ())
 
 
 class LiveEnv:

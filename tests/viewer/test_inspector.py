@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.distributions import Independent, Normal
+from torchrl.data import Binary, Bounded, MultiOneHot, OneHot, TensorSpec, Unbounded
 
 from mario_dreamer import keys
 from mario_dreamer.viewer.agents import LoadedAgent
 from mario_dreamer.viewer.controller import ActionSet
+from mario_dreamer.viewer.environment import action_set
 from mario_dreamer.viewer.inspector import (
     AgentInspector,
     Belief,
@@ -126,6 +128,36 @@ def test_held_buttons_push_a_continuous_action_to_its_ends() -> None:
     assert actions.action_of({"right"}).tolist() == [2.0, 0.0]
     assert actions.action_of({"left", "up", "A"}).tolist() == [-2.0, 1.0]
     assert actions.action_of({"left", "right"}).tolist() == [0.0, 0.0]
+
+
+def test_held_digits_choose_among_several_choices() -> None:
+    names = tuple(f"action {index}" for index in range(5))
+    actions = ActionSet(names, choices=(3, 2))
+    assert actions.action_of(set()).tolist() == [1, 0, 0, 1, 0]
+    assert actions.action_of({"2", "4"}).tolist() == [0, 0, 1, 0, 1]
+    switches = ActionSet(names, choices=(1,) * 5)
+    assert switches.action_of({"0", "3"}).tolist() == [1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "choices", "is_continuous"),
+    [
+        (OneHot(3, shape=(1, 3)), (), False),
+        (MultiOneHot([3, 2], shape=(1, 5)), (3, 2), False),
+        (Binary(n=2, shape=(1, 2)), (1, 1), False),
+        (Bounded(-2.0, 2.0, (1, 2)), (), True),
+        (Unbounded((1, 2)), (), True),
+    ],
+)
+def test_every_kind_of_action_has_a_description(
+    spec: TensorSpec, choices: tuple[int, ...], is_continuous: bool
+) -> None:
+    found = action_set(SimpleNamespace(base_env=None, action_spec=spec))
+    assert (found.choices, found.is_continuous) == (choices, is_continuous)
+    assert len(found.names) == spec.shape[-1]
+    if is_continuous:
+        end = 2.0 if isinstance(spec, Bounded) else 3.0
+        assert (found.low, found.high) == ((-end, -end), (end, end))
 
 
 def test_buttons_are_those_of_the_action_set() -> None:
