@@ -158,6 +158,10 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
         saved = Saved.read(checkpoint)
         run_id, agent_steps = saved.run_id, saved.agent_steps
+    else:
+        cfg, foreign = compose.own_env_options(cfg, overrides or [])
+        if foreign:
+            print(f"env: options of the recipe's own env are left out: {', '.join(foreign)}")
     source = None
     if checkpoint is None and cfg.get("init_from") is not None:
         source = find_checkpoint(str(cfg.init_from), str(cfg.runs_dir))

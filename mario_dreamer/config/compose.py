@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.util import find_spec
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.utils import get_object
+from omegaconf import DictConfig, open_dict
 
 from mario_dreamer.config.moved import with_new_targets
 
-__all__ = ["CONFIGS", "compose_default", "given_overrides"]
+__all__ = ["CONFIGS", "compose_default", "given_overrides", "own_env_options"]
 
 
 HERE = Path(__file__).resolve().parents[2] / "configs"
@@ -27,6 +29,36 @@ def given_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
+def own_env_options(cfg: DictConfig, typed: list[str]) -> tuple[DictConfig, list[str]]:
+    """Drop the options of `cfg.env` that a recipe set for its own env and this env does not take.
+
+    Args:
+        cfg: as composed; it is not changed.
+        typed: what was typed on the command line: those options stay, so that they are refused.
+
+    Returns:
+        the configuration, and the names of what was dropped.
+    """
+    try:
+        taken = inspect.signature(get_object(str(cfg.env._target_))).parameters
+    except Exception:  # it cannot be imported or inspected: building it says so
+        return cfg, []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return cfg, []
+    named = {word.lstrip("+~").split("=", 1)[0] for word in typed}
+    foreign = [
+        str(key) for key in cfg.env
+        if key not in taken and not str(key).startswith("_") and f"env.{key}" not in named
+    ]  # fmt: skip
+    if not foreign:
+        return cfg, []
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        for key in foreign:
+            del cfg.env[key]
+    return cfg, foreign
+
+
 def compose_default(overrides: list[str] | None = None) -> DictConfig:
     """Compose configs/train.yaml outside of a training command.
 
@@ -36,4 +68,5 @@ def compose_default(overrides: list[str] | None = None) -> DictConfig:
     GlobalHydra.instance().clear()
     start = initialize_config_module if CONFIGS.startswith("pkg://") else initialize_config_dir
     with start(CONFIGS.removeprefix("pkg://"), version_base="1.3"):
-        return with_new_targets(compose("train", overrides or ["experiment=laptop"]))
+        cfg = with_new_targets(compose("train", overrides or ["experiment=laptop"]))
+    return own_env_options(cfg, overrides or [])[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 from torchrl.envs import (
@@ -17,7 +19,7 @@ from torchrl.envs import (
 from mario_dreamer import keys
 from mario_dreamer.envs.observations import ToObservations, sources_of
 
-__all__ = ["check_contract", "describe_observations", "with_agent_interface"]
+__all__ = ["check_contract", "describe_observations", "require_package", "with_agent_interface"]
 
 
 def with_agent_interface(
@@ -115,3 +117,23 @@ def describe_observations(env: EnvBase) -> str:
             made = f" from {'render()' if name == 'render' else name} {list(raw)} {dtype}"
         words.append(f"{key} {list(spec[key].shape[batch:])}{made}")
     return "observations: " + ", ".join(words)
+
+
+def require_package(module: str, extra: str, option: str) -> ModuleType:
+    """Import an optional package where it is asked for.
+
+    Args:
+        module: its name in Python.
+        extra: of `pip install "mario_dreamer[extra]"`.
+        option: what asks for it, for the message.
+
+    Raises:
+        ImportError: it is missing; one line with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{option} needs the package {module} ({error}). "
+            f'Install it: pip install "mario_dreamer[{extra}]"'
+        ) from error
