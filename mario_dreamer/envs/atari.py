@@ -89,7 +89,5 @@ def make_atari_env(
         ImportError: ale-py is missing. ValueError: an unknown game.
     """
     check_at_least_one(action_repeat=action_repeat - 1, max_steps=max_steps)
-    make = functools.partial(
-        _make_game, game, noops, sticky, all_actions, action_repeat, max_steps
-    )
+    make = functools.partial(_make_game, game, noops, sticky, all_actions, action_repeat, max_steps)
     return with_agent_interface(batch_of(num_envs, make, seed, parallel), image_size, grayscale)

@@ -31,7 +31,7 @@ RENDER = "render"  # the name of a rendered picture among the observations
 def plain_env(
     env: gymnasium.Env,
     from_render: bool = False,
-    keys: Sequence[str] | None = None,
+    observations: Sequence[str] | None = None,
     max_steps: int | None = None,
     action_repeat: int = 1,
 ) -> EnvBase:
@@ -39,7 +39,7 @@ def plain_env(
 
     Args:
         env: made with render_mode="rgb_array" where it is to be filmed or `from_render`.
-        from_render, keys, max_steps, action_repeat: see `make_gym_env`.
+        from_render, observations, max_steps, action_repeat: see `make_gym_env`.
 
     Raises:
         ValueError: an observation that cannot be learned from, or no rendered picture.
@@ -55,12 +55,12 @@ def plain_env(
             raise ValueError(
                 f"env.from_render=true: the env gives no picture ({error}). Set it to false."
             ) from error
-        keys = [RENDER]
+        observations = [RENDER]
     actions = env.action_space
     if isinstance(actions, spaces.Discrete) and actions.start != 0:
         first = int(actions.start)
         env = TransformAction(env, lambda action: action + first, spaces.Discrete(int(actions.n)))
-    wrapped = GymWrapper(PlainSpaces(env, keys))
+    wrapped = GymWrapper(PlainSpaces(env, observations))
     if isinstance(actions, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
         wrapped.action_spec = MultiOneHot(actions.nvec.tolist(), dtype=torch.int64)
     return wrapped
@@ -80,7 +80,7 @@ def _make_one(
             env.close()
             env = gymnasium.make(env_id, render_mode="rgb_array", **options)
         if pixels is False and images:
-            choices["keys"] = [
+            choices["observations"] = [
                 name for name, space in named_leaves(env.observation_space) if name not in images
             ]
         return plain_env(env, from_render, **choices)
@@ -117,7 +117,7 @@ def make_gym_env(
     num_envs: int = 1,
     seed: int = 0,
     from_render: bool = False,
-    keys: Sequence[str] | None = None,
+    observations: Sequence[str] | None = None,
     image_size: int | Sequence[int] | None = 64,
     grayscale: bool = False,
     max_steps: int | None = None,
@@ -134,7 +134,7 @@ def make_gym_env(
         num_envs: N.
         seed: of the first env.
         from_render: learn from the picture that `render()` draws instead of the observation.
-        keys: patterns of the observations to learn from; None: all of them.
+        observations: patterns of the observations to learn from; None: all of them.
         image_size, grayscale: of images, see `ToObservations`.
         max_steps: agent steps until truncation; None: only the env's own limit.
         action_repeat: times each action is played; rewards are summed, an end cuts it short.
@@ -151,7 +151,7 @@ def make_gym_env(
     check_at_least_one(action_repeat=action_repeat, max_steps=max_steps)
     make = functools.partial(
         _make_one, env_id, dict(options or {}), from_render, pixels,
-        keys=keys, max_steps=max_steps, action_repeat=action_repeat,
+        observations=observations, max_steps=max_steps, action_repeat=action_repeat,
     )  # fmt: skip
     env = with_agent_interface(batch_of(num_envs, make, seed, parallel), image_size, grayscale)
     if scale is None:

@@ -65,12 +65,12 @@ class PlainSpaces(gymnasium.ObservationWrapper):
             if not isinstance(space, NUMBERS):
                 raise ValueError(
                     f"env: observation {name!r} is {space}, which cannot be learned from. Name "
-                    "the others in env.keys."
+                    "the others in env.observations."
                 )
             self.parts[name] = (path, space)
         if not self.parts:
             raise ValueError(
-                f"env.keys={list(wanted or [])}: the env observes {env.observation_space}. Name at "
+                f"env.observations={list(wanted or [])}: the env observes {env.observation_space}. Name at "
                 "least one observation of it."
             )
         self.observation_space = spaces.Dict(

@@ -22,7 +22,7 @@ def _make_grid(task: str, max_steps: int | None) -> EnvBase:
         env = gymnasium.make(task, render_mode="rgb_array", **limit)
     except gymnasium.error.Error as error:
         raise ValueError(f"env.task={task}: MiniGrid has no such task ({error}).") from error
-    return plain_env(OneHotPartialObsWrapper(env), keys=["image"])
+    return plain_env(OneHotPartialObsWrapper(env), observations=["image"])
 
 
 def make_minigrid_env(

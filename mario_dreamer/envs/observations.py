@@ -77,7 +77,7 @@ class ImageView:
             raise ValueError(
                 f"env: observation {name!r} {list(shape)} {spec.dtype} looks like an image, but its "
                 "space declares no range to scale it by. Declare one, such as Box(0, 1, ...), or "
-                "leave it out by env.keys."
+                "leave it out by env.observations."
             )
         return cls(layout, shape, low, high, image_size, grayscale)
 
@@ -206,7 +206,7 @@ class ToObservations(Transform):
         chosen = {key: spec for key, spec in found.items() if is_chosen(_name(key), wanted)}
         if not chosen:
             raise ValueError(
-                f"env.keys={list(wanted or [])}: none of the observations {list(map(_name, found))} "
+                f"env.observations={list(wanted or [])}: none of the observations {list(map(_name, found))} "
                 "is learned from. Name at least one of them."
             )
         views: dict[NestedKey, ImageView | None] = {}
@@ -214,7 +214,7 @@ class ToObservations(Transform):
             if isinstance(spec, NonTensor):
                 raise ValueError(
                     f"env: observation {_name(key)!r}: {spec} is no tensor and cannot be learned "
-                    "from. Leave it out by env.keys."
+                    "from. Leave it out by env.observations."
                 )
             views[key] = ImageView.of(_name(key), spec, size, grayscale)
         names = _agent_names(views)

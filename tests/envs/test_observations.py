@@ -53,7 +53,7 @@ def test_an_image_and_a_vector_are_both_learned_from() -> None:
 
 def test_without_pixels_only_the_vector_is_left() -> None:
     assert shapes(make(TWO, pixels=False)) == {"vector": (2,)}
-    assert shapes(make(TWO, keys=["sta*"])) == {"vector": (2,)}
+    assert shapes(make(TWO, observations=["sta*"])) == {"vector": (2,)}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_pixel_stays_where_it_is_in_every_layout() -> None:
 
 @pytest.mark.parametrize(
     ("space", "said"),
-    [(spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4)), r"'text' is Text.*env\.keys"),
+    [(spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4)), r"'text' is Text.*env\.observations"),
      (spaces.Sequence(spaces.Discrete(2)), r"'observation' is Sequence"),
      (spaces.Box(-np.inf, np.inf, (32, 32, 3)), r"'observation' \[32, 32, 3\].*no range")],
 )  # fmt: skip
@@ -130,4 +130,4 @@ def test_a_frame_that_contradicts_its_space_is_refused(first: np.ndarray) -> Non
 
 def test_text_may_be_left_out() -> None:
     space = spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4))
-    assert shapes(make(space, keys=["a"])) == {"vector": (2,)}
+    assert shapes(make(space, observations=["a"])) == {"vector": (2,)}

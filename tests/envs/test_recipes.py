@@ -1,0 +1,71 @@
+"""Recipes with packages of their own: they play through the agent's keys, or say what to install."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+import torch
+from torchrl.envs import check_env_specs
+
+from mario_dreamer.config import build, compose
+from mario_dreamer.training.filming import film
+
+KINDS = {"atari": "ale_py", "minigrid": "minigrid", "dmc": "dm_control"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_package_is_named_with_its_extra(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, KINDS[kind], None)
+    make = getattr(importlib.import_module(f"mario_dreamer.envs.{kind}"), f"make_{kind}_env")
+    with pytest.raises(ImportError, match=rf'{KINDS[kind]}.*"mario_dreamer\[{kind}\]"'):
+        make(num_envs=1)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "package", "shapes", "actions"),
+    [("minigrid", "minigrid", {"vector": (980,)}, 7),
+     ("atari", "ale_py", {"pixels": (3, 64, 64)}, 6),
+     ("pendulum", "pygame", {"vector": (3,)}, 1),
+     ("dmc", "dm_control", {"vector": (5,)}, 1)],
+)  # fmt: skip
+def test_a_recipe_plays_through_the_agents_keys(
+    experiment: str, package: str, shapes: dict[str, tuple[int, ...]], actions: int
+) -> None:
+    pytest.importorskip(package)
+    cfg = compose.compose_default([f"experiment={experiment}"])
+    env = build.make_env(cfg, 2, 0)
+    check_env_specs(env)
+    assert build.shapes_of(env) == (shapes, actions)
+    env.set_seed(5)
+    first = env.reset()
+    assert film(env, first) is not None
+    env.set_seed(5)
+    for key in shapes:
+        assert torch.equal(first[key], env.reset()[key])
+    env.close()
+
+
+def test_an_atari_step_is_four_frames() -> None:
+    pytest.importorskip("ale_py")
+    from mario_dreamer.envs.atari import make_atari_env
+
+    env = make_atari_env("pong", noops=0)
+    played = env.rollout(5)
+    ale = env.base_env
+    while hasattr(ale, "base_env"):
+        ale = ale.base_env
+    assert ale.unwrapped[0].ale.getEpisodeFrameNumber() == 20
+    assert played["pixels"].dtype == torch.uint8
+
+
+def test_a_recipes_env_options_do_not_leak_into_another_env() -> None:
+    cfg = compose.compose_default(["experiment=laptop", "env=cartpole"])
+    assert "action_set" not in cfg.env and cfg.env.env_id == "CartPole-v1"
+    typed = compose.compose_default(["experiment=laptop", "env=cartpole", "+env.colour=1"])
+    assert typed.env.colour == 1  # what was typed stays, and is refused when it is built
+    with pytest.raises(ValueError, match="colour"):
+        build.make_env(typed, 1, 0)
