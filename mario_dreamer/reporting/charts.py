@@ -66,6 +66,7 @@ def finish(
     axes.set_xlabel(x_label)
     if is_count:
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_ylim(0, max(1.05, axes.get_ylim()[1]))  # where nothing is counted too
     if in_steps:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -199,7 +200,9 @@ def histogram(values: Sequence[float], title: str, size: tuple[float, float] = S
     figure, ((axes,),) = new_figure(size=size)
     low, high = min(0.0, *values), max(values)
     axes.hist(values, bins=24, range=(low, max(high, low + 1)), color=COLOURS[0], rwidth=0.94)
-    axes.axvline(high, color=COLOURS[1], linestyle="--", linewidth=1.5, label=f"best {high:,.6g}")
+    axes.axvline(
+        high, color=COLOURS[1], linestyle="--", linewidth=1.5, label=f"largest {high:,.6g}"
+    )
     finish(axes, "episodes", title, is_count=True)
     add_legend(figure, axes)
     return figure

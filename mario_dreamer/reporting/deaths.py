@@ -82,6 +82,9 @@ def death_chart(
             axis.set_xlim(part * span, (part + 1) * span)
         bars.tick_params(labelbottom=False)
         level.set(xlabel="x in the level, pixels", ylim=(0, HEIGHT), yticks=[])
+    top = max(bars.get_ylim()[1] for bars in axes[::2, 0])
+    for bars in axes[::2, 0]:
+        bars.set_ylim(0, top)  # one scale for all rows
     add_legend(figure, axes[1, 0], "outside upper left")
     return figure
 

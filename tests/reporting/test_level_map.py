@@ -91,6 +91,7 @@ def test_a_long_level_is_drawn_in_rows() -> None:
     chart = death_chart([{"x_pos": 3161.0, "flag": 1.0}])
     assert len(chart.axes) == 4
     assert chart.axes[1].get_xlim()[1] == chart.axes[3].get_xlim()[0]
+    assert chart.axes[0].get_ylim() == chart.axes[2].get_ylim() and chart.axes[0].get_ylim()[0] == 0
 
 
 def test_episodes_are_sorted_by_stage() -> None:
