@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mario_dreamer.config.session import steps_of
+from mario_dreamer.config.load_agent import steps_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, read, verify
 
@@ -49,6 +49,13 @@ def halve(weights: dict[str, Any]) -> dict[str, Any]:
     return halved
 
 
+def averaged(weights: dict[str, Any]) -> dict[str, Any]:
+    """Put averaged weights, which evaluation plays with, in the place of the latest ones."""
+    prefix = "average."
+    average = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {k: v for k, v in weights.items() if not k.startswith(prefix)} | average
+
+
 def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> Path:
     """Write the shipped form of a checkpoint into a folder, replacing what is there.
 
@@ -65,7 +72,7 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
     partial = out.with_name(f".{out.name}-partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    torch.save(halve(read(checkpoint, "agent")), partial / "agent.pt")
+    torch.save(halve(averaged(read(checkpoint, "agent"))), partial / "agent.pt")
     (partial / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
     size = (partial / "agent.pt").stat().st_size
     if size > LIMIT:

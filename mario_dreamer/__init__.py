@@ -23,6 +23,7 @@ _HOMES = {
     "ToRecords": "replay",
     "WorldModel": "agent.world_model",
     "WorldModelLoss": "losses",
+    "load_agent": "config.load_agent",
     "make_mario_env": "envs.mario.make",
     "make_replay": "replay",
 }

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from wheel_build import run_from, unpacked_wheel
 
 from mario_dreamer.config import compose
-from mario_dreamer.config.session import open_session, shipped_checkpoint
+from mario_dreamer.config.load_agent import shipped_checkpoint
+from mario_dreamer.config.session import open_session
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read, verify
 
@@ -45,6 +46,11 @@ def test_halved_weights_are_the_weights_to_three_digits() -> None:
     assert torch.equal(halved["few"], weights["few"]) and halved["count"] == 7
     with pytest.raises(ValueError, match="float16 cannot"):
         ship_module().halve({"w": torch.full((64, 64), 1e6)})
+
+
+def test_the_average_ships_in_the_place_of_the_latest_weights() -> None:
+    weights = {"actor.w": 1, "average.actor.w": 2, "critic.w": 3}
+    assert ship_module().averaged(weights) == {"actor.w": 2, "critic.w": 3}
 
 
 def test_a_view_does_not_drag_its_storage_along(tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_without_any_run_the_shipped_agent_plays(
 @pytest.mark.slow
 def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> None:
     site = unpacked_wheel(tmp_path)
-    call = "from mario_dreamer.config import session; print(session.shipped_checkpoint())"
+    call = "from mario_dreamer.config import load_agent; print(load_agent.shipped_checkpoint())"
     done = run_from(site, "-c", call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout.strip()

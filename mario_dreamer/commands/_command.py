@@ -54,6 +54,8 @@ def command(
         @functools.wraps(function)
         def main() -> Any:
             sys.argv[1:] = with_bare_path(sys.argv[1:], path, recording)
+            if config_name != "train":
+                sys.argv[1:] = with_env_options(sys.argv[1:])
             return with_options()
 
         return main
@@ -82,6 +84,15 @@ def with_bare_path(
     option = recording if recording and arguments[0].endswith(".json") else path
     quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
     return [f"{option}='{quoted}'", *arguments[1:]]
+
+
+def with_env_options(arguments: list[str]) -> list[str]:
+    """Let `env.NAME=VALUE` add an option to `env: {}`; the agent's env says which it has.
+
+    >>> with_env_options(["env.stage=1-2", "seed=1"])
+    ['++env.stage=1-2', 'seed=1']
+    """
+    return [f"++{word}" if word.startswith("env.") else word for word in arguments]
 
 
 def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

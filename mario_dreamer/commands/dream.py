@@ -18,10 +18,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
+from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.config.session import open_session
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import ToRecords, to_records
@@ -32,14 +34,17 @@ from mario_dreamer.training.pictures import unbroken
 __all__ = ["main"]
 
 
-def record_windows(session: Session, start: int, length: int, rows: int) -> TensorDictBase:
+def record_windows(
+    policy: Policy, env: EnvBase, start: int, length: int, rows: int
+) -> TensorDictBase:
     """Play, and cut windows of records out of the envs' streams, unbroken ones first.
 
     Each record holds the state before it: a window in mid-episode begins with the agent's state
     there, not as if the episode began.
 
     Args:
-        session: an agent with N envs.
+        policy: plays.
+        env: [N] envs that carry its state.
         start: records before the first window.
         length: T.
         rows: number of windows.
@@ -48,8 +53,8 @@ def record_windows(session: Session, start: int, length: int, rows: int) -> Tens
         records [rows, T].
     """
     steps = start + 4 * length
-    played = session.env.rollout(steps, session.policy, break_when_any_done=False)
-    windows, classes = [], session.policy.world_model.rssm.stoch_shape[1]
+    played = env.rollout(steps, policy, break_when_any_done=False)
+    windows, classes = [], policy.world_model.rssm.stoch_shape[1]
     as_read = ToRecords(latents=True, classes=classes)
     for stream in played:
         records = as_read(to_records(stream, latents=True)).exclude(keys.STREAM)
@@ -71,8 +76,8 @@ def main(cfg: DictConfig) -> None:
             "films it through the env's render(); env.from_render=true trains one on pictures."
         )
     with torch.no_grad():
-        records = record_windows(session, cfg.start, cfg.steps, cfg.rows)
-        records = records.to(session.learner.device)
+        records = record_windows(session.policy, session.env, cfg.start, cfg.steps, cfg.rows)
+        records = records.to(session.agent.device)
         dream = session.policy.world_model.open_loop(records, cfg.context)
     truth = to_rgb(to_model_input(records[image]))
     prediction = to_rgb(dream[keys.RECON, image]).clamp(0, 1)

@@ -19,10 +19,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import torch
+from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.config import build
+from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.config.session import agent_of
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance
@@ -84,15 +87,15 @@ def _worlds(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[s
     return changes
 
 
-def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
-    folder = session.checkpoint.parents[1] if session.checkpoint is not None else None
+def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation) -> None:
+    folder = agent.checkpoint.parents[1] if agent.checkpoint is not None else None
     if not uses_mlflow(cfg.track, folder):
         return
     run = log_results(
         recorded_run(folder) if folder is not None else None, f"evaluate-{evaluation.name}",
         evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
         f"evaluation/step_{evaluation.agent_steps:09d}",
-        {"evaluated.checkpoint": str(session.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
+        {"evaluated.checkpoint": str(agent.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
         register=cfg.register,
     )  # fmt: skip
     if run is not None:
@@ -102,25 +105,31 @@ def _log(cfg: DictConfig, session: Session, evaluation: Evaluation) -> None:
 @_command.command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
-    session = open_session(cfg, num_envs=1)
-    session.env.close()
-    conditions = chosen_conditions(cfg, "random_noops" in session.cfg.env)
-    env_config = OmegaConf.to_container(session.cfg.env, resolve=True)
-    facts = {**provenance(), "seed": str(cfg.seed)}
-    evaluation = Evaluation(Path(cfg.out), session.checkpoint, env_config, facts, cfg.save_episodes)
-    print(f"checkpoint: {session.checkpoint}; {cfg.episodes} episodes of each condition")
+    agent = agent_of(cfg)  # once: a run in training may replace its checkpoint meanwhile
+    drawn = torch.get_rng_state()
+    conditions = chosen_conditions(cfg, "random_noops" in agent.cfg.env)
+    source = {**provenance(), "seed": str(cfg.seed), "agent_sha256": str(agent.sha256)}
+    evaluation = Evaluation(
+        Path(cfg.out), agent.checkpoint, agent.env_options, source, cfg.save_episodes,
+        agent_steps=agent.steps or 0,
+    )  # fmt: skip
+    print(f"checkpoint: {agent.checkpoint}; {cfg.episodes} episodes of each condition")
+    if agent.checkpoint is not None:
+        print(f"agent step {agent.steps:,}, sha256 {str(agent.sha256)[:16]}")
     print(_line("condition", [title for _, title in TABLE]))
     for condition in conditions:
-        changes = _worlds(cfg, condition, session.cfg.env)
-        session = open_session(cfg, min(cfg.num_envs, cfg.episodes), **changes)
-        episodes = play_episodes(session.policy, session.env, cfg.episodes, condition.greedy)
-        session.env.close()
+        changes = _worlds(cfg, condition, agent.cfg.env)
+        build.seed_everything(cfg.seed)
+        env = agent.make_env(min(cfg.num_envs, cfg.episodes), cfg.seed, **changes)
+        torch.set_rng_state(drawn)  # each condition begins from the same random state
+        episodes = play_episodes(agent.policy, env, cfg.episodes, condition.greedy)
+        env.close()
         summary = evaluation.add(condition, episodes)
         cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
         print(_line(condition.name, cells), flush=True)
     for path in evaluation.write():
         print(f"written: {path}")
-    _log(cfg, session, evaluation)
+    _log(cfg, agent, evaluation)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import Session, open_session, steps_of
+from mario_dreamer.config.load_agent import steps_of
+from mario_dreamer.config.session import Session, open_session
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model

@@ -81,14 +81,15 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     num_envs = min(8, cfg.episodes)
     session = open_session(cfg, num_envs, **changes)
     longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
-    watched = watch(session.policy, session.env, session.learner, cfg.episodes, longest)
+    watched = watch(session.policy, session.env, session.agent, cfg.episodes, longest)
     session.env.close()
     if not watched:
         print(f"no episode ended within max_steps={cfg.max_steps}")
         return {}
     options = session.env_options
     stages = stages_of(options["stage"]) if "stage" in options else ()
-    return add_agent(page, watched, session.learner, stages, trained, cfg.horizon)
+    agent = session.agent
+    return add_agent(page, watched, agent, stages, trained, cfg.horizon, gamma=agent.gamma)
 
 
 def _add_evaluation(page: Page, checkpoint: Path) -> None:

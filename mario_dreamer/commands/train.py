@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command, _sweep
 from mario_dreamer.config import build, compose, limits
+from mario_dreamer.config.load_agent import find_checkpoint
 from mario_dreamer.config.memory import check_memory
-from mario_dreamer.config.session import find_checkpoint
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel

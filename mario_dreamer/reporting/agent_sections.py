@@ -10,14 +10,13 @@ import numpy as np
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
 from mario_dreamer.reporting.charts import PAIR, embed, heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
-from mario_dreamer.reporting.episodes import Watched
+from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
 from mario_dreamer.reporting.level_map import map_of_tape
 from mario_dreamer.reporting.open_loop import Foresight, foresee
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.open_loop_images import image_strip
 from mario_dreamer.training.evaluation import Episode, summarise
-from mario_dreamer.training.learner import Learner
 
 __all__ = ["add_agent", "add_ends", "by_stage", "rate_text", "stitch"]
 
@@ -183,18 +182,19 @@ def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> None:
 
 
 def add_agent(
-    page: Page, watched: Sequence[Watched], learner: Learner, stages: Sequence[str] = (),
-    trained: Sequence[float] = (), horizon: int = 45,
+    page: Page, watched: Sequence[Watched], agent: Networks, stages: Sequence[str] = (),
+    trained: Sequence[float] = (), horizon: int = 45, *, gamma: float,
 ) -> dict[str, float]:  # fmt: skip
     """Draw what the played episodes show about the agent.
 
     Args:
         page: gets the sections.
         watched: played episodes, at least one.
-        learner: the agent's; nothing of it changes.
+        agent: its networks; nothing of it changes.
         stages: of the env, "w-s"; empty where it has none.
         trained: furthest x of the training episodes.
         horizon: of the open-loop error.
+        gamma: the discount that its values were learned with.
 
     Returns:
         the summary of the episodes, and `live_classes`, `value_bias`, `open_loop_error`.
@@ -209,13 +209,12 @@ def add_agent(
     )
     add_ends(page, episodes, stages, trained)
     _add_tables(page, episodes, stages)
-    gamma = learner.returns.discount.gamma
     _add_calibration(page, watched, gamma)
-    found = foresee(watched, learner, horizon)
+    found = foresee(watched, agent, horizon)
     if found is not None:
         _add_foresight(page, found)
         summary["open_loop_error"] = float(found.dreamed[-1])
-    rssm = learner.world_model.rssm
+    rssm = agent.world_model.rssm
     _add_latents(page, watched, rssm.unimix)
     summary["live_classes"] = live_classes(usage(watched, rssm.unimix))
     summary["value_bias"] = value_pairs(watched, gamma).bias

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 
 from mario_dreamer import keys
+from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.policy import Policy
+from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.replay import to_records
 from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.evaluation import Episode, play_episodes
-from mario_dreamer.training.learner import Learner
 
-__all__ = ["Watched", "kept_keys", "watch"]
+__all__ = ["Networks", "Watched", "kept_keys", "watch"]
+
+
+class Networks(Protocol):
+    """What predicts: a `LoadedAgent`, a `Learner`, or anything with these."""
+
+    world_model: WorldModel
+    critic: DistributionModule
+    device: torch.device
+    dtype: torch.dtype | None
 
 
 def kept_keys(observations: Sequence[str]) -> list[NestedKey]:
@@ -41,29 +52,29 @@ class Watched:
 
 
 def watch(
-    policy: Policy, env: object, learner: Learner, episodes: int, max_steps: int | None = None
+    policy: Policy, env: object, agent: Networks, episodes: int, max_steps: int | None = None
 ) -> list[Watched]:
     """Play with sampled actions; run world model and critic on each frame.
 
     Args:
         policy, env: see `play_episodes`.
-        learner: whose world model and critic predict.
+        agent: whose world model and critic predict.
         episodes: how many.
         max_steps: give up on an env after so many agent steps.
     """
-    keep = kept_keys(learner.world_model.observation_keys)
+    keep = kept_keys(agent.world_model.observation_keys)
     played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=keep)
-    return [_look(episode, learner) for episode in played]
+    return [_look(episode, agent) for episode in played]
 
 
 @torch.no_grad()
-def _look(episode: Episode, learner: Learner) -> Watched:
+def _look(episode: Episode, agent: Networks) -> Watched:
     assert episode.steps is not None, "watch: the episode was played without its transitions"
     records = to_records(episode.steps).exclude(keys.STREAM)
-    with autocast(learner.device, learner.dtype):
+    with autocast(agent.device, agent.dtype):
         # One sequence from the first frame to the last: [T + 1] -> [1, T + 1]
-        states = learner.world_model(records.unsqueeze(0).to(learner.device))
-        for head in (learner.world_model.reward, learner.world_model.cont, learner.critic):
+        states = agent.world_model(records.unsqueeze(0).to(agent.device))
+        for head in (agent.world_model.reward, agent.world_model.cont, agent.critic):
             out = head(states.select(keys.FEAT))
             states.update({f"{key}_mean": out[key] for key in head.out_keys})
     wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "reward_mean", "cont_mean", "value_mean"]

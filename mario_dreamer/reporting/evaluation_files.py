@@ -56,6 +56,7 @@ class Evaluation:
         provenance: commit, machine, versions, seed.
         save_episodes: action lists of at least so many of each condition; of all that reached
             the flag.
+        agent_steps: agent steps the checkpoint was trained for.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class Evaluation:
         env: dict[str, Any],
         provenance: dict[str, str],
         save_episodes: int = 3,
+        agent_steps: int = 0,
     ) -> None:
         self.out, self.checkpoint, self.env = out, checkpoint, env
         self.provenance, self.save_episodes = provenance, save_episodes
+        self.agent_steps = agent_steps
         self.stages = stages_of(env["stage"]) if "stage" in env else ()
         self.results: list[tuple[Condition, dict[str, float], list[Episode]]] = []
 
@@ -75,13 +78,6 @@ class Evaluation:
     def stage(self) -> str | None:
         """Names of the stages played; None where the env has none."""
         return ", ".join(self.stages) or None
-
-    @property
-    def agent_steps(self) -> int:
-        """Agent steps the checkpoint was trained for."""
-        if self.checkpoint is None:
-            return 0
-        return int(json.loads((self.checkpoint / "manifest.json").read_text())["step"])
 
     @property
     def name(self) -> str:

@@ -12,9 +12,8 @@ from torch import Tensor
 from mario_dreamer import keys
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
-from mario_dreamer.reporting.episodes import Watched
+from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.training.acceleration import autocast
-from mario_dreamer.training.learner import Learner
 
 __all__ = ["Foresight", "cut_windows", "foresee", "mean_by_horizon"]
 
@@ -102,27 +101,27 @@ def _window(seen: Watched, first: int, last: int, length: int) -> TensorDictBase
 
 @torch.no_grad()
 def foresee(
-    watched: Sequence[Watched], learner: Learner, horizon: int = 45, count: int = 24
+    watched: Sequence[Watched], agent: Networks, horizon: int = 45, count: int = 24
 ) -> Foresight | None:
     """Predict frames in open loop from many moments and compare with the real ones.
 
     Args:
         watched: played episodes; envs without pixels give None.
-        learner: whose world model predicts.
+        agent: whose world model predicts.
         horizon: H; fewer when every episode is shorter.
         count: number of moments.
     """
-    image = keys.first_image(learner.world_model.observation_keys)
+    image = keys.first_image(agent.world_model.observation_keys)
     watched = [seen for seen in watched if len(seen.records) > 1]
     if not watched or image is None:
         return None
     horizon = min(horizon, max(len(seen.records) for seen in watched) - 1)
     cuts = cut_windows([len(seen.records) for seen in watched], horizon, count)
     records = torch.stack([_window(watched[e], a, b, horizon + 1) for e, a, b in cuts])
-    world_model = learner.world_model
+    world_model = agent.world_model
     decoder = world_model.decoders[image]
-    on_device = records.to(learner.device)
-    with autocast(learner.device, learner.dtype):
+    on_device = records.to(agent.device)
+    with autocast(agent.device, agent.dtype):
         dream = world_model.open_loop(on_device, 1)[keys.RECON, image]
         redrawn = decoder.head(on_device["now_deter"], on_device["now_stoch"])
     truth = to_model_input(records[image])  # [B, H + 1, 3, S, S]

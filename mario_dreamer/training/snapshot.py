@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from tensordict import TensorDictBase
+from torch import nn
 from torchrl.envs import EnvBase
 
 from mario_dreamer.replay import Replay
@@ -18,11 +19,11 @@ from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
-from mario_dreamer.training.learner import Learner, load_modules
+from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import Turn, UpdateRatio
 
-__all__ = ["Saved", "Snapshot", "load_agent", "random_states", "restore_random_states"]
+__all__ = ["Saved", "Snapshot", "load_weights", "random_states", "restore_random_states"]
 
 
 class Restorable(Protocol):
@@ -196,18 +197,24 @@ def _check_finite(modules: torch.nn.Module, path: Path) -> None:
         )
 
 
-def load_agent(modules: torch.nn.Module, path: Path) -> None:
-    """Put a checkpoint's weights into a freshly built agent, for playing and looking.
+def load_weights(modules: nn.ModuleDict, path: Path, averaged: bool = True) -> None:
+    """Put a checkpoint's weights into freshly built networks, for playing and looking.
 
     Args:
-        modules: `Learner.modules` of an agent of the same sizes.
+        modules: some of `world_model`, `actor`, `critic`, of the sizes of the checkpoint.
         path: a checkpoint folder.
+        averaged: take the average of the last updates where the checkpoint holds one.
 
     Raises:
         CheckpointError: when it is damaged or belongs to an agent of other sizes.
     """
     try:
-        load_modules(modules, read(path, "agent"))
+        saved = dict(read(path, "agent"))
+        if averaged:
+            name = "average."
+            saved |= {k.removeprefix(name): v for k, v in saved.items() if k.startswith(name)}
+        wanted = tuple(f"{part}." for part in modules)
+        modules.load_state_dict({k: v for k, v in saved.items() if k.startswith(wanted)})
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise

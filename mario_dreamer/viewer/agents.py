@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mario_dreamer.config.session import Session, shipped_checkpoint, steps_of
+from mario_dreamer.config.load_agent import shipped_checkpoint, steps_of
+from mario_dreamer.config.session import Session
 from mario_dreamer.viewer.inspector import AgentInspector
 from mario_dreamer.viewer.recordings import Recordings
 
@@ -123,7 +124,7 @@ class Agents:
         if id not in self._loaded:
             session = self.open_agent(self.places[id])
             session.env.close()
-            inspector = AgentInspector(session.policy, session.learner.critic)
+            inspector = AgentInspector(session.policy, session.agent.critic)
             self._loaded[id] = LoadedAgent(id, name_of(session.checkpoint), session, inspector)
         self._loaded.move_to_end(id)
         for old in list(self._loaded)[:-KEPT]:

@@ -7,13 +7,11 @@ from tiny import make_tiny
 
 from mario_dreamer import keys
 from mario_dreamer.commands.dream import record_windows
-from mario_dreamer.config.session import Session
 
 
 def test_a_window_in_mid_episode_begins_with_the_state_that_the_policy_carried_there() -> None:
     tiny = make_tiny("env.length=40")
-    session = Session(tiny.cfg, None, tiny.policy, tiny.env, tiny.learner)
-    windows = record_windows(session, start=3, length=6, rows=2)
+    windows = record_windows(tiny.policy, tiny.env, start=3, length=6, rows=2)
     assert windows.shape == (2, 6)
     assert not windows[keys.IS_FIRST].any()
     assert (windows[keys.PREV_DETER].abs().sum(-1) > 0).all()

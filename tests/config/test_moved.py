@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.config.compose import compose_default
+from mario_dreamer.config.load_agent import shipped_checkpoint
 from mario_dreamer.config.moved import MOVED, with_new_targets
-from mario_dreamer.config.session import open_session, shipped_checkpoint
+from mario_dreamer.config.session import open_session
 
 HERE = Path(__file__).parent / "before_move"
 # Written by the code of commit a84b743: torch, one thread, seed 0.

@@ -108,7 +108,7 @@ def test_live_classes_are_those_taken_now_and_then(watched: list[Watched]) -> No
 
 def test_the_agents_sections_hold_every_picture(tiny: Tiny, watched: list[Watched]) -> None:
     page = Page("tiny")
-    numbers = add_agent(page, watched, tiny.learner, horizon=4)
+    numbers = add_agent(page, watched, tiny.learner, horizon=4, gamma=0.9)
     text = page.html()
     for words in (
         "Calibration",
@@ -130,7 +130,8 @@ def test_a_report_changes_nothing_that_training_changes(tiny: Tiny) -> None:
         for key, value in part.state_dict().items()
     }
     assert any(name == "returns" for name, _ in before)
-    add_agent(Page("tiny"), watch(tiny.policy, tiny.env, tiny.learner, 2), tiny.learner, horizon=3)
+    watched = watch(tiny.policy, tiny.env, tiny.learner, 2)
+    add_agent(Page("tiny"), watched, tiny.learner, horizon=3, gamma=0.9)
     assert all(
         torch.equal(before[name, key], value)
         for name, part in parts.items()

@@ -32,8 +32,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     """Two conditions, written down; the map is left to the tests that have an emulator."""
     checkpoint = tmp_path / "runs" / "mine" / "checkpoints" / "step_000000700"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "manifest.json").write_text('{"step": 700}')
-    found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, save_episodes=1)
+    found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, 1, agent_steps=700)
     plain = [episode(10.0), episode(3161.0, 1.0), episode(3161.0, 1.0), episode(40.0)]
     found.add(Condition("sampled"), [Episode(e.facts, e.actions) for e in plain])
     found.add(Condition("greedy-sticky", True, 0, 0.25), [Episode(e.facts, e.actions, tape=b"")

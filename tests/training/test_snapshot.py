@@ -10,7 +10,7 @@ from tiny import Tiny, make_tiny
 
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.loop import learn
-from mario_dreamer.training.snapshot import load_agent, random_states, restore_random_states
+from mario_dreamer.training.snapshot import load_weights, random_states, restore_random_states
 
 
 def updates(tiny: Tiny, number: int) -> list[float]:
@@ -19,6 +19,12 @@ def updates(tiny: Tiny, number: int) -> list[float]:
 
 def weights(tiny: Tiny) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in tiny.learner.modules.state_dict().items()}
+
+
+def networks(tiny: Tiny) -> torch.nn.ModuleDict:
+    agent = tiny.agent
+    parts = {"world_model": agent.world_model, "actor": agent.actor, "critic": agent.critic}
+    return torch.nn.ModuleDict(parts)
 
 
 CHOICES = {
@@ -75,7 +81,7 @@ def test_a_checkpoint_of_another_size_is_refused_with_the_cure(tmp_path: Path) -
     with pytest.raises(CheckpointError, match="does not fit this agent.*config.yaml"):
         again.snapshot.restore(again, path)
     with pytest.raises(CheckpointError, match="does not fit this agent"):
-        load_agent(other.learner.modules, path)
+        load_weights(networks(other), path)
 
 
 def test_a_checkpoint_of_another_batch_length_is_refused(tmp_path: Path) -> None:
@@ -86,15 +92,22 @@ def test_a_checkpoint_of_another_batch_length_is_refused(tmp_path: Path) -> None
         again.snapshot.restore(again, path)
 
 
-def test_an_agent_alone_can_be_loaded_for_playing(tmp_path: Path) -> None:
-    tiny = make_tiny("critic.outscale=1.0").fill()
+@pytest.mark.parametrize("averaged", [True, False])
+def test_an_agent_alone_is_loaded_with_or_without_its_average(
+    averaged: bool, tmp_path: Path
+) -> None:
+    options = ["critic.outscale=1.0", "average_rate=0.1"]
+    tiny = make_tiny(*options).fill()
     updates(tiny, 2)
     parts, _ = tiny.parts(tmp_path)
     path = parts.snapshot.save(parts, 1)
-    other = make_tiny(seed=5)
-    load_agent(other.learner.modules, path)
-    one, two = weights(tiny), weights(other)
-    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    other = make_tiny(*options, seed=5)
+    load_weights(networks(other), path, averaged)
+    saved, loaded = weights(tiny), networks(other).state_dict()
+    for name, value in loaded.items():
+        source = f"average.{name}" if averaged and not name.startswith("critic.") else name
+        assert torch.equal(value, saved[source]), name
+    assert any(not torch.equal(saved[f"average.{k}"], saved[k]) for k in loaded if "actor" in k)
 
 
 def test_random_numbers_go_on_where_they_were() -> None:

@@ -1,0 +1,222 @@
+"""Load a checkpoint for playing: no optimizer, no losses, no replay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
+from torchrl.envs import EnvBase
+
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.config import build, compose, limits
+from mario_dreamer.config.stored import stored_config
+from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
+from mario_dreamer.training.checkpoint_files import MANIFEST, CheckpointError, find_run
+from mario_dreamer.training.evaluation import Episode, play_episodes
+from mario_dreamer.training.filming import film
+from mario_dreamer.training.snapshot import load_weights
+
+__all__ = ["LoadedAgent", "find_checkpoint", "load_agent", "shipped_checkpoint", "steps_of"]
+
+
+@dataclass(frozen=True)
+class LoadedAgent:
+    """An agent in memory, ready to play; its checkpoint may be gone by now.
+
+    Args:
+        cfg: the configuration it was made with, options of the env changed as asked for.
+        checkpoint: where its weights came from; None for a fresh agent that acts at random.
+        steps: agent steps it was trained for; None: unknown.
+        sha256: sum of its weights' file; None without a checkpoint.
+        policy: plays; `policy.world_model` predicts.
+        critic: distribution over returns.
+        gamma: the discount it was trained with.
+    """
+
+    cfg: DictConfig
+    checkpoint: Path | None
+    steps: int | None
+    sha256: str | None
+    policy: Policy
+    critic: DistributionModule
+    gamma: float
+
+    @property
+    def world_model(self) -> WorldModel:
+        """Encoder, RSSM, decoders, reward and continue heads."""
+        return self.policy.world_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.policy.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Autocast type; None for float32."""
+        return self.policy.autocast_dtype
+
+    @property
+    def action_repeat(self) -> int:
+        """Frames per agent step."""
+        return int(self.cfg.env.get("action_repeat", 1))
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """Options of the env as plain values, `_target_` among them."""
+        return OmegaConf.to_container(self.cfg.env, resolve=True)
+
+    def make_env(self, num_envs: int = 1, seed: int = 0, **changes: Any) -> EnvBase:
+        """Build an env as it was trained in, which carries the policy's state.
+
+        Args:
+            num_envs: N.
+            seed: of the env's own randomness.
+            changes: options that differ, such as stage="1-2".
+        """
+        env = build.make_env(self.cfg, num_envs, seed, **changes)
+        return env.append_transform(self.policy.make_tensordict_primer())
+
+    def play(self, env: EnvBase | None = None, greedy: bool = False) -> Episode:
+        """Play one episode; its `frames` are uint8 [T, 3, H, W] where the env shows pictures.
+
+        Args:
+            env: of `make_env`; None makes one.
+            greedy: take the likeliest action; otherwise sample.
+        """
+        own = self.make_env() if env is None else env
+        episode = play_episodes(self.policy, own, 1, greedy, film)[0]
+        if env is None:
+            own.close()
+        return episode
+
+
+def load_agent(
+    checkpoint: str | Path = "auto",
+    *,
+    runs_dir: str | Path = "runs",
+    weights: str = "average",
+    device: str = "auto",
+    precision: str = "auto",
+    env: Mapping[str, Any] | None = None,
+    trust_config: bool = False,
+) -> LoadedAgent:
+    """Load the agent of a checkpoint.
+
+    Args:
+        checkpoint: latest | best | shipped | none (a random policy) | the folder of a run or of a
+            checkpoint | auto (latest, else shipped, else none).
+        runs_dir: folder of the runs, for latest and best.
+        weights: "average" of the last updates where the checkpoint holds it, or "latest".
+        device, precision: as for training.
+        env: options of the env to change, such as {"stage": "1-2"}.
+        trust_config: accept classes from anywhere in the stored configuration.
+
+    Raises:
+        CheckpointError: when there is no whole checkpoint, or it does not fit.
+        ValueError: for an option the env does not have; when the stored configuration builds what
+            it may not.
+    """
+    if weights not in ("average", "latest"):
+        raise ValueError(f"weights={weights!r}: expected average or latest.")
+    for attempt in range(3):
+        path = find_checkpoint(str(checkpoint), str(runs_dir))
+        try:
+            return _load(path, weights, device, precision, env or {}, trust_config)
+        except CheckpointError:
+            # A run in training may have replaced it by a newer one between two looks.
+            if path is None or path.exists() or attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _load(
+    checkpoint: Path | None,
+    weights: str,
+    device: str,
+    precision: str,
+    changes: Mapping[str, Any],
+    trust: bool,
+) -> LoadedAgent:
+    stored = compose.compose_default() if checkpoint is None else stored_config(checkpoint, trust)
+    unknown = [name for name in changes if name not in stored.env]
+    if unknown:
+        known = ", ".join(str(name) for name in stored.env if name != "_target_")
+        raise ValueError(f"env.{unknown[0]} is no option of this agent's env; it has {known}.")
+    with open_dict(stored):
+        stored.device, stored.precision = device, precision
+        stored.env = OmegaConf.merge(stored.env, dict(changes))
+    if changes:
+        limits.check_numbers(OmegaConf.create({"env": stored.env}))
+    place = resolve_device(device)
+    env = build.make_env(stored, 1, 0)
+    agent = build.make_agent(stored, env)
+    env.close()
+    parts = {"world_model": agent.world_model, "actor": agent.actor, "critic": agent.critic}
+    modules = nn.ModuleDict(parts).to(place)
+    if checkpoint is not None:
+        try:
+            load_weights(modules, checkpoint, weights == "average")
+        except CheckpointError as error:
+            if not changes:
+                raise
+            typed = " ".join(f"env.{name}={value}" for name, value in changes.items())
+            raise CheckpointError(f"{typed} changes what the agent was built for: {error}") from error
+    policy = Policy(agent.world_model, agent.actor, autocast_dtype(precision, place))
+    policy.uniform = checkpoint is None
+    manifest = {} if checkpoint is None else _manifest(checkpoint)
+    sha256 = manifest.get("files", {}).get("agent.pt", {}).get("sha256")
+    gamma = float(stored.loss.discount.gamma)
+    return LoadedAgent(stored, checkpoint, manifest.get("step"), sha256, policy, agent.critic, gamma)
+
+
+def shipped_checkpoint() -> Path | None:
+    """Return the checkpoint that comes with the package, if it does."""
+    path = Path(str(files("mario_dreamer"))) / "shipped"
+    return path if (path / MANIFEST).is_file() else None
+
+
+def find_checkpoint(where: str, runs_dir: str) -> Path | None:
+    """Return the folder that `checkpoint=` or `init_from=` means; None: an untrained agent.
+
+    Args:
+        where: none | shipped | auto | latest | best | a run or checkpoint folder.
+        runs_dir: folder of the runs.
+
+    Raises:
+        CheckpointError: when there is no whole checkpoint.
+    """
+    if where == "none":
+        return None
+    if where == "shipped":
+        if (shipped := shipped_checkpoint()) is None:
+            raise CheckpointError("no checkpoint came with this installation; train one first.")
+        return shipped
+    if where != "auto":
+        return find_run(where, runs_dir)
+    if any(Path(runs_dir).glob("*/checkpoints/step_*")):
+        return find_run("latest", runs_dir)
+    return shipped_checkpoint()
+
+
+def steps_of(checkpoint: Path) -> int | None:
+    """Return the agent steps a checkpoint was trained for; None when it does not say."""
+    step = _manifest(checkpoint).get("step")
+    return step if isinstance(step, int) else None
+
+
+def _manifest(checkpoint: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((checkpoint / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
