@@ -5,7 +5,7 @@
     mario-dreamer train experiment=debug           a toy world, under a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
     mario-dreamer train runs/NAME                  go on with this one
-    mario-dreamer train env.stage=1-2 init_from=runs/NAME      a new run from the weights of that one
+    mario-dreamer train env.stage=1-2 init_from=runs/NAME    a new run from that one's weights
     mario-dreamer train size=size25m seed=1        change a choice, change a number
     mario-dreamer train -m seed=0,1,2              one run for each seed
 
@@ -152,7 +152,8 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
     if cfg.resume is not None:
         checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
-        typed = [o for o in overrides or [] if not o.startswith(("resume=", "runs_dir=", "trust_config="))]
+        own = ("resume=", "runs_dir=", "trust_config=")
+        typed = [word for word in overrides or [] if not word.startswith(own)]
         cfg, ignored = resumed_config(checkpoint, checkpoint.parents[1], typed, cfg.trust_config)
         if ignored:
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")

@@ -170,13 +170,15 @@ def _load(
             if not changes:
                 raise
             typed = " ".join(f"env.{name}={value}" for name, value in changes.items())
-            raise CheckpointError(f"{typed} changes what the agent was built for: {error}") from error
+            raise CheckpointError(
+                f"{typed} changes what the agent was built for: {error}"
+            ) from error
     policy = Policy(agent.world_model, agent.actor, autocast_dtype(precision, place))
     policy.uniform = checkpoint is None
     manifest = {} if checkpoint is None else _manifest(checkpoint)
     sha256 = manifest.get("files", {}).get("agent.pt", {}).get("sha256")
-    gamma = float(stored.loss.discount.gamma)
-    return LoadedAgent(stored, checkpoint, manifest.get("step"), sha256, policy, agent.critic, gamma)
+    steps, gamma = manifest.get("step"), float(stored.loss.discount.gamma)
+    return LoadedAgent(stored, checkpoint, steps, sha256, policy, agent.critic, gamma)
 
 
 def shipped_checkpoint() -> Path | None:

@@ -193,7 +193,7 @@ def _best(checkpoints: Path) -> Path | None:
 
 
 def _newest_first(runs_dir: Path) -> Iterator[Path]:
-    """Yield `checkpoints` of every run, those written to last first; unreadable ones are left out."""
+    """Yield `checkpoints` of every run that can be read, those written to last first."""
     times: list[tuple[float, Path]] = []
     for folder in runs_dir.glob("*/checkpoints"):
         try:

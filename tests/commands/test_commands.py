@@ -48,7 +48,7 @@ def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
     said = command(
         run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2"
     )
-    assert "eyes shut" in said
+    assert "open loop" in said
     assert (run_folder / "d.gif").stat().st_size > 1000
     assert (run_folder / "d.png").stat().st_size > 1000
 
@@ -59,7 +59,7 @@ def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None
     assert [entry["actions"] for entry in results] == ["sampled", "greedy"]
     assert "sampled" in said and "greedy" in said
     assert len((run_folder / "kept/episodes.csv").read_text().splitlines()) == 1 + 2 * 3
-    assert "<svg" in (run_folder / "kept/evaluation.html").read_text()
+    assert "Provenance" in (run_folder / "kept/evaluation.html").read_text()
     assert not (run_folder / "mlflow.db").exists(), "a run that was not in MLflow stays out of it"
 
 
@@ -67,7 +67,7 @@ def test_report_writes_one_file_about_a_run(run_folder: Path) -> None:
     said = command(run_folder, "report", "runs/tiny", "episodes=2", "horizon=4")
     page = (run_folder / "runs/tiny/report.html").read_text()
     assert "report.html" in said
-    for words in ("Learning curves", "Calibration", "Foresight", "Latent usage", "Losses"):
+    for words in ("Learning curves", "Calibration", "Open-loop prediction", "Latent usage", "Losses"):
         assert words in page
     assert not (run_folder / "mlflow.db").exists()
 
