@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import traceback
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
@@ -21,8 +20,8 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
 from mario_dreamer.agent.actor import make_actor
+from mario_dreamer.agent.agent import Agent
 from mario_dreamer.agent.critic import SlowCritic, make_critic
-from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
@@ -35,7 +34,7 @@ from mario_dreamer.replay import Replay
 from mario_dreamer.replay.make import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
 from mario_dreamer.training.distributed import Processes
-from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.learner import Learner, LearnerOptions, Losses
 from mario_dreamer.training.loop import Run
 from mario_dreamer.training.optim import ClippedOptimizer
 from mario_dreamer.training.schedule import UpdateRatio
@@ -83,21 +82,6 @@ def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
             f"{part} cannot be built from {str(options)[:300]}: {type(cause).__name__}: "
             f"{str(cause).splitlines()[0][:300] if str(cause) else ''}. Compare with the files of configs/{part.split('.')[0]}."
         ) from error
-
-
-@dataclass
-class Agent:
-    """The networks of a run.
-
-    Args:
-        world_model: encoder, RSSM, decoders, reward and continue heads.
-        actor: distribution over actions.
-        critic: distribution over returns.
-    """
-
-    world_model: WorldModel
-    actor: DistributionModule
-    critic: DistributionModule
 
 
 def seed_everything(seed: int) -> None:
@@ -203,32 +187,30 @@ def make_learner(
     discount = instantiate(cfg.loss.discount)
     heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
     shared = {"gather": processes.gather} if together else {}
-    returns = instantiate(cfg.loss.returns, **heads, **shared, discount=discount).to(device)
+    actor_loss = instantiate(cfg.loss.actor, actor=actor).to(device)
+    differentiable = getattr(actor_loss, "actor_grad", None) == "dynamics"
+    losses = Losses(
+        instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
+        Imagination(world_model.rssm, actor, cfg.imag_horizon, differentiable),
+        instantiate(cfg.loss.returns, **heads, **shared, discount=discount).to(device),
+        actor_loss,
+        instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
+        slow_critic,
+    )
     optimizer: ClippedOptimizer = instantiate(
         cfg.optimizer,
         modules={"world_model": world_model, "actor": actor, "critic": critic},
         _convert_="all",
     )
-    actor_loss = instantiate(cfg.loss.actor, actor=actor).to(device)
-    differentiable = getattr(actor_loss, "actor_grad", None) == "dynamics"
-    return Learner(
-        world_model,
-        actor,
-        critic,
-        slow_critic,
-        Imagination(world_model.rssm, actor, cfg.imag_horizon, differentiable),
-        returns,
-        instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
-        actor_loss,
-        instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
-        optimizer,
+    options = LearnerOptions(
         device,
         autocast_dtype(cfg.precision, device),
         str(cfg.compile),
         cfg.imagination_starts,
         cfg.get("average_rate"),
-        processes,
+        processes or Processes(),
     )
+    return Learner(agent, losses, optimizer, options)
 
 
 def make_policy(agent: Agent, learner: Learner, env: EnvBase) -> tuple[Policy, EnvBase]:

@@ -1,9 +1,10 @@
-"""One gradient step of everything: the paper's update, from a batch of records to new weights."""
+"""The learner: one update, from a batch of records to new weights."""
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,80 +12,100 @@ from tensordict import TensorDict, TensorDictBase
 from torch import nn
 
 from mario_dreamer import keys
+from mario_dreamer.agent.agent import Agent
 from mario_dreamer.agent.critic import SlowCritic
-from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.returns import Returns
-from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
 
-__all__ = ["Learner", "NonFiniteLoss", "load_modules"]
+__all__ = ["Learner", "LearnerOptions", "Losses", "NonFiniteLoss", "load_modules"]
 
 
 class NonFiniteLoss(RuntimeError):
     """A term of the loss is NaN or infinite; the weights are still those of before."""
 
 
+@dataclass(frozen=True)
+class Losses:
+    """What the losses of an update are computed with.
+
+    Args:
+        world_model: loss of a batch of records.
+        imagination, returns: rollouts from the posterior states, and their returns.
+        actor, critic: losses of the rollouts.
+        slow_critic: follows the critic after each update.
+    """
+
+    world_model: WorldModelLoss
+    imagination: Imagination
+    returns: Returns
+    actor: ActorLoss
+    critic: CriticLoss
+    slow_critic: SlowCritic
+
+
+@dataclass(frozen=True)
+class LearnerOptions:
+    """How a learner computes.
+
+    Args:
+        device: where the networks are.
+        dtype: autocast type; None for float32.
+        compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
+        imagination_starts: imagine from the last so many records of each sequence; None: all.
+        average_rate: share of world model and actor that their running average takes over at
+            each update, in (0, 1]; None keeps no average.
+        processes: gradients and metrics are averaged over them.
+    """
+
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype | None = None
+    compile: str = "off"
+    imagination_starts: int | None = None
+    average_rate: float | None = None
+    processes: Processes = field(default_factory=Processes)
+
+
 class Learner:
-    """Improve world model, critic and actor together from one batch of records.
+    """Update world model, critic and actor together from one batch of records.
 
     Paper: arXiv:2301.04104, Algorithm "DreamerV3".
 
     Args:
-        world_model, actor, critic, slow_critic: the agent.
-        imagination, returns: dreams and their worth.
-        world_model_loss, actor_loss, critic_loss: what is minimised, summed.
+        agent: the networks.
+        losses: what is minimised.
         optimizer: steps all parameters.
-        device: where the networks are.
-        dtype: autocast type; None for float32.
-        compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
-        imagination_starts: dream from the last so many records of each sequence; None for all.
-        average_rate: share of world model and actor that their running average takes over at
-            each update, in (0, 1]; None keeps no average.
-        processes: average gradients and metrics over them; None learns alone.
+        options: device, precision, compilation, average, processes.
     """
 
     def __init__(
         self,
-        world_model: WorldModel,
-        actor: DistributionModule,
-        critic: DistributionModule,
-        slow_critic: SlowCritic,
-        imagination: Imagination,
-        returns: Returns,
-        world_model_loss: WorldModelLoss,
-        actor_loss: ActorLoss,
-        critic_loss: CriticLoss,
+        agent: Agent,
+        losses: Losses,
         optimizer: ClippedOptimizer,
-        device: torch.device = torch.device("cpu"),
-        dtype: torch.dtype | None = None,
-        compile: str = "off",
-        imagination_starts: int | None = None,
-        average_rate: float | None = None,
-        processes: Processes | None = None,
+        options: LearnerOptions = LearnerOptions(),
     ) -> None:
-        self.world_model, self.actor, self.critic = world_model, actor, critic
-        self.slow_critic = slow_critic
-        self.imagination, self.returns = imagination, returns
-        self.world_model_loss = world_model_loss
-        self.actor_loss, self.critic_loss = actor_loss, critic_loss
+        self.world_model, self.actor, self.critic = agent.world_model, agent.actor, agent.critic
+        self.slow_critic = losses.slow_critic
+        self.imagination, self.returns = losses.imagination, losses.returns
+        self.world_model_loss = losses.world_model
+        self.actor_loss, self.critic_loss = losses.actor, losses.critic
         self.optimizer = optimizer
-        self.device, self.dtype = device, dtype
-        self.imagination_starts = imagination_starts
-        self.average_rate = average_rate
-        self.processes = processes or Processes()
+        self.device, self.dtype = options.device, options.dtype
+        self.imagination_starts = options.imagination_starts
+        self.average_rate, self.processes = options.average_rate, options.processes
         self.average: nn.ModuleDict | None = None
-        if average_rate is not None:
-            self.average = copy.deepcopy(nn.ModuleDict({"world_model": world_model, "actor": actor}))
-            self.average.requires_grad_(False)
+        if self.average_rate is not None:
+            averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
+            self.average = copy.deepcopy(averaged).requires_grad_(False)
         self.updates = 0
         # GPU: a term that was not finite since the last `check`; the updates it spoiled were void.
-        self._spoiled = torch.zeros((), device=device)
-        self._forward_backward = accelerate(self.forward_backward, compile, device)
-        self._step = capture(self.step, compile, device)
+        self._spoiled = torch.zeros((), device=self.device)
+        self._forward_backward = accelerate(self.forward_backward, options.compile, self.device)
+        self._step = capture(self.step, options.compile, self.device)
 
     def forward_backward(self, records: TensorDictBase) -> TensorDict:
         """Compute all losses of one batch, and their gradients.
@@ -95,44 +116,44 @@ class Learner:
         Returns:
             every loss term and metric, 0-dim, no graph; and deter, stoch of the posterior.
         """
-        # Look back: what happened, and was it foreseen?
+        # The world model, on what was recorded.
         with autocast(self.device, self.dtype):
             losses, posterior = self.world_model_loss(records)
 
-        # Look ahead: dream on from every state.
+        # Imagination, from the posterior states.
         starts = posterior
         if self.imagination_starts is not None:
             starts = posterior[:, -self.imagination_starts :]
         states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
         with autocast(self.device, self.dtype):
-            dream = self.imagination(states)
-            dream[keys.IS_TERMINAL] = starts[keys.IS_TERMINAL].reshape(-1, 1)
+            rollouts = self.imagination(states)
+            rollouts[keys.IS_TERMINAL] = starts[keys.IS_TERMINAL].reshape(-1, 1)
 
-        # Judge the dream, learn from it.
+        # Actor and critic, on what was imagined.
         with autocast(self.device, self.dtype):
-            dream = self.returns(dream, update_range=True)
-            losses.update(self.actor_loss(dream))
-            losses.update(self.critic_loss(dream, starts))
+            rollouts = self.returns(rollouts, update_range=True)
+            losses.update(self.actor_loss(rollouts))
+            losses.update(self.critic_loss(rollouts, starts))
         total = sum(value for name, value in losses.items() if name.startswith("loss_"))
         total.backward()
-        losses.update(self._facts(dream))
+        losses.update(self._metrics(rollouts))
         losses["total"] = total
         losses = losses.detach()
         losses["posterior"] = posterior.select(keys.DETER, keys.STOCH).detach()
         return losses
 
     @torch.no_grad()
-    def _facts(self, dream: TensorDictBase) -> dict[str, torch.Tensor]:
-        """What is only looked at: metrics of the dream, 0-dim each."""
-        returns, norm = dream[keys.LAMBDA_RETURN], self.returns.norm
+    def _metrics(self, rollouts: TensorDictBase) -> dict[str, torch.Tensor]:
+        """Metrics of the imagined rollouts, 0-dim each."""
+        returns, norm = rollouts[keys.LAMBDA_RETURN], self.returns.norm
         return {
             "return_mean": returns.mean(),
             "return_std": returns.std(correction=0),
             "return_scale": returns.new_ones(()) if norm is None else norm.scale().squeeze(),
-            "value_mean": dream[keys.VALUE].detach().mean(),
-            "reward_mean": dream[keys.REWARD][:, 1:].mean(),
-            "cont_mean": dream[keys.CONT].mean(),
-            "weight_mean": dream[keys.WEIGHT].mean(),
+            "value_mean": rollouts[keys.VALUE].detach().mean(),
+            "reward_mean": rollouts[keys.REWARD][:, 1:].mean(),
+            "cont_mean": rollouts[keys.CONT].mean(),
+            "weight_mean": rollouts[keys.WEIGHT].mean(),
         }
 
     def step(self, records: TensorDictBase) -> TensorDict:

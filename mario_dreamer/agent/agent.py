@@ -1,0 +1,25 @@
+"""The networks of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.world_model import WorldModel
+
+__all__ = ["Agent"]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The networks of a run.
+
+    Args:
+        world_model: encoder, RSSM, decoders, reward and continue heads.
+        actor: distribution over actions.
+        critic: distribution over returns.
+    """
+
+    world_model: WorldModel
+    actor: DistributionModule
+    critic: DistributionModule
