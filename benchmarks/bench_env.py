@@ -4,10 +4,10 @@
     python benchmarks/bench_env.py --seconds 20 --json --out benchmarks/results/env_<machine>.csv
 
 `bare` is the ceiling: the same number of emulators on the same threads, stepped with nothing
-around them. All ways with as many worlds take turns, so that a neighbour on the machine slows all
+around them. All ways with as many envs take turns, so that other load on the machine slows all
 of them alike; a row holds medians over the rounds. `share` is the median of a way's frames/s over
 the bare frames/s of the same round. `cpu_ms` is milliseconds of CPU time per agent step of one
-world, worker processes excluded.
+env, worker processes excluded.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Way:
     Args:
         name, envs, threads: for the table.
         setup: seconds it took to make.
-        step: steps every world once.
+        step: steps every env once.
         close: frees it.
         rounds: frames/s of each round.
-        cpu: milliseconds of this process's CPU time per agent step of a world, of each round.
+        cpu: milliseconds of this process's CPU time per agent step of an env, in each round.
     """
 
     name: str
@@ -138,7 +138,7 @@ def compare(ways: list[Way], rounds: int, seconds: float) -> list[dict[str, obje
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
-    """Measure every way, those with as many worlds against each other."""
+    """Measure every way, those with as many envs against each other."""
     rows: list[dict[str, object]] = []
     for num_envs in options.envs:
         threads = min(num_envs, options.threads)
@@ -158,7 +158,7 @@ def main() -> None:
         "--several",
         type=int,
         default=8,
-        help="worlds beside which SerialEnv and ParallelEnv run; 0: nowhere",
+        help="number of envs at which SerialEnv and ParallelEnv run too; 0: never",
     )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=count_cpus())

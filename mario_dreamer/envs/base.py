@@ -1,4 +1,4 @@
-"""N worlds in one TorchRL environment: the plumbing that every world of ours shares."""
+"""BatchedEnv: the TorchRL interface that all envs of this package share, and option checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchrl.envs import (
 
 from mario_dreamer.checks import check, require_keys
 
-BOOKS = ("steps", "_terminated", "_truncated")  # what every world keeps of its episode
+COUNTERS = ("steps", "_terminated", "_truncated")  # what every env keeps of its episode
 
 
 def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:
@@ -48,26 +48,26 @@ def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:
 
 
 class BatchedEnv(EnvBase):
-    """Let one agent act in N worlds at once; a subclass writes the rules on plain tensors.
+    """N envs in one TorchRL environment; a subclass writes the rules on plain tensors.
 
-    A subclass gives `_begin` (open episodes), `_advance` (one step of all worlds) and
+    A subclass gives `_begin` (open episodes), `_advance` (one step of all envs) and
     `_observe` (what the agent sees); this class turns them into TensorDicts, resets only the
-    worlds that ask for it (`_reset`), and cuts episodes at `max_steps` as `truncated`.
-    `state_dict` tells where every world stands, in mid-episode, so that a resumed run plays on.
+    envs that ask for it (`_reset`), and truncates episodes at `max_steps`. `state_dict` holds the
+    state of every env, in mid-episode, so that a resumed run continues.
 
     Args:
         num_envs: N, at least 1.
-        num_actions: A; the action is one-hot, [N, A] int64.
-        observations: one spec per key, of a single world (no leading N).
+        actions: A, for one-hot actions [N, A] int64; or the spec of one env's own kind of action.
+        observations: one spec per key, of a single env (no leading N).
         max_steps: agent steps after which an episode is truncated; None: never.
-        seed: first seed; `set_seed` starts the random numbers anew.
+        seed: first seed; `set_seed` starts the random numbers again.
 
     Raises:
         ValueError: num_envs or max_steps is below 1.
 
     Attributes:
-        resumable: whether `state_dict` is the whole truth; False: episodes begin anew.
-        STATE: a subclass's own tensors that make up a moment, by attribute.
+        resumable: whether `state_dict` is complete; False: a resumed run opens new episodes.
+        STATE: names of a subclass's own tensors that belong to the state.
     """
 
     resumable = True
@@ -102,7 +102,7 @@ class BatchedEnv(EnvBase):
 
     @abstractmethod
     def _begin(self, mask: Tensor) -> None:
-        """Open a new episode in the worlds where `mask`, [N] bool, is true."""
+        """Open a new episode in the envs where `mask`, [N] bool, is true."""
 
     @abstractmethod
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +130,7 @@ class BatchedEnv(EnvBase):
         if tensordict.batch_size != self.batch_size:
             raise ValueError(
                 f"env: expected a TensorDict of batch size {list(self.batch_size)}, one row per "
-                f"world; got {list(tensordict.batch_size)}."
+                f"env; got {list(tensordict.batch_size)}."
             )
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
@@ -153,23 +153,23 @@ class BatchedEnv(EnvBase):
         return TensorDict({**self._observe(), **flags}, self.batch_size, device=self.device)
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Any]:
-        """Return where every world stands, chance included, as tensors and numbers."""
-        moment = {name: getattr(self, name).clone() for name in (*BOOKS, *self.STATE)}
+        """Return the state of every env and of the random numbers, as tensors and numbers."""
+        moment = {name: getattr(self, name).clone() for name in (*COUNTERS, *self.STATE)}
         return {"generator": self.generator.get_state(), **moment}
 
     def load_state_dict(self, state_dict: dict[str, Any], *_: object, **__: object) -> None:
         """Continue from what `state_dict` returned; `current()` then shows the same moment.
 
         Raises:
-            ValueError: the state is of another number of worlds, or of other worlds.
+            ValueError: the state is of another number of envs, or of another kind.
         """
-        for name in (*BOOKS, *self.STATE):
+        for name in (*COUNTERS, *self.STATE):
             mine, saved = getattr(self, name), state_dict.get(name)
             if saved is None or saved.shape != mine.shape:
                 found = "nothing" if saved is None else list(saved.shape)
                 raise ValueError(
                     f"{type(self).__name__}.load_state_dict: {name} has the shape "
-                    f"{list(mine.shape)} in this env of {self.num_envs} worlds, the state holds "
+                    f"{list(mine.shape)} in this env of {self.num_envs}, the state holds "
                     f"{found}. Build the env as it was, or start without the state."
                 )
             setattr(self, name, saved.clone())
@@ -202,10 +202,10 @@ def check_at_least_one(**counts: int | None) -> None:
 
 
 def check_plays_each_action_once(action_repeat: int) -> None:
-    """Raise ValueError unless action_repeat is 1: a toy world has one frame per action."""
+    """Raise ValueError unless action_repeat is 1: a toy env has one frame per action."""
     if action_repeat != 1:
         raise ValueError(
-            f"env.action_repeat must be 1 in a toy world; got {action_repeat}. Leave it at 1."
+            f"env.action_repeat must be 1 in a toy env; got {action_repeat}. Leave it at 1."
         )
 
 

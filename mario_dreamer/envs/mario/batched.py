@@ -74,9 +74,9 @@ class BatchedMario(BatchedEnv):
         # This thread plays as well, so the pool has one less.
         helpers = self._threads - 1
         self._pool = ThreadPoolExecutor(helpers, "mario") if helpers else None
-        self._start = lambda env: Game(stages, stage_order, seed + env, env)
         self.failures = 0
-        self.games: list[Game] = self._each(self._start, range(num_envs))
+        games = self._each(lambda i: Game(stages, stage_order, seed + i, i), range(num_envs))
+        self.games: list[Game] = games
         self._screens = np.empty((num_envs, 2, *SCREEN), np.uint8)
         self.pixels = torch.zeros(num_envs, *shape, dtype=torch.uint8)
         self.numbers = torch.zeros(num_envs, len(NUMBERS), dtype=torch.int64)
@@ -132,7 +132,7 @@ class BatchedMario(BatchedEnv):
         self._each(self._open, mask.nonzero().flatten().tolist())
 
     def _replace(self, env: int, error: Exception) -> None:
-        """Start a new emulator in place of one that failed; its episode is truncated.
+        """Give up an emulator that failed; its episode is truncated.
 
         Raises:
             RuntimeError: more than ten failures in this run.
@@ -144,12 +144,9 @@ class BatchedMario(BatchedEnv):
                 f"{failed}, failure {self.failures} of an emulator in this run. Check the "
                 "installation of nes-py and the machine's memory."
             ) from error
-        log.warning("%s; the episode is truncated and a new emulator started", failed)
-        old = self.games[env]
+        log.warning("%s; the episode is truncated and a new emulator starts", failed)
         with contextlib.suppress(Exception):
-            old.close()
-        self.games[env] = new = self._start(env)
-        new.__dict__.update({name: vars(old)[name] for name in ("seed", "episode", "played", "pressed")})
+            self.games[env].close()  # the next reset starts a new one
 
     def _play(self, env: int, row: list[int]) -> tuple[float, bool]:
         """Play one row of frames; return the package's reward, and whether the emulator failed."""

@@ -125,6 +125,7 @@ class Game:
         self.played = list(state["played"])
 
     def close(self) -> None:
-        """Free the emulators."""
-        for emulator in self._emulators.values():
+        """Free the emulators; where they are needed again, new ones start."""
+        emulators, self._emulators = self._emulators, {}
+        for emulator in emulators.values():
             emulator.close()

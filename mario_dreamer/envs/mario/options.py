@@ -91,7 +91,7 @@ class MarioOptions:
 
     @property
     def picture(self) -> Callable[[Tensor], Tensor]:
-        """A function that makes the agent's picture, uint8 [..., C, S, S], of raw screens [..., 240, 256, 3]."""
+        """Makes the agent's picture, uint8 [..., C, S, S], of screens [..., 240, 256, 3]."""
         side = self.image_size
         options = {"crop_top": self.crop_top, "grayscale": self.grayscale}
         return partial(shrink, height=side, width=side, **options)

@@ -1,15 +1,15 @@
-"""Tapes: the buttons of an episode, played again in the raw emulator, with none of the agent."""
+"""Recordings of buttons, and how they are played again in the raw emulator without the agent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
-from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, make_emulator, read_info
+from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, read_info
+from mario_dreamer.envs.mario.game import Game
 
 __all__ = ["Playback", "pack_tape", "play_buttons", "played_stage", "unpack_tape"]
 
@@ -85,31 +85,27 @@ def play_buttons(
     Raises:
         ValueError: no such stage. ImportError: no emulator.
     """
-    emulator = make_emulator(stage)
-    emulator.reset()
-    played, frames, done, info = Playback({}), 0, False, {}
+    game, played = Game([stage]), Playback({})
+    game.begin()
     for byte in buttons:
         for _ in range(action_repeat):
-            _, _, terminated, truncated, info = emulator.step(byte)
-            frames += 1
-            done = terminated or truncated
-            if done:
-                break
+            if not game.over:
+                game.press(byte)
         if film:
-            _keep(played, emulator, info)
-        if done:
+            _keep(played, game)
+        if game.over:
             break
-    if info:
-        played.facts = dict(zip(INFO, read_info(info), strict=True))
-    played.facts |= {"frames": frames, "done": int(done)}
-    emulator.close()
+    if game.pressed:
+        played.facts = dict(zip(INFO, read_info(game.info), strict=True))
+    played.facts |= {"frames": len(game.pressed), "done": int(game.over)}
+    game.close()
     return played
 
 
-def _keep(played: Playback, emulator: Any, info: dict[str, Any]) -> None:
+def _keep(played: Playback, game: Game) -> None:
     """Take a picture of the screen and note where it lies."""
     screen = np.empty(SCREEN, np.uint8)
-    copy_screen(emulator, screen)
+    copy_screen(game.emulator, screen)
     played.screens.append(screen)
-    played.lefts.append(int(info["x_pos"]) - int(info["left_x_pos"]))
-    played.areas.append(int(emulator.ram[AREA_TYPE]))
+    played.lefts.append(int(game.info["x_pos"]) - int(game.info["left_x_pos"]))
+    played.areas.append(int(game.emulator.ram[AREA_TYPE]))

@@ -1,4 +1,4 @@
-"""One game of Mario for Gymnasium, and through `GymWrapper` for TorchRL: one step, one raw frame."""
+"""One game of Mario for Gymnasium, and through `GymWrapper` for TorchRL, in raw frames."""
 
 from __future__ import annotations
 
