@@ -1,4 +1,4 @@
-"""Evaluation: play whole episodes and say how well they went."""
+"""Evaluation: play whole episodes and summarise their returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "wilson_interval",
 ]  # fmt: skip
 
-# What the last transition of an episode says about the whole of it, where the env tells it.
+# What the last transition of an episode says about the whole of it, where the env reports it.
 FACTS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
 
 
@@ -29,12 +29,12 @@ class Episode:
     """One finished episode.
 
     Args:
-        facts: `return`, `length` (agent steps), `terminated`, and what the env tells at the
-            end (x_max, flag, ...).
+        facts: `return`, `length` (agent steps), `terminated`, and what the env reports at
+            the end (x_max, flag, ...).
         actions: index of each action, in order; its numbers where it is not one-hot.
         frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
         tape: the buttons really pressed, a byte per raw frame, no-ops and sticky actions
-            included; empty where the worlds keep none.
+            included; empty where the env records none.
         steps: transitions [T], with the keys asked for; None unless asked for.
     """
 
@@ -56,19 +56,19 @@ def height_of(info: Mapping[str, Any]) -> float:
 
 
 class _Notes:
-    """What is written down of one episode while it is played."""
+    """The data collected of one episode while it is played."""
 
     def __init__(self) -> None:
         self.actions: list[Any] = []
         self.frames: list[Tensor] = []
         self.steps: list[TensorDictBase] = []
 
-    def close(self, played: TensorDictBase, env: EnvBase, world: int) -> Episode:
-        """The episode is over; `played` [N] is its last step, the world not yet reset."""
-        facts = episode_ends(played[world : world + 1].unsqueeze(1))[0]
+    def close(self, played: TensorDictBase, env: EnvBase, index: int) -> Episode:
+        """Return the episode; `played` [N] is its last step, before the env is reset."""
+        facts = episode_ends(played[index : index + 1].unsqueeze(1))[0]
         tape = b""
         if hasattr(env, "games"):
-            game = env.games[world]
+            game = env.games[index]
             tape, facts["y_pos"] = bytes(game.pressed), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None
@@ -76,7 +76,7 @@ class _Notes:
 
 
 def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
-    """Return the facts of every episode that ended in these transitions, in order of time.
+    """Return the statistics of every episode that ended in these transitions, in order of time.
 
     Args:
         transitions: [N, n], as the collector yields them.
@@ -103,32 +103,32 @@ def play_episodes(
 ) -> list[Episode]:
     """Play whole episodes, none preferred for being short.
 
-    Each of the N worlds plays the same number of episodes, rounded up, and the first
+    Each of the N envs plays the same number of episodes, rounded up, and the first
     `episodes` of that fixed grid are returned.
 
     Args:
         policy: writes `action` and its own state.
-        env: [N] worlds that carry the policy's state.
+        env: [N] envs that carry the policy's state.
         episodes: number of episodes, at least 1.
         greedy: take the likeliest action; otherwise sample.
         film: called with the env and its state before each step; returns the pictures of the
             first n <= N worlds, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
-        max_steps: give up on what is not finished after so many agent steps per world; such
-            episodes are missing in the result. (To count them, let the world truncate them.)
+        max_steps: give up on what is not finished after so many agent steps per env; such
+            episodes are missing in the result. (To count them, let the env truncate them.)
         keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
 
     Returns:
-        the episodes, world by world.
+        the episodes, env by env.
 
     Raises:
         ValueError: when `episodes` is below 1.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}.")
-    worlds = env.batch_size[0]
-    quota = math.ceil(episodes / worlds)
-    done: list[list[Episode]] = [[] for _ in range(worlds)]
-    notes = [_Notes() for _ in range(worlds)]
+    num_envs = env.batch_size[0]
+    quota = math.ceil(episodes / num_envs)
+    done: list[list[Episode]] = [[] for _ in range(num_envs)]
+    notes = [_Notes() for _ in range(num_envs)]
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
@@ -140,17 +140,17 @@ def play_episodes(
             kept = played.select(*keep, strict=False).clone() if keep else None
             action = _as_list(played[keys.ACTION])
             ends = played["next", "done"].flatten().tolist()
-            for world in range(worlds):
-                if len(done[world]) == quota:
+            for index in range(num_envs):
+                if len(done[index]) == quota:
                     continue
-                notes[world].actions.append(action[world])
-                if pictures is not None and world < len(pictures):
-                    notes[world].frames.append(pictures[world].clone())
+                notes[index].actions.append(action[index])
+                if pictures is not None and index < len(pictures):
+                    notes[index].frames.append(pictures[index].clone())
                 if kept is not None:
-                    notes[world].steps.append(kept[world])
-                if ends[world]:
-                    done[world].append(notes[world].close(played, env, world))
-                    notes[world] = _Notes()
+                    notes[index].steps.append(kept[index])
+                if ends[index]:
+                    done[index].append(notes[index].close(played, env, index))
+                    notes[index] = _Notes()
             state = env.maybe_reset(step_mdp(played))
             steps += 1
             if max_steps is not None and steps >= max_steps:
@@ -182,7 +182,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 
 def summarise(episodes: list[Episode]) -> dict[str, float]:
-    """Return means over episodes: return, length, and x_max, flag rate where the env tells.
+    """Return means over episodes: return, length, and x_max, flag rate where the env reports them.
 
     Args:
         episodes: any number; none gives an empty dict.

@@ -1,4 +1,4 @@
-"""What an evaluation shows: how far the agent got, what it saw, and what it foresaw."""
+"""Report of an evaluation: returns, a film, and the open-loop prediction."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 def open_loop(
     world_model: WorldModel, replay: Replay, context: int | None = None, rows: int = 4
 ) -> tuple[Tensor, Tensor, int]:
-    """Let the world model watch recorded frames, then foresee the rest with its eyes shut.
+    """Let the world model watch recorded frames, then predict the rest open loop.
 
     Args:
-        world_model: whose foresight is looked at.
+        world_model: whose predictions are drawn.
         replay: where the records come from; their draw does not disturb the learner's.
         context: frames seen; None for half of the window.
         rows: number of windows.
@@ -45,14 +45,14 @@ def open_loop(
     device = next(world_model.parameters()).device
     records = unbroken(replay.peek(4 * rows), rows).to(device)
     seen = records.shape[1] // 2 if context is None else context
-    dream = world_model.open_loop(records, seen)
+    predicted = world_model.open_loop(records, seen)
     image = keys.first_image(world_model.observation_keys)
     truth = to_rgb(to_model_input(records[image]))
-    return truth, to_rgb(dream[keys.RECON, image]).clamp(0, 1), seen
+    return truth, to_rgb(predicted[keys.RECON, image]).clamp(0, 1), seen
 
 
 def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
-    """Choose the windows with the fewest new episodes inside: nobody can foresee those.
+    """Choose the windows with the fewest new episodes inside: nobody can predict those.
 
     Args:
         windows: records [M, T].
@@ -71,11 +71,11 @@ def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
 
 
 class EvaluationReport:
-    """Play evaluation episodes, film the first one, draw what the world model foresees.
+    """Play evaluation episodes, film the first one, draw what the world model predicts.
 
     Args:
         policy: plays, with sampled and then with the most likely actions.
-        make_env: builds the worlds; called once, when first needed.
+        make_env: builds the envs; called once, when first needed.
         replay, world_model: for the open-loop pictures.
         tracker: gets videos and pictures.
         episodes: number of episodes of each kind; 0 only draws the pictures.
@@ -96,12 +96,12 @@ class EvaluationReport:
         self.replay, self.world_model, self.tracker = replay, world_model, tracker
         self.episodes, self.max_steps = episodes, max_steps
         self._env: EnvBase | None = None
-        self._is_told = False
+        self._has_warned = False
 
     def __call__(self, agent_steps: int) -> dict[str, float]:
         """Evaluate now; return metrics. The run's random states are as they were afterwards.
 
-        The worlds' chances are drawn from the run's random state, not from evaluations before,
+        The envs' seed is drawn from the run's random state, not from evaluations before,
         so a resumed run evaluates as the unbroken one would have.
         """
         began = time.monotonic()
@@ -113,9 +113,9 @@ class EvaluationReport:
             frames = sampled[0].frames
             if frames.ndim == 4:
                 self.tracker.log_video("eval/episode", frames, agent_steps, fps=15)
-            elif not self._is_told:
+            elif not self._has_warned:
                 log.warning("evaluation is not filmed: %s", NO_PICTURE)
-                self._is_told = True
+                self._has_warned = True
         metrics["eval/seconds"] = time.monotonic() - began
         return metrics
 

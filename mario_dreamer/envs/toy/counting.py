@@ -1,4 +1,4 @@
-"""CountingEnv, where x_t = t."""
+"""An env where x_t = t, for tests of time alignment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CountingEnv", "make_counting_env"]
 
 
 class CountingEnv(BatchedEnv):
-    """Show the agent the time, so that a wrong shift becomes a wrong integer.
+    """Observe the time step, so that a wrong shift shows as a wrong integer.
 
         x_t = t     every pixel is min(t, 255), but for the top left one:
                     that is 1 + a_{t-1}, and 0 in an opening frame
@@ -28,14 +28,14 @@ class CountingEnv(BatchedEnv):
 
     Args:
         num_envs: N.
-        length: transitions of an episode, so `length + 1` frames; one number, or one per world.
+        length: transitions of an episode, so `length + 1` frames; one number, or one per env.
         ending: "terminated" (by the rules) or "truncated" (by a time limit).
         num_actions: A.
         image_size: side of the square frame, at least 2.
         seed: kept for the common signature; nothing here is random.
 
     Raises:
-        ValueError: unknown `ending`, or lengths that are not one number per world.
+        ValueError: unknown `ending`, or lengths that are not one number per env.
     """
 
     STATE = ("time", "last_action")
@@ -90,7 +90,7 @@ def make_counting_env(
     image_size: int = 4,
     action_repeat: int = 1,
 ) -> TransformedEnv:
-    """Make N counting worlds with the bookkeeping of a run; see `CountingEnv`."""
+    """Make N counting envs with the bookkeeping of a run; see `CountingEnv`."""
     check_plays_each_action_once(action_repeat)
     env = CountingEnv(num_envs, length, ending, num_actions, image_size, seed)
     return with_bookkeeping(env)

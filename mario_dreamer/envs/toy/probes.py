@@ -1,4 +1,4 @@
-"""Two worlds that ask one question each: is credit carried far, and is a cue remembered?"""
+"""Envs that test one ability each: long credit assignment, and memory of a cue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mario_dreamer.keys import PIXELS
 
 
 class DelayedCorridor(BatchedEnv):
-    """Choose a lane at the door; only `delay` steps later does it turn out to have paid.
+    """Choose a lane in the first step; the reward comes `delay` steps later.
 
     The first action picks the upper (0) or the lower lane (1). The dot then drifts to the right
     whatever the agent does; the episode terminates after 1 + `delay` steps and pays 1 in the
@@ -60,16 +60,16 @@ class DelayedCorridor(BatchedEnv):
         row = (self.lane + 1).tolist()  # 0 door, 1 upper, 2 lower lane
         top = [(self.image_size - side) // 2, side, self.image_size - 2 * side]
         pixels = torch.zeros(self.num_envs, 3, self.image_size, self.image_size, dtype=torch.uint8)
-        for world in range(self.num_envs):
-            x, y = left[world], top[row[world]]
-            pixels[world, :, y : y + side, x : x + side] = 255
+        for index in range(self.num_envs):
+            x, y = left[index], top[row[index]]
+            pixels[index, :, y : y + side, x : x + side] = 255
         return {PIXELS: pixels}
 
 
 class MemoryCue(BatchedEnv):
     """Remember the colour of the first frame through the dark, and name it at the signal.
 
-    The opening frame is red or blue by chance; then the frames are dark; after `delay` dark
+    The opening frame is red or blue at random; then the frames are dark; after `delay` dark
     frames comes a white one, the same for both colours. The action taken on it pays 1 if it
     names the colour (0 red, 1 blue), 0 otherwise, and the episode terminates. Actions before
     have no effect. Whoever forgets earns 0.5 on average, the best one 1.
