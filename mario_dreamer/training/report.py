@@ -16,6 +16,7 @@ from torch import Tensor
 from mario_dreamer.tracking.metrics import full_names, with_seed_names
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
+from mario_dreamer.training.best import keep_best
 from mario_dreamer.training.evaluation import episode_ends
 
 __all__ = ["EPISODE_NAMES", "Report", "episode_metrics", "stage_flag_rates"]
@@ -83,6 +84,7 @@ class Report:
     ) -> None:
         self.tracker, self.progress = tracker, progress
         self._evaluate, self._write_model = evaluate, write_model
+        self._evaluated: tuple[int, dict[str, float]] = (-1, {})
         self.action_repeat, self.records_per_update = action_repeat, records_per_update
         self.replay_size = replay_size
         self.watched = dict(watched or {})
@@ -185,7 +187,9 @@ class Report:
     def evaluate(self, agent_steps: int) -> None:
         """Play evaluation episodes and log how they went."""
         if self._evaluate is not None:
-            self._publish(with_seed_names(self._evaluate(agent_steps)), agent_steps)
+            metrics = with_seed_names(self._evaluate(agent_steps))
+            self._evaluated = agent_steps, metrics
+            self._publish(metrics, agent_steps)
 
     def flush(self) -> None:
         """Before a checkpoint: what it counts as logged must not be lost any more."""
@@ -195,6 +199,8 @@ class Report:
         """Show that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
             self.tracker.log_artifact(path / name, "checkpoints/latest")
+        if self._evaluated[0] == agent_steps:
+            keep_best(path, agent_steps, self._evaluated[1])
         model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
             self.tracker.log_model(model, agent_steps)
