@@ -3,60 +3,89 @@
     mario-dreamer train       learn to play; configs/train.yaml holds every option
     mario-dreamer evaluate    play episodes with a checkpoint, print how well they went
     mario-dreamer play        film an episode as mp4 or gif
-    mario-dreamer dream       film what the world model foresees
-    mario-dreamer view        look into the agent's head in a browser, play inside its dream
+    mario-dreamer dream       film what the world model predicts
+    mario-dreamer view        look into the agent in a browser, play inside its dream
     mario-dreamer report      write a run into one HTML file: curves, deaths, calibration, dreams
     mario-dreamer export      hand the policy to others: a torch.export program, an MLflow model
     mario-dreamer replay      play a saved action list in the raw emulator and verify it
     mario-dreamer runs        list the runs of this machine
     mario-dreamer metrics     explain every metric that is logged
 
-Each takes `--help`, and options as NAME=VALUE; a path that comes first is the checkpoint or run.
+Each takes --help, and options as NAME=VALUE; a path that comes first is the checkpoint or run.
+mario-dreamer --version prints the version.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
+from pathlib import Path
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs",
             "metrics")  # fmt: skip
+WITHOUT_FILE = ("replay", "runs", "metrics")  # no file in configs/: argparse reads their options
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the sub-command named first; without one, say which there are.
+    """Run the sub-command named first; without one, print which there are.
 
     Args:
         arguments: as typed after `mario-dreamer`; None takes the process's own.
     """
     typed = sys.argv[1:] if arguments is None else arguments
-    if not typed or typed[0] in ("-h", "--help"):
+    try:
+        _run(typed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads, as in `mario-dreamer --help | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        _fail("stopped at once, as asked", 130)
+
+
+def _run(typed: list[str]) -> None:
+    if not typed or typed[0] in ("-h", "--help", "help"):
         print(__doc__)
         return
-    command, rest = typed[0], typed[1:]
-    if command not in COMMANDS:
-        print(
-            f"error: there is no command {command!r}; expected one of {', '.join(COMMANDS)}. "
-            "See mario-dreamer --help.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    # Imported only now: `--help` should not wait for torch.
-    module = importlib.import_module(f"mario_dreamer.commands.{command}")
-    if any(word in ("-h", "--help") for word in rest):
-        print(module.__doc__)
+    if typed[0] == "--version":
+        print(f"mario-dreamer {importlib.import_module('mario_dreamer').__version__}")
         return
-    sys.argv = [f"mario-dreamer {command}", *rest]
+    command, words = typed[0], typed[1:]
+    if command not in COMMANDS:
+        near = importlib.import_module("difflib").get_close_matches(command, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."
+        _fail(f"error: there is no command {command!r}; {hint} See mario-dreamer --help.", 2)
+    if any(word in ("-h", "--help") for word in words):
+        print(_docstring(command))
+        return
+    if command in WITHOUT_FILE:
+        sys.argv = [f"mario-dreamer {command}", *words]
+        importlib.import_module(f"mario_dreamer.commands.{command}").main()
+        return
+    # First what costs a second, then torch.
+    from mario_dreamer.config.command_line import checked_words
+
     try:
-        module.main()
-    except (ValueError, KeyError, TypeError) as error:  # Hydra's own, for a choice such as env=null
-        if os.environ.get("MARIO_DREAMER_TRACEBACK"):
-            raise
-        print(f"error: {error}. Look at what was typed: {' '.join(rest)}", file=sys.stderr)
-        sys.exit(1)
+        ready = checked_words(command, words)
+    except ValueError as error:
+        _fail(f"error: {error}", 1)
+    if command in ("train", "view"):
+        print(f"starting {command} ...", flush=True)
+    importlib.import_module(f"mario_dreamer.commands.{command}").main(ready)
+
+
+def _docstring(command: str) -> str:
+    """A command's help, read from its file: importing it would import torch."""
+    file = Path(__file__).parent / "commands" / f"{command}.py"
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
+def _fail(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

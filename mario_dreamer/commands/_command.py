@@ -1,8 +1,7 @@
-"""What the commands share: Hydra's options, a bare path, a run folder's lock, errors in one line."""
+"""The entry point that the commands share: options, a run folder's lock, errors in one line."""
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
 import os
@@ -12,94 +11,78 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import hydra
 import torch
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mario_dreamer.config.compose import CONFIGS
+from mario_dreamer.config.command_line import CONFIGS, checked_words
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.learner import NonFiniteLoss
-from mario_dreamer.training.loop import WorldFailed
+from mario_dreamer.training.loop import EnvFailed
 
-__all__ = ["command", "entry_point", "lock", "with_bare_path"]
+__all__ = ["command", "entry_point", "in_sweep", "lock"]
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
-    OmegaConfBaseException, WorldFailed, OSError, MemoryError, torch.OutOfMemoryError,
+    OmegaConfBaseException, EnvFailed, OSError, MemoryError, torch.OutOfMemoryError,
 )  # fmt: skip
-
-
 NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 
+Command = Callable[[DictConfig], Any]
+_failed_jobs: list[str] = []  # of a sweep
 
-def command(
-    config_name: str, path: str = "checkpoint", recording: str | None = None
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+
+def command(name: str) -> Callable[[Command], Callable[..., Any]]:
     """Make a function a program: Hydra's options, a bare path, errors in one line.
 
     Args:
-        config_name: the file in configs/ that holds its options.
-        path, recording: the options that a path which comes first stands for, see `with_bare_path`.
+        name: of the command, and of the file in configs/ that holds its options.
     """
 
-    def make(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
-        configured = hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
-        with_options = configured(entry_point(function))
+    def make(function: Command) -> Callable[..., Any]:
+        configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
+        program = configured(entry_point(function))
 
         @functools.wraps(function)
-        def main() -> Any:
-            sys.argv[1:] = with_bare_path(sys.argv[1:], path, recording)
-            if config_name != "train":
-                sys.argv[1:] = with_env_options(sys.argv[1:])
-            return with_options()
+        def main(words: list[str] | None = None) -> Any:
+            """Run with words that are checked already, or with those of this process."""
+            try:
+                ready = checked_words(name, sys.argv[1:]) if words is None else words
+            except ValueError as error:
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(1)
+            sys.argv = [f"mario-dreamer {name}", *ready]
+            _failed_jobs.clear()
+            program()
+            if _failed_jobs:
+                failed = "; ".join(_failed_jobs)
+                print(f"error: {len(_failed_jobs)} runs failed: {failed}", file=sys.stderr)
+                sys.exit(1)
 
         return main
 
     return make
 
 
-def with_bare_path(
-    arguments: list[str], path: str = "checkpoint", recording: str | None = None
-) -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`.
-
-    Args:
-        arguments: as typed.
-        path: the option it stands for.
-        recording: the option that a .json stands for; None: the same.
-
-    Examples:
-        >>> with_bare_path(["runs/a", "port=9000"])
-        ["checkpoint='runs/a'", 'port=9000']
-        >>> with_bare_path(["best.json"], recording="recording")
-        ["recording='best.json'"]
-    """
-    if not arguments or "=" in arguments[0] or arguments[0].startswith(("-", "+", "~")):
-        return arguments
-    option = recording if recording and arguments[0].endswith(".json") else path
-    quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{option}='{quoted}'", *arguments[1:]]
+def in_sweep() -> bool:
+    """Whether this is one job of several, typed with -m."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def with_env_options(arguments: list[str]) -> list[str]:
-    """Let `env.NAME=VALUE` add an option to `env: {}`; the agent's env says which it has.
-
-    >>> with_env_options(["env.stage=1-2", "seed=1"])
-    ['++env.stage=1-2', 'seed=1']
-    """
-    return [f"++{word}" if word.startswith("env.") else word for word in arguments]
-
-
-def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+def entry_point(function: Command) -> Command:
     """Turn what a user can cause into one clear line on the screen and exit code 1.
 
-    SIGTERM ends it in one line as well, with exit code 143; a training that is under way saves
-    first and a viewer that serves closes its pages. MARIO_DREAMER_TRACEBACK=1 shows tracebacks.
+    A failed job of a sweep lets the others run. SIGTERM and SIGHUP end the process in one line as
+    well, with exit code 128 + signal; a training in progress saves first and a viewer that serves
+    closes its pages. MARIO_DREAMER_TRACEBACK=1 shows tracebacks.
 
     Args:
         function: takes the configuration.
@@ -110,24 +93,31 @@ def entry_point(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it greets every storage
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminated)
+            for name in ("SIGTERM", "SIGHUP"):
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), _terminated)
         try:
             return function(with_new_targets(cfg))
         except KeyboardInterrupt:
-            print("left at once, as asked", file=sys.stderr)
+            print("stopped at once, as asked", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)  # nobody reads any more: as for other programs in a pipe
         except (*EXPECTED, RuntimeError) as error:
             known = isinstance(error, EXPECTED) or NO_MEMORY in str(error)
             if os.environ.get("MARIO_DREAMER_TRACEBACK") or not known:
                 raise
             print(f"error: {_root(error)}", file=sys.stderr)
-            sys.exit(1)
+            if not in_sweep():
+                sys.exit(1)
+            _failed_jobs.append(" ".join(HydraConfig.get().overrides.task))
 
     return guarded
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    print("SIGTERM: left at once", file=sys.stderr)
+    print(f"{signal.Signals(number).name}: stopped at once", file=sys.stderr)
     sys.exit(128 + number)
 
 
@@ -143,8 +133,8 @@ def _root(error: BaseException) -> str:
     return str(error)
 
 
-def lock(folder: Path) -> TextIO:
-    """Keep a run's folder for this process alone, until the returned file is closed.
+def lock(folder: Path) -> FileLock:
+    """Keep a run's folder for this process alone, until the returned lock is released.
 
     Args:
         folder: the run's folder; it exists.
@@ -152,16 +142,15 @@ def lock(folder: Path) -> TextIO:
     Raises:
         ValueError: when another process has it; its pid is named.
     """
-    file = (folder / "lock").open("a+")
+    held = FileLock(folder / "lock", timeout=0, thread_local=False)
+    owner = folder / "lock.pid"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
+        held.acquire()
+    except Timeout as error:
+        pid = owner.read_text().strip() if owner.is_file() else "unknown"
         raise ValueError(
-            f"the run folder {folder} is in use by process {file.read().strip() or 'unknown'}. "
+            f"the run folder {folder} is in use by process {pid}. "
             "Stop that process first, or give this run another name=..."
         ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    owner.write_text(str(os.getpid()))
+    return held

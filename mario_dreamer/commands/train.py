@@ -19,10 +19,13 @@ Every choice and number stands in configs/train.yaml.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.agent.policy import Policy
@@ -33,13 +36,14 @@ from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel
-from mario_dreamer.tracking.progress import Progress
+from mario_dreamer.tracking.progress import Progress, print_line
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import find_run
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 from mario_dreamer.training.init_from import init_from
+from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Core, Parts, train
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
@@ -48,13 +52,19 @@ from mario_dreamer.training.snapshot import Saved, Snapshot
 __all__ = ["main", "run_training"]
 
 
-def _run_folder(cfg: DictConfig, runs_dir: Path, checkpoint: Path | None) -> Path:
+def _run_folder(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
+    """The folder of the run that goes on, or a new one that nobody else has."""
     if checkpoint is not None and checkpoint.parent.name == "checkpoints":
         return checkpoint.parents[1]
-    stem = cfg.get("experiment_name") or "run"
-    if cfg.name is not None and (Path(str(cfg.name)).name != str(cfg.name) or cfg.name == ".."):
-        raise ValueError(f"name={cfg.name} must be the name of a folder inside of runs_dir.")
-    return runs_dir / str(cfg.name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if cfg.name is not None:
+        (runs / str(cfg.name)).mkdir(parents=True, exist_ok=True)
+        return runs / str(cfg.name)
+    name = f"{cfg.get('experiment_name') or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for folder in (runs / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1)):
+        with contextlib.suppress(FileExistsError):  # of a run that began in the same second
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("unreachable")
 
 
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
@@ -73,8 +83,6 @@ def _describe_worlds(cfg: DictConfig) -> str:
 def _hands_over(cfg: DictConfig) -> bool:
     """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
     wanted = cfg.get("save_model", "auto")
-    if wanted not in ("auto", True, False):
-        raise ValueError(f"save_model={wanted!r}: expected auto, true or false.")
     by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
     return by_mlflow if wanted == "auto" else bool(wanted)
 
@@ -92,14 +100,15 @@ def make_core(
     """
     # The worlds begin anew on a resume: with the old seed their chances would repeat.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
-    print(describe_observations(env))
-    print(check_memory(cfg, env, folder))
+    print_line(describe_observations(env))
+    print_line(check_memory(cfg, env, folder))
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent)
     if source is not None:
         taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
         init_from(learner.modules, source, list(taken))
         print(f"starting from {', '.join(taken)} of {source}")
+    print_line(_description(cfg, learner))
     policy, env = build.make_policy(agent, learner, env)
     return Core(
         collector=build.make_collector(cfg, env, policy, learner.device),
@@ -128,14 +137,42 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
         judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
         cfg.eval_episodes,
     )  # fmt: skip
-    options = OmegaConf.to_container(cfg.env, resolve=True)
+    options, repeat = OmegaConf.to_container(cfg.env, resolve=True), cfg.env.get("action_repeat", 1)
+    progress = Progress(
+        cfg.steps, agent_steps, title=tracker.folder.name, minutes=cfg.minutes,
+        prefill=cfg.prefill, action_repeat=repeat,
+    )  # fmt: skip
     return Report(
-        tracker, Progress(cfg.steps, agent_steps), evaluation, cfg.env.get("action_repeat", 1),
+        tracker, progress, evaluation, repeat,
         replay.__len__,
         write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
         records_per_update=cfg.batch_size * cfg.batch_length,
         watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
     )  # fmt: skip
+
+
+def _description(cfg: DictConfig, learner: Learner) -> str:
+    """Device, precision and size, in one line."""
+    count = sum(p.numel() for p in learner.optimizer.parameters())
+    precision = "float32" if learner.dtype is None else str(learner.dtype).removeprefix("torch.")
+    threads = f", {torch.get_num_threads()} threads" if learner.device.type == "cpu" else ""
+    mode = {"False": "off", "True": "on"}.get(str(cfg.compile), str(cfg.compile))
+    return (
+        f"device: {learner.device}{threads}, {precision}, compile {mode}; "
+        f"{count / 1e6:.2f} million parameters"
+    )
+
+
+def _warn_of_no_update(cfg: DictConfig) -> None:
+    """Print a warning when so few steps make no update."""
+    batch = cfg.batch_size * cfg.batch_length
+    updates = (cfg.steps - max(cfg.prefill, batch)) * cfg.train_ratio / batch + cfg.pretrain
+    if updates < 1:
+        print_line(
+            f"WARNING: steps={cfg.steps} make no update: learning begins after prefill="
+            f"{cfg.prefill} steps and one batch of {batch} records, with train_ratio="
+            f"{cfg.train_ratio} replayed records per step."
+        )
 
 
 def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -146,7 +183,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         overrides: what was typed, applied to the stored configuration on a resume.
 
     Returns:
-        `folder`, `status` and the last metrics.
+        `folder`, `status`, `stopped` (why it ended), `updates`, and the last `metrics`.
     """
     checkpoint, saved, agent_steps, run_id = None, None, 0, None
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
@@ -173,7 +210,7 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
             "another name=..."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    _warn_of_no_update(cfg)
     build.set_threads(cfg.threads)
     build.seed_everything(cfg.seed)
     config = OmegaConf.to_yaml(cfg, resolve=True)
@@ -202,27 +239,52 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             if saved is not None:
                 saved.restore_report(parts.report)
                 saved.restore_random_states()
-            print(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+            print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
             if tracker.watch_hint is not None:
-                print(f"watch: {tracker.watch_hint}")
+                print_line(f"watch: {tracker.watch_hint}")
+            print_line(f"mario-dreamer view {folder} shows the agent; Ctrl-C saves and leaves")
             status = train(parts, run, agent_steps)
-            facts = parts.report.last
         finally:
             parts.report.close()
-        tracker.close(status)
-        if tracker.watch_hint is not None:
-            print(f"results: {tracker.watch_hint}")
-    return {"folder": str(folder), "status": status, "metrics": facts}
+        return _ended(parts, tracker, folder, status)
+
+
+def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[str, Any]:
+    """Log how a run ended; without its last checkpoint it has failed."""
+    state = parts.state
+    if state.saved_at != state.agent_steps:
+        status = "FAILED"
+    tracker.log_tags({"stopped": state.stopped, "resume": f"train resume={folder}"})
+    tracker.close(status)
+    if tracker.watch_hint is not None:
+        print_line(f"results: {tracker.watch_hint}")
+    return {
+        "folder": str(folder), "status": status, "stopped": state.stopped,
+        "updates": parts.learner.updates, "metrics": parts.report.last,
+    }  # fmt: skip
 
 
 _sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
 
 
-@_command.command("train", path="resume")
+@_command.command("train")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     result = run_training(cfg, compose.given_overrides())
-    print(f"{result['status']}: {result['folder']}")
+    status, folder, stopped = result["status"], result["folder"], result["stopped"]
+    if status == "FAILED":
+        raise CheckpointError(
+            f"{folder}: training ended ({stopped}), but its last checkpoint could not be saved; "
+            "see above."
+        )
+    if not result["updates"]:
+        print("WARNING: not one update was made; the agent has learned nothing.", file=sys.stderr)
+    more = f" steps={2 * int(cfg.steps)}" if stopped == "steps" else ""
+    with contextlib.suppress(BrokenPipeError):
+        print_line(f"{status} ({stopped}): {folder}")
+        print_line(f"go on with: mario-dreamer train resume={folder}{more}")
+    if status == "KILLED" and _command.in_sweep():
+        sys.exit(130)  # the other jobs are not wanted either
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mario_dreamer.commands import _command
 __all__ = ["main"]
 
 
-@_command.command("view", recording="recording")
+@_command.command("view")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     # Imported only now: `--help` and a bad option should not wait for the web server.

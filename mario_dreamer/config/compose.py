@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from importlib.util import find_spec
-from pathlib import Path
 
-from hydra import compose, initialize_config_dir, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 
+from mario_dreamer.config.command_line import compose_config
 from mario_dreamer.config.moved import with_new_targets
 
-__all__ = ["CONFIGS", "compose_default", "given_overrides", "own_env_options"]
-
-
-HERE = Path(__file__).resolve().parents[2] / "configs"
-
-
-# Installed, the configurations are a package; in a bare checkout they are a folder.
-CONFIGS = "pkg://mario_dreamer.configs" if find_spec("mario_dreamer.configs") else str(HERE)
+__all__ = ["compose_default", "given_overrides", "own_env_options"]
 
 
 def given_overrides() -> list[str]:
@@ -65,8 +55,5 @@ def compose_default(overrides: list[str] | None = None) -> DictConfig:
     Args:
         overrides: choices and values, as typed on a command line; None: the laptop experiment.
     """
-    GlobalHydra.instance().clear()
-    start = initialize_config_module if CONFIGS.startswith("pkg://") else initialize_config_dir
-    with start(CONFIGS.removeprefix("pkg://"), version_base="1.3"):
-        cfg = with_new_targets(compose("train", overrides or ["experiment=laptop"]))
+    cfg = with_new_targets(compose_config("train", overrides or ["experiment=laptop"]))
     return own_env_options(cfg, overrides or [])[0]

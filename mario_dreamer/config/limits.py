@@ -1,17 +1,20 @@
-"""What each number of a configuration may be. One table, asked before anything is built."""
+"""What each option may be: one table for all commands, read before anything is built."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["RULES", "check_numbers"]
+__all__ = ["RULES", "check_numbers", "is_text", "leaves", "rule_of"]
 
+OURS = ("mario_dreamer.", "torch.")
 ENDLESS = 10**15  # more steps than anybody can wait for
 
 
@@ -45,109 +48,208 @@ class Rule:
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         text = f"{kind}, {'above' if self.above else 'at least'} {self.least:g}"
-        most = "" if self.most >= ENDLESS else f" and at most {self.most:g}"
+        most = "" if self.most >= ENDLESS else f" and at most {self.most:.10g}"
         return text + most + (", or null" if self.none else "")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A choice of words.
+
+    Args:
+        pattern: regular expression that a whole word matches.
+        text: what it may be, for people.
+        many: a list of such words is allowed too.
+        none: null is allowed too.
+        numbers: what is typed as a number is meant as text.
+    """
+
+    pattern: str
+    text: str
+    many: bool = False
+    none: bool = False
+    numbers: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is such a word, or a list of them."""
+        if value is None:
+            return self.none
+        if isinstance(value, list):
+            return self.many and bool(value) and all(self.allows(item) for item in value)
+        word = str(value).lower() if isinstance(value, bool) else str(value)
+        return not isinstance(value, dict) and bool(re.fullmatch(self.pattern, word, re.DOTALL))
+
+    def __str__(self) -> str:
+        return self.text + (", or null" if self.none else "")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """True or false."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is one of the two."""
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "true or false"
 
 
 def _whole(least: int, most: int = ENDLESS, none: bool = False) -> Rule:
     return Rule(least, most, whole=True, none=none)
 
 
+def _one_of(*words: str, none: bool = False) -> Words:
+    return Words("|".join(map(re.escape, words)), f"one of {', '.join(words)}", none=none)
+
+
+BOOL = Switch()
+TEXT = Words(".+", "text", numbers=True)
+TEXT_OR_NONE = Words(".+", "text", none=True, numbers=True)
 SHARE = Rule(0, 1)
 POSITIVE = Rule(0, above=True)
 WEIGHT = Rule(0, 1e12)
 SIZE = _whole(1, 2**20)
+LAYERS = _whole(0, 1000)
+STAGE = r'[1-8]-[1-4]'
 
+# Of one command only, where the same name means something else in another.
+OF_COMMAND = {
+    "report": {"episodes": _whole(0, 10**6)},
+    "view": {"compare": TEXT_OR_NONE, "recording": TEXT_OR_NONE},
+}
 # The first pattern that fits a dotted name is its rule.
-RULES: dict[str, Rule | type[bool] | None] = {
-    "trust_config": bool, "prefill_random": bool,
-    "seed": _whole(0, 2**31 - 1),
+RULES: dict[str, Rule | Words | Switch | None] = {
+    "trust_config": BOOL, "prefill_random": BOOL, "greedy": BOOL,
+    "seed": _whole(0, 2**31 - 1), "name": Words(
+        r"(?!\.{1,2}$)[^/\\\0]+", "a folder's name, without / and \\", none=True, numbers=True),
+    "device": Words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
+    "precision": _one_of("auto", "bf16", "16", "fp32", "32"),
+    "compile": Words(r"off|on|cudagraph|on\+cudagraph|true|false", "off, on, cudagraph or on+cudagraph"),
+    "save_model": _one_of("auto", "true", "false"), "track": _one_of("auto", "true", "false"),
+    "weights": _one_of("average", "latest"), "format": _one_of("pt2", "mlflow"),
+    "conditions": Words(
+        "all|(sampled|greedy)(-noops)?(-sticky)?",
+        "all, or some of sampled, greedy, each alone or with -noops, -sticky, -noops-sticky", many=True),
+    "runs_dir": TEXT, "checkpoint": TEXT, "host": TEXT, "experiment": TEXT_OR_NONE,
+    "out": TEXT_OR_NONE, "resume": TEXT_OR_NONE, "register": TEXT_OR_NONE,
+    "results": TEXT_OR_NONE, "tracking_uri": TEXT_OR_NONE, "init_from": TEXT_OR_NONE,
+    "init_parts": Words(r"\w+", "a part's name, or a list of them", many=True, none=True),
+    "*.tracking_uri": TEXT_OR_NONE,
     "threads": _whole(1, 4096, none=True), "env.threads": _whole(1, 4096, none=True),
     "steps": _whole(1), "prefill": _whole(0), "pretrain": _whole(0),
     "minutes": Rule(0, above=True, none=True), "train_ratio": Rule(0, 1e9, above=True),
-    "batch_size": _whole(1), "batch_length": _whole(2), "imag_horizon": _whole(1),
+    "batch_size": SIZE, "batch_length": _whole(2, 2**20), "imag_horizon": _whole(1, 10**4),
     "imagination_starts": _whole(1, none=True),
     "discount": Rule(0, 1, above=True), "discount_lambda": SHARE,
     "slow_rate": Rule(0, 1, above=True), "average_rate": Rule(0, 1, none=True),
     "entropy_solved": Rule(0, 1e3, above=True, none=True),
     "log_every": _whole(0), "eval_every": _whole(0), "save_every": _whole(0),
     "eval_episodes": _whole(0, 2**20), "keep_checkpoints": _whole(1),
+    "episodes": _whole(1, 10**6), "num_envs": _whole(1, 4096), "save_episodes": _whole(0, 10**6),
+    "max_steps": _whole(1), "random_noops": _whole(0, 10**4), "sticky": SHARE,
+    "horizon": _whole(1, 10**4), "context": _whole(1, 10**5), "rows": _whole(1, 256),
+    "start": _whole(0, 10**6), "scale": _whole(1, 64), "port": _whole(0, 65535),
+    "max_pages": _whole(1, 1000),
     "collector.num_envs": _whole(1, 4096), "collector.eval_envs": _whole(1, 4096),
-    "collector.steps_per_env": _whole(1, 2**20),
-    "replay.capacity": _whole(1, 2**40), "replay.online": bool, "replay.latents": bool,
-    "replay.prefetch": bool, "replay.slot_bytes": _whole(1, 2**24),
-    "size.head_layers": _whole(0, 1000), "size.behaviour_layers": _whole(0, 1000),
-    "size.*": SIZE,
+    "collector.steps_per_env": SIZE,
+    "replay.capacity": _whole(1, 2**40), "replay.online": BOOL, "replay.latents": BOOL,
+    "replay.prefetch": BOOL, "replay.slot_bytes": _whole(1, 2**24), "replay.storage": _one_of("memory", "memmap"),
+    "size.head_layers": LAYERS, "size.behaviour_layers": LAYERS, "size.*": SIZE,
     "optimizer.warmup": _whole(0), "optimizer.agc": Rule(0, above=True, none=True),
     "optimizer.lr": Rule(0, 1e3, above=True), "optimizer.lr.*": Rule(0, 1e3, above=True),
     "optimizer.clip_norm": Rule(0, above=True, none=True),
     "optimizer.clip_norm.*": Rule(0, above=True, none=True),
     "optimizer.eps.*": Rule(0, 1), "optimizer.optimizer.eps": Rule(0, 1),
-    "optimizer.optimizer.betas.*": Rule(0, 1 - 1e-12),
+    "optimizer.optimizer.betas.*": Rule(0, 1 - 1e-12), "optimizer.optimizer.foreach": BOOL,
     "loss.discount.gamma": Rule(0, 1, above=True), "loss.*.lmbda": SHARE,
-    "loss.*.learned": bool, "loss.*.normalize": bool, "loss.*.alive_start": bool,
-    "loss.actor.actor_grad": None, "loss.*.reduction": None,  # words
+    "loss.*.learned": BOOL, "loss.*.normalize": BOOL, "loss.*.alive_start": BOOL,
+    "actor_grad": _one_of("reinforce", "dynamics"), "loss.actor.actor_grad": None,
+    "loss.*.reduction": None,
     "loss.*": WEIGHT,
     "*.min_std": POSITIVE, "*.max_std": POSITIVE,
-    "*.unimix": Rule(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": bool,
-    "*.low": Rule(-60, 60),
-    "*.high": Rule(-60, 60), "*.bins": _whole(3, 2**16),
-    "*.layers": _whole(0, 1000), "*.prior_layers": _whole(0, 1000),
+    "*.unimix": Rule(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": BOOL,
+    "*.low": Rule(-60, 60), "*.high": Rule(-60, 60), "*.bins": _whole(3, 2**16),
+    "*.layers": LAYERS, "*.prior_layers": LAYERS,
     "*.posterior_layers": _whole(1, 1000), "*.units": SIZE, "*.depth": SIZE,
     "*.mults.*": SIZE, "*.kernel": _whole(1, 255), "*.patch": _whole(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
-    "env.image_size": _whole(1, 4096, none=True), "env.image_size.*": _whole(1, 4096), "env.action_repeat": _whole(1, 10**6),
+    "env.stage": Words(f"all|{STAGE}", 'one of "1-1" to "8-4", a list of those, or all', many=True),
+    "env.action_set": Words(
+        "simple|right_only|complex|noop|[a-zA-Z+]+",
+        "simple, right_only, complex, or a list such as [noop, right+A]", many=True),
+    "env.sticky_unit": _one_of("frame", "step"), "env.death_screen": _one_of("game", "black"),
+    "env.stage_order": _one_of("balanced", "turn", "random"),
+    "env.image_size": _whole(1, 1024, none=True),
+    "env.image_size.*": _whole(1, 1024), "env.action_repeat": _whole(1, 10**6),
     "env.max_steps": _whole(1, none=True), "env.stall_limit": _whole(1, none=True),
     "env.random_noops": _whole(0, 10**4), "env.sticky": SHARE,
     "env.crop_top": _whole(0, 239), "env.num_actions": _whole(1, 10**4),
-    "env.cells": _whole(3, 4096), "env.from_render": bool, "env.parallel": bool, "env.grayscale": bool,
-    "env.max_pool": bool, "env.reward.backward": bool, "env.reward.kind": None,  # a word
+    "env.cells": _whole(3, 4096), "env.from_render": BOOL, "env.parallel": BOOL, "env.grayscale": BOOL,
+    "env.max_pool": BOOL, "env.reward.backward": BOOL, "env.reward.kind": None,
     "env.reward.scale": Rule(-1e6, 1e6), "env.reward.warp": Rule(0, 1e6),
-    "env.reward.*": Rule(-1e9, 1e9), "optimizer.optimizer.foreach": bool,
-    "tracker.*_seconds": Rule(0, 1e9), "tracker.jsonl": bool, "tracker.csv": bool,
-    "tracker.system_metrics": bool,
+    "env.reward.*": Rule(-1e9, 1e9),
+    "tracker.*_seconds": Rule(0, 1e9), "tracker.jsonl": BOOL, "tracker.csv": BOOL,
+    "tracker.system_metrics": BOOL,
 }  # fmt: skip
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number or word of a nested configuration with its dotted name."""
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a nested configuration with its dotted name, groups before members."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in pairs:
         path = f"{name}.{key}" if name else str(key)
+        yield path, item
         if isinstance(item, dict | list):
-            yield path, item
-            yield from _leaves(item, path)
-        else:
-            yield path, item
+            yield from leaves(item, path)
 
 
-def _rule(name: str) -> Rule | type[bool] | None:
+def rule_of(name: str, command: str = "train") -> Rule | Words | Switch | None:
+    """Return the rule of an option; None where any value goes.
+
+    Args:
+        name: dotted.
+        command: whose option it is.
+    """
+    if name in OF_COMMAND.get(command, {}):
+        return OF_COMMAND[command][name]
     return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatch(name, pattern)), None)
 
 
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuse words where numbers belong, and numbers that cannot mean anything.
+def is_text(name: str, command: str = "train") -> bool:
+    """Whether a number typed for this option is meant as text, as in name=42."""
+    rule = rule_of(name, command)
+    return isinstance(rule, Words) and rule.numbers
+
+
+def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -> None:
+    """Refuse words where numbers belong, unknown words, and numbers that cannot mean anything.
 
     Args:
-        cfg: a run's configuration.
+        cfg: a command's configuration, or a part of one by dotted names.
+        command: whose it is.
 
     Raises:
         ValueError: naming the option, what was given and what it may be.
     """
-    found = OmegaConf.to_container(cfg, resolve=True)
-    for name, value in _leaves({key: found[key] for key in found if key != "hydra"}):
-        rule = _rule(name)
-        if (
-            rule is None
-            or name.endswith("_")
-            or (isinstance(value, dict | list) and _any_inside(name))
-        ):
+    try:
+        found = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
+    except OmegaConfBaseException as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from error
+    pairs = list(leaves({key: found[key] for key in found if key != "hydra"}))
+    # A class from elsewhere has rules of its own.
+    foreign = tuple(
+        f"{name}." for name, value in pairs
+        if isinstance(value, dict) and not str(value.get("_target_", OURS[0])).startswith(OURS)
+    )  # fmt: skip
+    for name, value in pairs:
+        rule = rule_of(name, command)
+        if rule is None or name.endswith("_") or name.startswith(foreign):
             continue
-        if rule is bool:
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be true or false; got {value!r}.")
-        elif not rule.allows(value):
-            raise ValueError(f"{name} must be {rule}; got {value!r}.")
+        if isinstance(value, dict | list) and (isinstance(rule, Rule) and _any_inside(name)):
+            continue
+        if not rule.allows(value):
+            raise ValueError(f"{name} must be {rule}; got {'null' if value is None else repr(value)}.")
 
 
 def _any_inside(name: str) -> bool:

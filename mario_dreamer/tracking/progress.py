@@ -1,8 +1,4 @@
-"""Progress: how the run goes, on the terminal. Calm where one looks on, plain where one does not.
-
-Facts have the names of the metric table. The screen is drawn by rich where it is installed and
-stdout is a terminal; else each report is one line.
-"""
+"""Progress on the terminal: a live display, or one line per report where stdout is no terminal."""
 
 from __future__ import annotations
 
@@ -10,20 +6,41 @@ import sys
 from collections.abc import Mapping
 from typing import IO, Any, Self
 
-from mario_dreamer.tracking.run_facts import Facts, plain_line
+from rich.console import Console
+from rich.text import Text
 
-__all__ = ["Progress"]
+from mario_dreamer.tracking.clock import work_seconds
+from mario_dreamer.tracking.run_stats import RunStats, plain_line
+from mario_dreamer.tracking.screen import Screen
+
+__all__ = ["Progress", "print_line"]
+
+
+def print_line(text: str, stream: IO[str] | None = None) -> None:
+    """Print a line; a terminal gets it wrapped at words.
+
+    Args:
+        text: without a newline at its end.
+        stream: where to; None for stdout.
+    """
+    stream = stream or sys.stdout
+    if stream.isatty():
+        Console(file=stream, highlight=False).print(Text(text))
+    else:
+        print(text, file=stream, flush=True)
 
 
 class Progress:
     """Show how the run goes, from the first step to `close`.
 
     Args:
-        total_steps: agent steps of the whole run.
-        start_step: agent steps when this process began; None: those of the first report.
+        total_steps, start_step, minutes, prefill, action_repeat: see `RunStats`.
         stream: where to write; None for stdout.
-        live: draw a screen; None: if the stream is a terminal and rich is installed.
+        live: draw a live display; None: if the stream is a terminal.
         title: name of the run.
+
+    Attributes:
+        closed: nobody reads the stream any more: the other end of a pipe, or the terminal, is gone.
     """
 
     def __init__(
@@ -32,53 +49,58 @@ class Progress:
         start_step: int | None = None,
         stream: IO[str] | None = None,
         live: bool | None = None,
-        title: str = "mario dreamer",
+        title: str = "mario-dreamer",
+        minutes: float | None = None,
+        prefill: int = 0,
+        action_repeat: int = 4,
     ) -> None:
-        self.facts = Facts(total_steps, start_step)
+        self.stats = RunStats(total_steps, start_step, minutes, prefill, action_repeat)
         self._stream = stream or sys.stdout
-        self._screen = None
-        if live is None:
-            live = self._stream.isatty()
-        if live:
-            try:
-                from mario_dreamer.tracking.screen import Screen
-            except ModuleNotFoundError:  # rich is a comfort, not a need
-                return
-            self._screen = Screen(self.facts, self._stream, title)
+        self._screen: Screen | None = None
+        self.closed = False
+        if self._stream.isatty() if live is None else live:
+            self._screen = Screen(self.stats, self._stream, title)
 
-    def tick(self, step: int) -> None:
+    def tick(self, step: int, updates: int | None = None) -> None:
         """Move the bar without a report; cheap, for every iteration of the loop."""
-        self.facts.move(step)
+        self.stats.move(step, updates)
 
-    def update(self, facts: Mapping[str, Any]) -> None:
+    def update(self, values: Mapping[str, Any]) -> None:
         """Show a report; on a plain stream this is one line.
 
         Args:
-            facts: metric name -> number; `run/agent_steps` moves the bar.
+            values: metric name -> number; `run/agent_steps` moves the bar.
         """
-        self.facts.report(facts)
+        self.stats.report(values)
         if self._screen is None:
-            self.note(plain_line(self.facts))
+            self.note(plain_line(self.stats))
 
-    def episode(self, facts: Mapping[str, Any]) -> None:
+    def episode(self, values: Mapping[str, Any]) -> None:
         """Count a finished training episode: play/return, and play/x_max, play/flag if known."""
-        self.facts.episode(facts)
+        self.stats.episode(values)
+
+    def busy(self, what: str | None) -> None:
+        """Show what takes time now, such as "saving", with its seconds; None: nothing does."""
+        self.stats.busy = None if what is None else (what, work_seconds())
 
     def note(self, text: str) -> None:
-        """Write a line of its own, above the screen if there is one."""
-        if self._screen is not None:
-            self._screen.note(text)
-            return
+        """Write a line of its own, above the live display if there is one."""
         try:
-            print(text, file=self._stream, flush=True)
-        except (OSError, ValueError):  # the pipe is closed: nobody reads, learning goes on
-            pass
+            if self._screen is not None:
+                self._screen.note(text)
+            else:
+                print_line(text, self._stream)
+        except (OSError, ValueError):
+            self.closed = True
 
     def close(self) -> None:
-        """Leave the terminal as it was, with the last state standing."""
-        if self._screen is not None:
-            self._screen.close()
-            self._screen = None
+        """Leave the terminal as it was, with the last state on it."""
+        screen, self._screen = self._screen, None
+        if screen is not None:
+            try:
+                screen.close()
+            except (OSError, ValueError):
+                self.closed = True
 
     def __enter__(self) -> Self:
         return self

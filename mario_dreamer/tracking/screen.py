@@ -1,7 +1,10 @@
-"""Screen: the live display, redrawn twice a second by rich. Imported only where rich is there."""
+"""Live display of a run, redrawn twice a second by rich."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Iterator
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
@@ -10,28 +13,28 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mario_dreamer.tracking.run_facts import Facts
+from mario_dreamer.tracking.run_stats import RunStats
 
 __all__ = ["Screen"]
 
 _ARROWS = ("\u2191", "\u2193", "\u2192")  # up, down, level
 _PLAIN = ("^", "v", "=")
-# One line of the screen each; what is not known yet is left out.
-_LINES = (("step", "frames", "updates"), ("speed", "replay", "memory"),
-          ("episodes", "return", "best x", "flags", "eval"), ("losses",))  # fmt: skip
+# One line of the display each, more where it is narrow; what is not known yet is left out.
+_LINES = (("step", "frames", "updates", "speed"), ("replay", "memory"),
+          ("episodes", "last 5 returns", "best x", "flags", "eval"), ("losses",))  # fmt: skip
 
 
 class Screen:
-    """Draw the facts until closed. Facts are read, never written.
+    """Draw a run's numbers until closed. They are read, never written.
 
     Args:
-        facts: what is shown.
+        stats: what is shown.
         stream: the terminal.
         title: name of the run.
     """
 
-    def __init__(self, facts: Facts, stream: IO[str], title: str) -> None:
-        self._facts, self._title = facts, title
+    def __init__(self, stats: RunStats, stream: IO[str], title: str) -> None:
+        self._stats, self._title = stats, title
         self._console = Console(file=stream, force_terminal=True, highlight=False)
         encoding = (getattr(stream, "encoding", None) or "ascii").lower()
         self._signs = _ARROWS if encoding.startswith("utf") else _PLAIN
@@ -42,31 +45,39 @@ class Screen:
             vertical_overflow="crop",
         )
         self._live.start()
+        # Warnings go above the display: rich has put a stream of its own in place of stderr.
+        self._handlers = [
+            handler for handler in logging.getLogger().handlers
+            if type(handler) is logging.StreamHandler and handler.stream is sys.__stderr__
+        ]  # fmt: skip
+        for handler in self._handlers:
+            handler.setStream(sys.stderr)
 
     def render(self) -> RenderableType:
         """Build the display of this moment."""
-        facts = self._facts
-        groups = facts.groups(self._signs)
+        stats = self._stats
+        groups = stats.groups(self._signs)
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True)
         bar.add_column(ratio=1)
         bar.add_column(no_wrap=True)
-        share = min(facts.step, facts.total_steps)
+        done = min(stats.step, stats.total_steps)
         bar.add_row(
-            Text(self._title, style="bold"),
-            ProgressBar(total=max(1, facts.total_steps), completed=share),
+            Text(stats.phase, style="bold"),
+            ProgressBar(total=max(1, stats.total_steps), completed=done),
             Text(groups["time"], style="cyan"),
         )
-        lines = []
+        lines = [Text(self._title, style="dim", overflow="ellipsis", no_wrap=True), bar]
         for labels in _LINES:
-            line = Text(overflow="fold")
-            for label in labels:
-                if label in groups:
-                    line.append(f"{label} ", style="dim")
-                    line.append(f"{groups[label]}   ")
-            if line:
-                lines.append(line)
-        return Group(bar, *lines)
+            items = [
+                Text.assemble((f"{label} ", "dim"), text)
+                for label in labels if label in groups
+                for text in groups[label].split("  ")[:1]
+            ]  # fmt: skip
+            if "losses" in labels and "losses" in groups:
+                items += [Text(text) for text in groups["losses"].split("  ")[1:]]
+            lines += _wrapped(items, self._console.width)
+        return Group(*lines)
 
     def note(self, text: str) -> None:
         """Write a line above the display."""
@@ -74,4 +85,18 @@ class Screen:
 
     def close(self) -> None:
         """Draw once more and let go of the terminal."""
+        for handler in self._handlers:
+            handler.setStream(sys.__stderr__)
         self._live.stop()
+
+
+def _wrapped(items: list[Text], width: int) -> Iterator[Text]:
+    """Put as many items on a line as fit; an item stays whole."""
+    line = Text()
+    for item in items:
+        if line and len(line) + 3 + len(item) > width:
+            yield line
+            line = Text()
+        line.append("   " if line else "").append_text(item)
+    if line:
+        yield line

@@ -245,7 +245,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows forces no folders to disk
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM: finish the step at hand, save, leave."""
+"""Reasons to stop early: a signal, the time limit, a closed stdout."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+
+from mario_dreamer.tracking.clock import work_seconds
 
 __all__ = ["Interrupt"]
 
@@ -13,19 +16,38 @@ log = logging.getLogger(__name__)
 
 
 class Interrupt:
-    """Turn the first SIGINT or SIGTERM into a polite request; the second one is obeyed at once.
+    """Turn the first signal into a request to stop; a second Ctrl-C or SIGTERM stops at once.
 
-    Use as a context manager around the loop; it does nothing outside the main thread.
+    Use as a context manager around the loop; outside the main thread it leaves signals alone.
+    SIGHUP, of a terminal that is gone, comes several times and never stops at once.
 
-    Attributes:
-        requested: a signal has come, the loop should save and leave.
+    Args:
+        minutes: working time after which to stop; None for no limit.
+        closed: whether nobody reads stdout any more.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = tuple(
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        if hasattr(signal, name)  # Windows has no SIGHUP, the others no SIGBREAK
+    )
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(
+        self, minutes: float | None = None, closed: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._signal = ""
+        self._closed = closed
+        self._end = work_seconds() + 60 * minutes if minutes else float("inf")
         self._before: dict[int, object] = {}
+
+    @property
+    def reason(self) -> str:
+        """Why to stop: a signal's name, "stdout closed", "minutes", or "" to go on."""
+        if self._signal:
+            return self._signal
+        if self._closed():
+            return "stdout closed"
+        return "minutes" if work_seconds() > self._end else ""
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -42,8 +64,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
         name = signal.Signals(number).name
-        log.warning("%s: saving a checkpoint, then leaving. Once more to leave at once.", name)
+        if self._signal and name != "SIGHUP":
+            raise KeyboardInterrupt
+        if not self._signal:
+            self._signal = name
+            log.warning("%s: saving a checkpoint, then leaving. Once more to leave at once.", name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tensordict import TensorDictBase
@@ -13,19 +13,18 @@ from torchrl.envs import EnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.replay import Replay
-from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.interrupt import Interrupt
-from mario_dreamer.training.learner import Learner, NonFiniteLoss
+from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import EntropySchedule, Turn, UpdateRatio
+from mario_dreamer.training.schedule import EntropySchedule, LoopState, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
-__all__ = ["Core", "Parts", "Run", "WorldFailed", "train"]
+__all__ = ["Core", "EnvFailed", "Parts", "Run", "train"]
 
 log = logging.getLogger(__name__)
 
 
-class WorldFailed(RuntimeError):
+class EnvFailed(RuntimeError):
     """An environment broke, so there is nothing to learn from any more."""
 
 
@@ -40,7 +39,7 @@ class Run:
         prefill_random: draw actions uniformly during the prefill.
         pretrain: updates made at once when the prefill is complete.
         log_every, eval_every, save_every: intervals; 0 means never.
-        minutes: stop after so much wall-clock time; None for no limit.
+        minutes: stop after so much working time; None for no limit.
         entropy_solved: entropy scale of the actor once every recent episode reaches the flag; in
             between it falls geometrically with their share. None keeps it constant.
     """
@@ -65,7 +64,7 @@ class Core:
         collector: yields transitions [N, n], played by `policy`.
         env: the environment that the collector steps, for its state.
         policy, replay, learner, ratio: the agent at work.
-        turn: where the loop stands; a resume puts it back.
+        state: where the loop stands; a resume restores it.
     """
 
     collector: Iterable[TensorDictBase]
@@ -74,7 +73,7 @@ class Core:
     replay: Replay
     learner: Learner
     ratio: UpdateRatio
-    turn: Turn = field(default_factory=Turn, kw_only=True)
+    state: LoopState = field(default_factory=LoopState, kw_only=True)
 
 
 @dataclass
@@ -96,109 +95,115 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     Paper: arXiv:2301.04104, Algorithm "DreamerV3".
 
     Args:
-        parts: the objects.
+        parts: the objects; `parts.state.stopped` then says why training ended.
         run: the numbers.
         agent_steps: steps played before a resume.
 
     Returns:
-        "FINISHED", or "KILLED" when a signal or the time limit ended it; saved either way.
+        "FINISHED" after all steps or minutes, "KILLED" after a signal or when stdout was closed;
+        logged and saved either way.
 
     Raises:
-        NonFiniteLoss: when a loss term is not a number; the last good state is saved first.
-        WorldFailed: when an environment raises, or pays what is not a number; likewise.
+        NonFiniteLoss: a loss term is not a number; the last good state is saved first.
+        EnvFailed: an environment raised, or its reward is not a number; likewise.
     """
-    report, turn = parts.report, parts.turn
-    began = time.monotonic()
-    if agent_steps >= run.steps and not turn.pending:
+    state, report, learner = parts.state, parts.report, parts.learner
+    if agent_steps >= run.steps and not state.pending:
         log.warning("all %d steps are played already; give more with steps=...", run.steps)
+        state.stopped = "steps"
+        state.agent_steps = state.saved_at = agent_steps
         return "FINISHED"
-    turn.last = dict.fromkeys(("log", "eval", "save"), agent_steps) | turn.last
-    turn.learning = turn.learning or parts.learner.updates > 0
-    parts.policy.uniform = run.prefill_random and not turn.learning
+    state.begin(agent_steps, learner.updates > 0)
+    parts.policy.uniform = run.prefill_random and not state.learning
+    entropy = EntropySchedule(learner.actor_loss.entropy_scale, run.entropy_solved)
     batches = iter(parts.collector)
-    entropy = EntropySchedule(parts.learner.actor_loss.entropy_scale, run.entropy_solved)
     metrics: TensorDictBase | None = None
 
-    with Interrupt() as interrupt:
-        while True:
-            if not turn.pending:  # a resume first makes the updates that an interruption cut off
-                try:
-                    agent_steps = act(parts, run, next(batches), agent_steps)
-                except Exception as error:
-                    raise _failed(parts, agent_steps, error) from error
-
+    with Interrupt(run.minutes, report.is_closed) as interrupt, _saved_when_it_fails(parts):
+        if state.evaluating and run.eval_every:
+            _evaluate(parts)  # a kill cut this evaluation off
+        while not state.stopped:
+            if not state.pending:  # a resume first makes the updates that were cut off
+                act(parts, run, batches)
             entropy.follow(report.flag_rate)
-            try:
-                while turn.pending:
-                    metrics = learn(parts.replay, parts.learner)
-                    turn.pending -= 1
-                    report.learned(metrics, agent_steps)
-                    if interrupt.requested or _late(began, run.minutes):
-                        break
-            except NonFiniteLoss:
-                _save(parts, agent_steps)
-                raise
-            if turn.pending:
-                _save(parts, agent_steps)
-                return "KILLED"
+            while state.pending and not interrupt.reason:
+                metrics = learn(parts.replay, learner)
+                state.pending -= 1
+                report.learned(metrics, state.agent_steps)
 
-            # Report, and save what has been reported.
-            out_of_time = _late(began, run.minutes)
-            over = agent_steps >= run.steps or interrupt.requested or out_of_time
-            if turn.due("log", run.log_every, agent_steps) or over:
-                _still_finite(parts.learner, metrics)
-                report.log(agent_steps)
-            if turn.due("eval", run.eval_every, agent_steps) and turn.learning:
-                report.evaluate(agent_steps)
-            if turn.due("save", run.save_every, agent_steps) or over:
-                _still_finite(parts.learner, metrics)
-                _save(parts, agent_steps)
-            if over:
-                return "FINISHED" if agent_steps >= run.steps else "KILLED"
+            over = state.agent_steps >= run.steps and not state.pending
+            state.stopped = "steps" if over else interrupt.reason
+            logs, saves = state.due("log", run.log_every), state.due("save", run.save_every)
+            evaluates = state.due("eval", run.eval_every) and state.learning
+            if metrics is not None and (logs or saves or evaluates or state.stopped):
+                learner.check(metrics)  # asks the device: no NaN is logged or saved
+            if logs or state.stopped:
+                report.log(state.agent_steps)
+            state.evaluating = evaluates
+            if saves or evaluates or state.stopped:
+                _save(parts)
+            if evaluates:
+                _evaluate(parts)
+                if state.stopped:
+                    _save(parts)
+    return "FINISHED" if state.stopped in ("steps", "minutes") else "KILLED"
 
 
-def _late(began: float, minutes: float | None) -> bool:
-    return bool(minutes) and time.monotonic() - began > minutes * 60
-
-
-def _failed(parts: Parts, agent_steps: int, error: Exception) -> WorldFailed:
-    """Save what has been learned, as far as that goes; say what happened."""
+@contextlib.contextmanager
+def _saved_when_it_fails(parts: Parts) -> Iterator[None]:
+    """Log and save what has been learned, then let the error go on, with what was saved in it."""
     try:
-        _save(parts, agent_steps)
-        saved = "What was learned so far is saved"
-    except Exception as second:  # a world that broke may not know where it stands either
-        saved = f"It could not be saved ({second}), the older checkpoints are there"
-    reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return WorldFailed(
-        f"the environment failed after agent step {agent_steps:,}: {type(error).__name__}: "
-        f"{reason}. {saved}: go on with resume=..."
-    )
+        yield
+    except Exception as error:
+        with _training_goes_on("logging"):
+            parts.report.log(parts.state.agent_steps)
+        saved = _save(parts)
+        note = "What was learned so far is saved" if saved else "The older checkpoints are there"
+        error.args = (f"{error}. {note}: go on with resume=...",)
+        raise
 
 
-def act(parts: Parts, run: Run, transitions: TensorDictBase, agent_steps: int) -> int:
-    """Take in what the worlds have played; return the agent steps so far.
+@contextlib.contextmanager
+def _training_goes_on(what: str) -> Iterator[None]:
+    """Log whatever fails inside in one line, and go no further."""
+    try:
+        yield
+    except Exception as error:  # a broken chart or film is no reason to lose a training
+        reason = " ".join(str(error).split())[:300]
+        log.error("%s failed, training goes on: %s: %s", what, type(error).__name__, reason)
+
+
+def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
+    """Play, remember, and count the updates to make in `state.pending`.
 
     Args:
-        parts: the objects; `turn.pending` then holds the updates to make.
+        parts: the objects.
         run: the numbers.
-        transitions: [N, n], from the collector.
-        agent_steps: before them.
-    """
-    turn, policy = parts.turn, parts.policy
-    # Act. The collector has played; from here on, time is the paper's.
-    agent_steps += transitions.numel()
-    parts.report.played(transitions, agent_steps)
+        batches: transitions [N, n], from the collector.
 
-    # Remember.
-    parts.replay.extend(transitions)
+    Raises:
+        EnvFailed: the environment raised, or its reward is not a number.
+    """
+    state, policy = parts.state, parts.policy
+    try:
+        transitions = next(batches)
+        agent_steps = state.agent_steps + transitions.numel()
+        parts.report.played(transitions, agent_steps)
+        parts.replay.extend(transitions)  # from here on, time is the paper's
+    except Exception as error:
+        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise EnvFailed(
+            f"the environment failed after agent step {state.agent_steps:,}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    state.agent_steps = agent_steps
 
     # Learn: `train_ratio` replayed records for each new step.
-    if not turn.learning and agent_steps >= run.prefill and parts.replay.ready():
-        turn.learning, policy.uniform = True, False
-        turn.pending = run.pretrain + parts.ratio.due(agent_steps)
-    elif turn.learning:
-        turn.pending = parts.ratio.due(agent_steps)
-    return agent_steps
+    if not state.learning and agent_steps >= run.prefill and parts.replay.ready():
+        state.learning, policy.uniform = True, False
+        state.pending = run.pretrain + parts.ratio.due(agent_steps)
+    elif state.learning:
+        state.pending = parts.ratio.due(agent_steps)
 
 
 def learn(replay: Replay, learner: Learner) -> TensorDictBase:
@@ -221,16 +226,21 @@ def learn(replay: Replay, learner: Learner) -> TensorDictBase:
     return metrics
 
 
-def _still_finite(learner: Learner, metrics: TensorDictBase | None) -> None:
-    """Ask the device, which `Learner.update` does not do on a GPU: no NaN is told or saved."""
-    if metrics is not None:
-        learner.check(metrics)
+def _evaluate(parts: Parts) -> None:
+    with _training_goes_on("evaluation"), parts.report.phase("evaluating"):
+        parts.report.evaluate(parts.state.agent_steps)
+    parts.state.evaluating = False
 
 
-def _save(parts: Parts, agent_steps: int) -> None:
+def _save(parts: Parts) -> bool:
     """Save; a disk that refuses does not stop the learning, the older checkpoints are there."""
-    parts.report.flush()
-    try:
-        parts.report.saved(parts.snapshot.save(parts, agent_steps), agent_steps)
-    except CheckpointError as error:
-        log.error("%s", error)
+    state, report = parts.state, parts.report
+    path = None
+    with _training_goes_on("saving"), report.phase("saving"):
+        report.flush()
+        path = parts.snapshot.save(parts, state.agent_steps)
+        state.saved_at = state.agent_steps
+    if path is not None:
+        with _training_goes_on("the model written with a checkpoint"):
+            report.saved(path, state.agent_steps)
+    return path is not None

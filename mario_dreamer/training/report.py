@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from mario_dreamer.tracking.clock import work_seconds
 from mario_dreamer.tracking.metrics import full_names, with_seed_names
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
@@ -97,14 +98,14 @@ class Report:
         # Each of several stages has a window of its own: rare ones would drop out of `recent`.
         self.by_stage: dict[str, deque[dict[str, float]]] = {}
         self._metrics: Mapping[str, Tensor] = {}
-        self._since = (time.monotonic(), 0, 0)
+        self._since = (work_seconds(), 0, 0)
         self._learn_time = 0.0
-        self._mark = time.monotonic()
+        self._mark = work_seconds()
 
     def played(self, transitions: TensorDictBase, agent_steps: int) -> None:
         """Log the episodes that ended in these transitions, [N, n]."""
         if self._since[1] == 0:
-            self._since = (time.monotonic(), agent_steps - transitions.numel(), self.updates)
+            self._since = (work_seconds(), agent_steps - transitions.numel(), self.updates)
         for stats in episode_ends(transitions):
             self._note(stats)
             named = episode_metrics(stats)
@@ -112,8 +113,8 @@ class Report:
             if self.progress is not None:
                 self.progress.episode(named)
         if self.progress is not None:
-            self.progress.tick(agent_steps)
-        self._mark = time.monotonic()
+            self.progress.tick(agent_steps, self.updates)
+        self._mark = work_seconds()
 
     def _note(self, stats: dict[str, float]) -> None:
         """Count an episode."""
@@ -128,11 +129,11 @@ class Report:
         """Keep the metrics of an update, as tensors: they are fetched when they are logged."""
         self.updates += 1
         self._metrics = metrics
-        now = time.monotonic()
+        now = work_seconds()
         self._learn_time += now - self._mark
         self._mark = now
         if self.progress is not None:
-            self.progress.tick(agent_steps)
+            self.progress.tick(agent_steps, self.updates)
 
     @property
     def flag_rate(self) -> float:
@@ -142,7 +143,7 @@ class Report:
 
     def facts(self, agent_steps: int) -> dict[str, float]:
         """Return where the run stands: counters, speed, recent episodes; no device is asked."""
-        seconds = max(time.monotonic() - self._since[0], 1e-9)
+        seconds = max(work_seconds() - self._since[0], 1e-9)
         steps, updates = agent_steps - self._since[1], self.updates - self._since[2]
         facts = {
             "run/agent_steps": agent_steps,
@@ -175,7 +176,7 @@ class Report:
         values = {**self.facts(agent_steps), **full_names(self._metrics), **self.watched}
         self.last = facts = with_seed_names(numbers(values))  # one transfer from the device
         self._publish(facts, agent_steps)
-        self._since = (time.monotonic(), agent_steps, self.updates)
+        self._since = (work_seconds(), agent_steps, self.updates)
         self._learn_time = 0.0
         return facts
 
@@ -190,6 +191,22 @@ class Report:
             metrics = with_seed_names(self._evaluate(agent_steps))
             self._evaluated = agent_steps, metrics
             self._publish(metrics, agent_steps)
+
+    def is_closed(self) -> bool:
+        """Whether nobody reads the terminal's output any more."""
+        return self.progress is not None and self.progress.closed
+
+    @contextlib.contextmanager
+    def phase(self, what: str) -> Iterator[None]:
+        """Show on the terminal what takes time now, such as "saving"."""
+        if self.progress is not None:
+            self.progress.busy(what)
+        try:
+            yield
+        finally:
+            if self.progress is not None:
+                self.progress.busy(None)
+            self._mark = work_seconds()
 
     def flush(self) -> None:
         """Before a checkpoint: what it counts as logged must not be lost any more."""
@@ -233,5 +250,5 @@ class Report:
             self.by_stage[name] = deque(past, maxlen=self.recent.maxlen)
         self._metrics = dict(state.get("metrics", {}))
         if self.progress is not None and self.episodes:
-            self.progress.facts.episodes, self.progress.facts.flags = self.episodes, self.flags
-            self.progress.facts.best_x = self.best_x or None
+            self.progress.stats.episodes, self.progress.stats.flags = self.episodes, self.flags
+            self.progress.stats.best_x = self.best_x or None

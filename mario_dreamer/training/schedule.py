@@ -1,14 +1,14 @@
-"""When to do what: how many updates are due, and is it time to report?"""
+"""Schedules of a run: updates per step, entropy scale, intervals."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["EntropySchedule", "Every", "Turn", "UpdateRatio"]
+__all__ = ["EntropySchedule", "LoopState", "UpdateRatio"]
 
 
 class UpdateRatio:
@@ -89,58 +89,60 @@ class EntropySchedule:
             self.scale.fill_(self.first ** (1 - success) * self.solved**success)
 
 
-class Every:
-    """Ask whether something that happens every so many steps is due.
-
-    Args:
-        interval: agent steps between two times; 0 means never.
-        start: step from which the first interval is counted.
-    """
-
-    def __init__(self, interval: int, start: int = 0) -> None:
-        self.interval = interval
-        self.last = start
-
-    def due(self, agent_steps: int) -> bool:
-        """True once for each interval passed; several passed at a time count as one."""
-        if not self.interval or agent_steps // self.interval == self.last // self.interval:
-            return False
-        self.last = agent_steps
-        return True
-
-
 @dataclass
-class Turn:
-    """Say where the loop stands between two looks at its worlds, so that a resume goes on there.
+class LoopState:
+    """Where the loop stands between two batches of transitions, so that a resume goes on there.
 
     Args:
         learning: the prefill is over.
         pending: updates that the last steps earned and that have not been made yet.
         last: agent step at which each thing that happens every so many steps last did.
+        evaluating: an evaluation of this step has begun and is not complete.
+        agent_steps: steps played so far.
+        stopped: why training ended: "steps", "minutes", a signal's name or "stdout closed".
+        saved_at: agent steps of the last checkpoint that this process wrote; None before.
     """
 
     learning: bool = False
     pending: int = 0
     last: dict[str, int] = field(default_factory=dict)
+    evaluating: bool = False
+    agent_steps: int = 0
+    stopped: str = ""
+    saved_at: int | None = None
 
-    def due(self, what: str, interval: int, agent_steps: int) -> bool:
-        """Whether it is time for `what`, as `Every` says; a yes is remembered.
+    def begin(self, agent_steps: int, learning: bool) -> None:
+        """Start counting.
+
+        Args:
+            agent_steps: steps played before a resume.
+            learning: updates were made before a resume.
+        """
+        self.agent_steps, self.stopped, self.saved_at = agent_steps, "", None
+        self.last = dict.fromkeys(("log", "eval", "save"), agent_steps) | self.last
+        self.learning = self.learning or learning
+
+    def due(self, what: str, interval: int) -> bool:
+        """Whether an interval has passed since the last time; several at a time count as one.
 
         Args:
             what: such as "save".
             interval: agent steps between two times; 0 means never.
-            agent_steps: steps played so far.
         """
-        every = Every(interval, self.last.get(what, 0))
-        due = every.due(agent_steps)
-        self.last[what] = every.last
-        return due
+        last = self.last.get(what, 0)
+        if not interval or self.agent_steps // interval == last // interval:
+            return False
+        self.last[what] = self.agent_steps
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in ("learning", "pending", "evaluating")} | {
+            "last": dict(self.last)
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.learning, self.pending = state["learning"], state["pending"]
+        self.evaluating = state.get("evaluating", False)
         self.last = dict(state["last"])

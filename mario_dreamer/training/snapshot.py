@@ -21,7 +21,7 @@ from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import Turn, UpdateRatio
+from mario_dreamer.training.schedule import LoopState, UpdateRatio
 
 __all__ = ["Saved", "Snapshot", "load_weights", "random_states", "restore_random_states"]
 
@@ -34,7 +34,7 @@ class Restorable(Protocol):
     learner: Learner
     replay: Replay
     ratio: UpdateRatio
-    turn: Turn
+    state: LoopState
 
 
 class Saveable(Restorable, Protocol):
@@ -103,8 +103,9 @@ class Saved:
             parts.replay.load_state_dict(read(self.path, "replay"))
             anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, worlds)
             parts.ratio.load_state_dict(learning["ratio"])
-            if "turn" in learning:  # older checkpoints say it with their number of updates
-                parts.turn.load_state_dict(learning["turn"])
+            loop = learning.get("loop", learning.get("turn"))  # its older name
+            if loop is not None:  # the oldest only have their number of updates
+                parts.state.load_state_dict(loop)
             self.restore_report(Report(NoTracker()))  # to find out now whether it can be
             self.restore_random_states()
         except CheckpointError:
@@ -163,7 +164,7 @@ class Snapshot:
             "ratio": parts.ratio.state_dict(),
             "random": random_states(),
             "report": parts.report.state_dict(),
-            "turn": parts.turn.state_dict(),
+            "loop": parts.state.state_dict(),
             "worlds": worlds_state(parts.env, parts.collector, self.worlds),
             "run_id": self.run_id,
         }

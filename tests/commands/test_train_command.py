@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from mario_dreamer.commands import _command, train
+from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
+from mario_dreamer.training import checkpoint
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
 
@@ -29,7 +31,7 @@ SEED_NAMES = {"train_return", "eval_return", "model_loss", "actor_loss", "value_
 
 
 def command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "mario_dreamer.commands.train", *words, f"runs_dir={folder}"]
+    return [sys.executable, "-m", "mario_dreamer", "train", *words, f"runs_dir={folder}"]
 
 
 def start(folder: Path, *words: str) -> subprocess.CompletedProcess:
@@ -97,28 +99,29 @@ def test_control_c_saves_a_checkpoint_and_leaves(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err[-3000:]
-    assert "KILLED" in out and "Traceback" not in err
+    assert "KILLED (SIGINT)" in out and "Traceback" not in err
+    assert f"go on with: mario-dreamer train resume={tmp_path / 'two'}" in out
     assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "KILLED"
     assert Checkpoints(tmp_path / "two" / "checkpoints").latest() is not None
 
 
 BAD = {
-    "a misspelt option": (["stepz=5"], "Key 'stepz' is not in struct"),
-    "an unknown choice": (["env=atlantis"], "Could not find 'env/atlantis'"),
-    "an unknown head": (["head@reward=atlantis"], "Could not find 'head/atlantis'"),
+    "a misspelt option": (["stepz=5"], "there is no option 'stepz'; did you mean steps=...?"),
+    "an unknown choice": (["env=atlantis"], "env=atlantis: expected one of cartpole,"),
+    "an unknown head": (["head@reward=atlantis"], "expected one of bernoulli, mse, twohot,"),
     "a window longer than replay": (
         ["batch_length=5000", "replay.capacity=1000"], "batch_length=5000 does not fit",
     ),
     "a frame that cannot be halved": (["env.image_size=20"], "multiple of 16; got 20 x 20"),
     "a word for a number": (["steps=many"], "steps must be a whole number, at least 1; got 'many'"),
     "a fraction of a step": (["steps=0.5"], "steps must be a whole number"),
-    "no batch": (["batch_size=0"], "batch_size must be a whole number, at least 1; got 0"),
+    "no batch": (["batch_size=0"], "batch_size must be a whole number, at least 1 and at most 1048576; got 0"),
     "no checkpoints": (["keep_checkpoints=0"], "keep_checkpoints must be a whole number"),
     "no ratio": (["train_ratio=0"], "train_ratio must be a number, above 0"),
     "no horizon": (["imag_horizon=0"], "imag_horizon must be a whole number, at least 1"),
-    "an impossible discount": (["discount=2"], "gamma must be a number, above 0 and at most 1"),
-    "an unknown precision": (["precision=half"], "expected auto, bf16 (16) or fp32 (32)"),
-    "an unknown compiler": (["compile=fast"], "expected off, on, cudagraph or"),
+    "an impossible discount": (["discount=2"], "discount must be a number, above 0 and at most 1"),
+    "an unknown precision": (["precision=half"], "precision must be one of auto, bf16, 16, fp32, 32"),
+    "an unknown compiler": (["compile=fast"], "compile must be off, on, cudagraph or on+cudagraph"),
     "a group that is not there": (["optimizer.lr={actr:1}"], "names the groups ['actr']"),
     "nothing to resume": (["resume=latest"], "no whole checkpoint found for 'latest'"),
 }  # fmt: skip
@@ -165,6 +168,73 @@ def test_a_second_run_does_not_settle_in_the_folder_of_the_first(
     assert code == 1 and "holds a run already" in said and "resume=" in said
 
 
+def trained(folder: Path, *words: str) -> dict[str, Any]:
+    cfg = compose.compose_default([*TINY, "eval_every=0", "steps=64", *words, f"runs_dir={folder}"])
+    return train.run_training(cfg)
+
+
+def test_a_time_limit_is_a_finished_run_with_its_reason(tmp_path: Path) -> None:
+    result = trained(tmp_path, "minutes=0.000001", "name=42")
+    assert (result["status"], result["stopped"]) == ("FINISHED", "minutes")
+    run = json.loads((tmp_path / "42" / "run.json").read_text())
+    assert run["status"] == "FINISHED" and run["tags"]["stopped"] == "minutes"
+    assert run["tags"]["resume"] == f"train resume={tmp_path / '42'}"
+    assert lines(tmp_path / "42")[-1]["run/agent_steps"] == 32
+
+
+def test_runs_started_in_the_same_second_take_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "20261126-120000")
+    cfg = compose.compose_default(["experiment=debug", f"runs_dir={tmp_path}"])
+    names = [train._run_folder(cfg, tmp_path, None).name for _ in range(3)]
+    assert names == [f"debug-20261126-120000{end}" for end in ("", "-2", "-3")]
+
+
+def test_a_run_without_an_update_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    result = trained(tmp_path, "prefill=1000")
+    assert "WARNING: steps=64 make no update: learning begins after prefill=1000" in (
+        capsys.readouterr().out
+    )
+    assert result["updates"] == 0
+
+
+def test_a_run_that_could_not_be_saved_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", refuse)
+    code, said = told(["steps=64", "eval_every=0", "name=full"], tmp_path, monkeypatch, capfd)
+    assert code == 1 and "its last checkpoint could not be saved" in said
+    assert json.loads((tmp_path / "full" / "run.json").read_text())["status"] == "FAILED"
+
+
+def test_a_failing_job_of_a_sweep_lets_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[int] = []
+
+    def run(cfg: Any, overrides: list[str]) -> dict[str, Any]:
+        ran.append(cfg.seed)
+        if cfg.seed == 1:
+            raise ValueError("not this one")
+        stopped = "SIGINT" if cfg.seed == 3 else "steps"
+        status = "KILLED" if cfg.seed == 3 else "FINISHED"
+        return {"status": status, "stopped": stopped, "folder": "x", "updates": 1, "metrics": {}}
+
+    monkeypatch.setattr(train, "run_training", run)
+    code, said = told(["-m", "seed=0,1,2"], tmp_path, monkeypatch, capfd)
+    assert ran == [0, 1, 2] and code == 1
+    assert "error: not this one" in said and "1 runs failed: " in said and "seed=1" in said
+    code, _ = told(["-m", "seed=2,3,4"], tmp_path, monkeypatch, capfd)
+    assert ran[3:] == [2, 3] and code == 130, "Ctrl-C ends the sweep"
+
+
 def test_an_unknown_value_on_a_resume_is_named(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -197,4 +267,4 @@ def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
 def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:
     with _command.lock(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
         _command.lock(tmp_path)
-    _command.lock(tmp_path).close()
+    _command.lock(tmp_path).release()

@@ -1,3 +1,5 @@
+"""Reasons to stop early: signals, the time limit, a closed stdout."""
+
 from __future__ import annotations
 
 import os
@@ -6,24 +8,32 @@ import threading
 
 import pytest
 
+from mario_dreamer.tracking import clock
 from mario_dreamer.training.interrupt import Interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_a_request_and_the_second_is_obeyed(number: int) -> None:
     with Interrupt() as interrupt:
-        assert not interrupt.requested
+        assert interrupt.reason == ""
         os.kill(os.getpid(), number)
-        assert interrupt.requested
+        assert interrupt.reason == signal.Signals(number).name
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
 
 
+def test_a_lost_terminal_may_signal_twice_and_is_a_request() -> None:
+    with Interrupt() as interrupt:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.reason == "SIGHUP"
+
+
 def test_signals_mean_afterwards_what_they_meant_before() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in Interrupt.SIGNALS]
     with pytest.raises(ZeroDivisionError), Interrupt():
         raise ZeroDivisionError
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(number) for number in Interrupt.SIGNALS] == before
 
 
 def test_in_another_thread_it_leaves_signals_alone() -> None:
@@ -32,9 +42,29 @@ def test_in_another_thread_it_leaves_signals_alone() -> None:
 
     def work() -> None:
         with Interrupt() as interrupt:
-            seen.append((signal.getsignal(signal.SIGINT) is handler, interrupt.requested))
+            seen.append((signal.getsignal(signal.SIGINT) is handler, interrupt.reason))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(True, False)]
+    assert seen == [(True, "")]
+
+
+def test_the_time_limit_and_a_closed_stdout_are_reasons() -> None:
+    assert Interrupt(minutes=60).reason == ""
+    assert Interrupt(minutes=1e-9).reason == "minutes"
+    assert Interrupt(closed=lambda: True).reason == "stdout closed"
+
+
+def test_suspended_time_is_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr(clock.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(clock.threading.Thread, "start", lambda thread: None)
+    monkeypatch.setattr(clock, "_clock", None)
+    began = clock.work_seconds()
+    moment[0] += 5
+    assert clock.work_seconds() - began == 5
+    moment[0] += 3600  # suspended: not a beat for an hour
+    assert clock.work_seconds() - began == 5
+    moment[0] += 2
+    assert clock.work_seconds() - began == 7

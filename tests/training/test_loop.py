@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from tiny import Tiny, make_tiny
 
+from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.learner import NonFiniteLoss
@@ -130,8 +133,9 @@ def test_a_run_that_is_over_is_left_alone(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_the_time_limit_ends_a_run_saved(tmp_path: Path) -> None:
     _, parts, run = start(tmp_path, "minutes=0.000001")
-    assert train(parts, run) == "KILLED"
+    assert train(parts, run) == "FINISHED" and parts.state.stopped == "minutes"
     assert Checkpoints(tmp_path).latest() == tmp_path / "step_000000008"
+    assert logged(parts, "run/agent_steps") == [8]
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_good_weights_saved(tmp_path: Path) -> None:
@@ -155,7 +159,7 @@ def test_a_disk_that_refuses_does_not_stop_the_learning(
     (tmp_path / "checkpoints").rmdir()
     (tmp_path / "checkpoints").write_text("a file where the folder was")
     assert train(parts, run) == "FINISHED"
-    assert tiny.learner.updates == 16
+    assert tiny.learner.updates == 16 and parts.state.saved_at is None
     assert "cannot save" in caplog.text
 
 
@@ -189,23 +193,95 @@ def test_evaluation_happens_when_it_is_due_and_something_is_learned(tmp_path: Pa
     assert logged(parts, "eval_return") == [1.0, 1.0]
 
 
-def test_what_a_signal_cut_is_told_once_and_learned_as_in_one_go(tmp_path: Path) -> None:
+def test_a_run_cut_by_a_signal_logs_then_learns_as_in_one_go(tmp_path: Path) -> None:
     whole, parts, run = start(tmp_path / "whole", "log_every=8")
     train(parts, run)
-    expected = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
+    steps, updates = logged(parts, "run/agent_steps"), logged(parts, "run/updates")
 
     tiny, parts, run = start(tmp_path / "cut", "log_every=8")
     terminate_in_update_6(tiny)
     train(parts, run)
+    assert parts.state.stopped == "SIGTERM"
     before = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
+    assert before[0][-1] == 6, "the last log comes before the last save"
     saved = Checkpoints(tmp_path / "cut").latest()
-    assert read(saved, "learning")["turn"]["pending"] == 2
+    assert read(saved, "learning")["loop"]["pending"] == 2
     tiny, parts, run = start(tmp_path / "cut", "log_every=8")
     train(parts, run, parts.snapshot.restore(parts, saved))
-    after = logged(parts, "run/updates"), logged(parts, "run/agent_steps")
-    assert tuple(one + two for one, two in zip(before, after, strict=True)) == expected
+    assert before[1] + logged(parts, "run/agent_steps") == steps
+    assert logged(parts, "run/updates") == updates[len(before[0]) :]
     one, two = (run.learner.modules.state_dict() for run in (whole, tiny))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_a_broken_evaluation_is_one_line_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved: list[list[str]] = []
+
+    def evaluate(agent_steps: int) -> dict[str, float]:
+        saved.append([path.name for path in Checkpoints(tmp_path).all()])
+        raise RuntimeError("no film today\nbecause")
+
+    tiny, parts, run = start(
+        tmp_path, "eval_every=24", "save_every=0", "steps=48", evaluate=evaluate
+    )
+    assert train(parts, run) == "FINISHED" and tiny.learner.updates == 16
+    assert saved[0] == ["step_000000024"], "saved before the evaluation"
+    assert caplog.text.count("evaluation failed, training goes on: RuntimeError: no film") == 2
+    assert not read(Checkpoints(tmp_path).latest(), "learning")["loop"]["evaluating"]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def test_an_evaluation_cut_by_a_kill_is_repeated_on_resume(tmp_path: Path) -> None:
+    def killed(agent_steps: int) -> dict[str, float]:
+        raise Killed
+
+    _, parts, run = start(tmp_path, "eval_every=24", evaluate=killed)
+    with pytest.raises(Killed):
+        train(parts, run)
+    asked: list[int] = []
+
+    def evaluate(agent_steps: int) -> dict[str, float]:
+        asked.append(agent_steps)
+        return {}
+
+    _, parts, run = start(tmp_path, "eval_every=24", evaluate=evaluate)
+    train(parts, run, parts.snapshot.restore(parts, Checkpoints(tmp_path).latest()))
+    assert asked == [24, 48]
+
+
+def test_an_error_in_learning_is_saved_before_it_ends_the_run(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path, "save_every=0")
+
+    def fail(*_: object) -> None:
+        if tiny.learner.updates == 5:
+            raise MemoryError("no more")
+
+    tiny.learner.imagination.register_forward_hook(fail)
+    with pytest.raises(MemoryError, match="no more. What was learned so far is saved"):
+        train(parts, run)
+    assert read(Checkpoints(tmp_path).latest(), "learning")["updates"] == 5
+    assert logged(parts, "run/updates")[-1] == 5
+
+
+def test_a_closed_stdout_ends_the_run_saved(tmp_path: Path) -> None:
+    _, parts, run = start(tmp_path, "log_every=8")
+    stream = io.StringIO()
+    parts.report.progress = Progress(48, stream=stream)
+    stream.close()
+    assert train(parts, run) == "KILLED" and parts.state.stopped == "stdout closed"
+    assert Checkpoints(tmp_path).latest().name == "step_000000016"
+
+
+def test_a_run_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    tiny, parts, run = start(tmp_path / "run" / "checkpoints")
+    shutil.rmtree(tmp_path / "run")
+    assert train(parts, run) == "FINISHED" and parts.state.saved_at == 48
+    assert Checkpoints(tmp_path / "run" / "checkpoints").latest().name == "step_000000048"
 
 
 def test_a_prefill_that_is_over_stays_over_even_before_the_first_update(tmp_path: Path) -> None:
@@ -214,7 +290,7 @@ def test_a_prefill_that_is_over_stays_over_even_before_the_first_update(tmp_path
     train(parts, run)
     tiny, parts, run = start(tmp_path, *options[:-1], "steps=24")
     agent_steps = parts.snapshot.restore(parts, Checkpoints(tmp_path).latest())
-    assert tiny.learner.updates == 0 and parts.turn.learning
+    assert tiny.learner.updates == 0 and parts.state.learning
     uniform = []
     tiny.policy.register_forward_pre_hook(lambda policy, _: uniform.append(policy.uniform))
     train(parts, run, agent_steps)

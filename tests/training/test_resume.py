@@ -68,7 +68,7 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
     # Weights, slow critic, return norm, optimiser, ratio, random states, worlds, what the
     # collector carries, the loop's place, counters and episodes, replay with its sampler.
     assert differences(one, two) == []
-    assert {"random", "worlds", "turn", "ratio", "optimizer", "report"} <= set(one["learning"])
+    assert {"random", "worlds", "loop", "ratio", "optimizer", "report"} <= set(one["learning"])
     assert {"worlds", "carried"} <= set(one["learning"]["worlds"])
     told = [row for row in rows(cut) if row[0] > first]
     assert told == [row for row in rows(whole) if row[0] > first]

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterable
 
-from mario_dreamer.training.schedule import Every, Turn, UpdateRatio
+import pytest
+import torch
+
+from mario_dreamer.training.schedule import EntropySchedule, LoopState, UpdateRatio
 
 
 def play(ratio: UpdateRatio, first: int, last: int, stride: int = 1) -> int:
@@ -55,31 +58,39 @@ def test_a_ratio_or_a_batch_of_nothing_is_refused(sizes: tuple) -> None:
         UpdateRatio(*sizes)
 
 
+def due_steps(state: LoopState, interval: int, steps: Iterable[int]) -> list[int]:
+    found = []
+    for state.agent_steps in steps:
+        if state.due("log", interval):
+            found.append(state.agent_steps)
+    return found
+
+
 def test_what_happens_every_ten_steps_happens_once_per_ten() -> None:
-    every = Every(10)
-    assert [step for step in range(1, 35) if every.due(step)] == [10, 20, 30]
+    assert due_steps(LoopState(), 10, range(1, 35)) == [10, 20, 30]
 
 
 def test_several_intervals_passed_at_once_count_as_one() -> None:
-    every = Every(10)
-    assert [every.due(step) for step in (4, 38, 39, 40)] == [False, True, False, True]
-
-
-def test_after_a_resume_the_next_interval_counts() -> None:
-    every = Every(10, start=25)
-    assert [step for step in range(26, 45) if every.due(step)] == [30, 40]
+    assert due_steps(LoopState(), 10, (4, 38, 39, 40)) == [38, 40]
 
 
 def test_an_interval_of_zero_means_never() -> None:
-    every = Every(0)
-    assert not any(every.due(step) for step in range(1000))
+    assert due_steps(LoopState(), 0, range(1000)) == []
 
 
-def test_a_turn_goes_on_in_mid_interval() -> None:
-    turn = Turn(learning=True, pending=3)
-    assert [step for step in (4, 10, 14, 21) if turn.due("log", 10, step)] == [10, 21]
-    other = Turn()
-    other.load_state_dict(turn.state_dict())
-    assert other == turn and other.last is not turn.last
-    assert [step for step in (25, 29, 33) if other.due("log", 10, step)] == [33]
-    assert not other.due("eval", 0, 1000)
+def test_a_resumed_loop_goes_on_in_mid_interval() -> None:
+    state = LoopState(learning=True, pending=3)
+    assert due_steps(state, 10, (4, 10, 14, 21)) == [10, 21]
+    other = LoopState()
+    other.load_state_dict(state.state_dict())
+    assert other.learning and other.pending == 3 and other.last is not state.last
+    other.begin(25, learning=False)
+    assert other.learning and other.agent_steps == 25
+    assert due_steps(other, 10, (25, 29, 33)) == [33]
+
+
+@pytest.mark.parametrize(("success", "scale"), [(0.0, 1e-2), (0.5, 1e-3), (1.0, 1e-4)])
+def test_entropy_falls_geometrically_with_success(success: float, scale: float) -> None:
+    eta = torch.tensor(1e-2)
+    EntropySchedule(eta, solved=1e-4).follow(success)
+    assert float(eta) == pytest.approx(scale)

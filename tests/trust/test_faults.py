@@ -21,7 +21,7 @@ from mario_dreamer.envs.toy.counting import CountingEnv
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read, verify
-from mario_dreamer.training.loop import Parts, Run, WorldFailed, train
+from mario_dreamer.training.loop import EnvFailed, Parts, Run, train
 
 LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
 
@@ -130,7 +130,7 @@ def test_a_world_that_breaks_in_the_middle_of_a_step_ends_the_run_saved(
         world = world.base_env
     world.__class__ = Breaking
     world.kind, world.moment = kind, 23  # in the sixth batch: eight agent steps each
-    with pytest.raises(WorldFailed, match=message) as failure:
+    with pytest.raises(EnvFailed, match=message) as failure:
         train(parts, run)
     assert "after agent step 40" in str(failure.value) and "resume=" in str(failure.value)
     saved = Checkpoints(tmp_path / "checkpoints").latest()

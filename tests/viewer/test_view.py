@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection as Connection
 from websockets.sync.client import connect
 
 from mario_dreamer import cli
-from mario_dreamer.commands._command import with_bare_path
+from mario_dreamer.config.command_line import with_bare_path
 from mario_dreamer.viewer.serving import address_of, bind
 
 
@@ -92,7 +92,7 @@ def test_a_missing_checkpoint_gets_one_clear_line(runs: Path) -> None:
     result = subprocess.run(
         call, check=False, cwd=runs, capture_output=True, text=True, timeout=120
     )
-    assert result.returncode == 1 and "no whole checkpoint found for 'nowhere'" in result.stderr
+    assert result.returncode == 1 and "no run, checkpoint or file is at 'nowhere'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,0 +1,221 @@
+"""Check a command line against the YAML files, before torch is imported."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.config import limits
+
+__all__ = ["CONFIGS", "CONFIGURED", "checked_words", "compose_config", "with_bare_path"]
+
+def _folder() -> Path:
+    """The folder of the YAML files: a package once installed, a plain folder in a checkout."""
+    spec = find_spec("mario_dreamer.configs")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(__file__).resolve().parents[2] / "configs"
+
+
+CONFIGS = _folder()
+# Command with a file in configs/ -> the options that a path which comes first stands for: any
+# path, and a .json.
+CONFIGURED = {
+    "train": ("resume", "resume"),
+    "view": ("checkpoint", "recording"),
+    **dict.fromkeys(("evaluate", "play", "dream", "report", "export"), ("checkpoint",) * 2),
+}
+MULTIRUN = ("-m", "--multirun")
+FLAGS = ("-c", "--cfg", "-i", "--info", "-p", "--package", "-cd", "--config-dir", "--resolve")
+WORDS = ("latest", "none", "shipped", "auto")  # instead of a path
+
+
+def checked_words(command: str, typed: list[str]) -> list[str]:
+    """Return the words for Hydra; refuse in one line what cannot be right.
+
+    Args:
+        command: one of `CONFIGURED`.
+        typed: what follows it on the command line.
+
+    Raises:
+        ValueError: naming the option, what was given, what it may be and what is near.
+    """
+    if _begins_with_path(typed):
+        _check_path(command, typed[0])
+    words = with_bare_path(typed, *CONFIGURED[command])
+    if any(word in FLAGS for word in words):
+        return words  # Hydra's own questions, such as --cfg job
+    for number, word in enumerate(words):
+        _check_form(command, word, next(iter(words[number + 1 :]), ""))
+    flags = [word for word in words if word in MULTIRUN]
+    parsed = _parsed([word for word in words if word not in MULTIRUN])
+    ready = [_for_hydra(command, override, parsed) for override in parsed]
+    first = [_first_value(word) for word in ready] if flags else ready
+    resumes = command == "train" and _resumes(parsed)
+    cfg = None if resumes else compose_config(command, first)
+    for override in _parsed(first):  # first what was typed, by the name that was typed
+        if "${" not in override.input_line:
+            limits.check_numbers({override.key_or_group: _value(override)}, command)
+    if cfg is not None:  # a resume's options are those of the stored configuration
+        limits.check_numbers(cfg, command)
+    return [*flags, *ready]
+
+
+def compose_config(command: str, words: list[str]) -> DictConfig:
+    """Compose configs/COMMAND.yaml.
+
+    Args:
+        command: name of the file.
+        words: choices and values, as typed.
+
+    Raises:
+        ValueError: one line that says what does not fit, and what is near.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            return compose(command, words)
+        except Exception as error:  # Hydra, OmegaConf and YAML have many words for a wrong option
+            raise ValueError(_explained(command, words, error)) from error
+
+
+def with_bare_path(
+    arguments: list[str], path: str = "checkpoint", recording: str | None = None
+) -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`.
+
+    Args:
+        arguments: as typed.
+        path: the option it stands for.
+        recording: the option that a .json stands for; None: the same.
+
+    Examples:
+        >>> with_bare_path(["latest", "port=9000"])
+        ["checkpoint='latest'", 'port=9000']
+    """
+    if not _begins_with_path(arguments):
+        return arguments
+    option = recording if recording and arguments[0].endswith(".json") else path
+    quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{option}='{quoted}'", *arguments[1:]]
+
+
+def _begins_with_path(words: list[str]) -> bool:
+    return bool(words) and "=" not in words[0] and not words[0].startswith(("-", "+", "~"))
+
+
+def _check_path(command: str, word: str) -> None:
+    """Refuse a bare word that is no path, such as the name of an experiment."""
+    if word in WORDS or Path(word).exists():
+        return
+    near = _near(word, _options("experiment")) if command == "train" else None
+    hint = f" Did you mean experiment={near}?" if near else ""
+    raise ValueError(
+        f"no run, checkpoint or file is at {word!r}; other options are typed as NAME=VALUE.{hint}"
+    )
+
+
+def _check_form(command: str, word: str, following: str) -> None:
+    """Refuse `--steps 100` and words that are no NAME=VALUE."""
+    if word in MULTIRUN or word.startswith("~") or ("=" in word and not word.startswith("-")):
+        return
+    name = word.lstrip("-").partition("=")[0]
+    bare = following if "=" not in following and not following.startswith("-") else ""
+    value = word.partition("=")[2] or bare or "VALUE"
+    raise ValueError(
+        f"{word!r}: options are typed as NAME=VALUE"
+        + (f", here {name}={value}. " if word.startswith("-") else ". ")
+        + f"See mario-dreamer {command} --help."
+    )
+
+
+def _parsed(words: list[str]) -> list[Override]:
+    found = []
+    for word in words:
+        try:
+            found += OverridesParser.create().parse_overrides([word])
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{word!r} cannot be read ({reason}). Quote a value that holds spaces or signs: "
+                "'name=\"a b\"'."
+            ) from error
+    return found
+
+
+def _resumes(parsed: list[Override]) -> bool:
+    return any(o.key_or_group == "resume" and o.value() is not None for o in parsed)
+
+
+def _value(override: Override) -> Any:
+    return None if override.is_sweep_override() else override.value()
+
+
+def _for_hydra(command: str, override: Override, parsed: list[Override]) -> str:
+    """A word as Hydra needs it: numbers stay text where text belongs; what belongs to a stored
+    configuration may be missing in this one."""
+    word, name = override.input_line, override.key_or_group
+    if limits.is_text(name, command) and isinstance(_value(override), int | float):
+        word = f"{word.partition('=')[0]}='{word.partition('=')[2]}'"
+    own = name in ("resume", "runs_dir", "trust_config") or name.startswith("hydra")
+    stored = name.startswith("env.") if command != "train" else _resumes(parsed) and not own
+    if stored and override.type == OverrideType.CHANGE and not _options(name):
+        return f"++{word}"
+    return word
+
+
+def _options(group: str) -> list[str]:
+    """The files of a group in configs/."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def _first_value(word: str) -> str:
+    """The first job of a sweep stands for all: the others are checked when they start."""
+    override = _parsed([word])[0]
+    if not override.is_sweep_override():
+        return word
+    return f"{word.partition('=')[0]}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _near(word: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), None)
+
+
+def _explained(command: str, words: list[str], error: Exception) -> str:
+    """Say which word does not fit, and what is near it; else the library's words in one line."""
+    parsed = _parsed(words)
+    choices = [o for o in parsed if _options(o.key_or_group)]
+    for override in choices:
+        value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
+        optional = override.key_or_group == "experiment"
+        if value not in options and not (value == "null" and optional):
+            return f"{override.input_line}: {_suggestion(value, options)}"
+    try:
+        plain = OmegaConf.to_container(compose(command, [o.input_line for o in choices]))
+    except Exception:  # the choices themselves do not fit together
+        return " ".join(str(error).split())[:300]
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if command == "train" else []
+    known = [*groups, *(name for name, _ in limits.leaves(plain) if not name.startswith("hydra"))]
+    for override in parsed:
+        name = override.key_or_group
+        if override in choices or override.type != OverrideType.CHANGE or name in known:
+            continue
+        ends = {other.rpartition(".")[2]: other for other in reversed(known)}
+        near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
+        hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."
+        return f"{override.input_line}: there is no option {name!r}; {hint}"
+    return " ".join(str(error).split())[:300]
+
+
+def _suggestion(value: str, options: list[str]) -> str:
+    near = _near(value, options)
+    return f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
+

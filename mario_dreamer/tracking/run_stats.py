@@ -1,0 +1,209 @@
+"""Numbers that the terminal shows of a run: progress, speed, time to go, episodes, losses."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from mario_dreamer.tracking.clock import work_seconds
+
+__all__ = ["RunStats", "arrow", "duration", "plain_line"]
+
+
+# What is shown of the losses: metric name -> label.
+LOSSES = {
+    "train/loss_recon": "recon",
+    "train/loss_reward": "reward",
+    "train/loss_cont": "cont",
+    "train/loss_dyn": "dyn",
+    "kl": "kl",
+    "train/loss_critic": "critic",
+    "train/loss_actor": "actor",
+    "dream/entropy": "entropy",
+}
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as hours:minutes:seconds.
+
+    >>> duration(3725)
+    '1:02:05'
+    >>> duration(float("inf"))
+    '?'
+    """
+    if not math.isfinite(seconds) or seconds < 0:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def arrow(now: float, before: float | None, signs: tuple[str, str, str] = ("^", "v", "=")) -> str:
+    """Say whether a number went up, down, or stayed within 1 % of what it was.
+
+    Args:
+        now, before: of this report and of the last one; None when there was none.
+        signs: for up, down and level.
+    """
+    if before is None or math.isnan(now) or math.isnan(before):
+        return ""
+    if math.isclose(now, before, rel_tol=0.01, abs_tol=1e-4):
+        return signs[2]
+    return signs[0] if now > before else signs[1]
+
+
+def _short(value: float) -> str:
+    """Three digits, and no exponent for thousands."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+class RunStats:
+    """Collect what is known about a run: counters, speed, the last two reports, the episodes.
+
+    Args:
+        total_steps: agent steps of the whole run.
+        start_step: agent steps when this process began; None: those of the first report.
+        minutes: time limit of this process; None for none.
+        prefill: agent steps that are played before learning begins.
+        action_repeat: frames per agent step.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        start_step: int | None = None,
+        minutes: float | None = None,
+        prefill: int = 0,
+        action_repeat: int = 4,
+    ) -> None:
+        self.total_steps, self.step, self.updates = total_steps, start_step or 0, 0
+        self.minutes, self.prefill, self.action_repeat = minutes, prefill, action_repeat
+        self.last: dict[str, float] = {}
+        self.before: dict[str, float] = {}
+        self.returns: deque[float] = deque(maxlen=5)
+        self.episodes = self.flags = 0
+        self.best_x: float | None = None
+        self.busy: tuple[str, float] | None = None  # such as saving, and since when
+        self._first_updates: int | None = None
+        # (seconds, step, updates) of the last quarter of an hour of learning, or of collecting.
+        self._pace: deque[tuple[float, int, int]] = deque(maxlen=450)
+        self._began = work_seconds()
+        if start_step is not None:
+            self._pace.append((self._began, start_step, 0))
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether this process has made an update."""
+        return self._first_updates is not None and self.updates > self._first_updates
+
+    def move(self, step: int, updates: int | None = None) -> None:
+        """Note how far the run is.
+
+        Args:
+            step: agent steps.
+            updates: of the whole run; None: as before.
+        """
+        now, was_learning = work_seconds(), self.is_learning
+        self.step = step
+        self.updates = self.updates if updates is None else updates
+        if self._first_updates is None:
+            self._first_updates = self.updates
+        if self.is_learning and not was_learning:
+            self._pace.clear()  # collecting has another speed
+        if not self._pace or now - self._pace[-1][0] >= 2.0:
+            self._pace.append((now, step, self.updates))
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Note the numbers of a report, and keep the last ones to compare with."""
+        fresh = {name: float(value) for name, value in values.items()}
+        self.before |= {name: self.last[name] for name in fresh if name in self.last}
+        self.last |= fresh
+        updates = fresh.get("run/updates")
+        self.move(
+            int(fresh.get("run/agent_steps", self.step)), None if updates is None else int(updates)
+        )
+
+    def episode(self, values: Mapping[str, Any]) -> None:
+        """Note a finished training episode."""
+        self.episodes += 1
+        self.returns.append(float(values.get("play/return", math.nan)))
+        self.flags += bool(values.get("play/flag", False))
+        if "play/x_max" in values:
+            self.best_x = max(float(values["play/x_max"]), self.best_x or 0.0)
+
+    @property
+    def elapsed(self) -> float:
+        """Working seconds since this process began."""
+        return work_seconds() - self._began
+
+    @property
+    def eta(self) -> float:
+        """Seconds to go, by steps or minutes, whichever ends first; infinite while unknown."""
+        limit = math.inf if self.minutes is None else 60 * self.minutes - self.elapsed
+        by_steps = math.inf
+        if self._pace and self.is_learning:
+            moment, step, _ = self._pace[0]
+            if self.step > step:
+                rate = (work_seconds() - moment) / (self.step - step)
+                by_steps = rate * max(0, self.total_steps - self.step)
+        return max(0.0, min(limit, by_steps))
+
+    @property
+    def phase(self) -> str:
+        """What the run does now."""
+        if self.busy is not None:
+            return f"{self.busy[0]} {work_seconds() - self.busy[1]:.0f} s"
+        if self.is_learning:
+            return "learning"
+        goal = f" {self.step:,}/{self.prefill:,}" if self.step < self.prefill else ""
+        return f"collecting{goal}"
+
+    @property
+    def speed(self) -> str:
+        """Frames and updates per second over the last half minute; empty while unknown."""
+        recent = [mark for mark in self._pace if mark[0] > work_seconds() - 30]
+        if not recent or work_seconds() - recent[0][0] < 1.0:
+            return ""
+        seconds = work_seconds() - recent[0][0]
+        frames = (self.step - recent[0][1]) * self.action_repeat / seconds
+        updates = (self.updates - recent[0][2]) / seconds
+        return f"{frames:,.0f} frames/s, {updates:.2g} updates/s"
+
+    def groups(self, signs: tuple[str, str, str] = ("^", "v", "=")) -> dict[str, str]:
+        """Put everything into words: label -> text; what is not known yet is left out."""
+        last = self.last
+        share = min(1.0, self.step / max(1, self.total_steps))
+        found = {"step": f"{self.step:,}/{self.total_steps:,} ({math.floor(100 * share)}%)"}
+        found["frames"] = f"{self.step * self.action_repeat:,}"
+        found["updates"] = f"{self.updates:,}"
+        if self.speed:
+            found["speed"] = self.speed
+        if self.episodes:
+            found["episodes"] = f"{self.episodes}"
+        if self.returns:
+            found["last 5 returns"] = " ".join(f"{value:.0f}" for value in tuple(self.returns))
+        if self.best_x is not None:
+            found["best x"] = f"{self.best_x:,.0f}"
+            found["flags"] = f"{self.flags}"
+        if "eval_return" in last:
+            found["eval"] = f"{last['eval_return']:.0f}"
+        losses = [
+            f"{label} {_short(last[name])}{arrow(last[name], self.before.get(name), signs)}"
+            for name, label in LOSSES.items()
+            if name in last
+        ]
+        if losses:
+            found["losses"] = "  ".join(losses)
+        if "run/replay_size" in last:
+            found["replay"] = f"{last['run/replay_size']:,.0f}"
+        if "run/memory_gib" in last:
+            found["memory"] = f"{last['run/memory_gib']:.1f} GiB"
+        found["time"] = f"{duration(self.elapsed)}, {duration(self.eta)} to go"
+        return found
+
+
+def plain_line(stats: RunStats) -> str:
+    """Write a report as one line: `step 1,200/4,000 (30%) | frames 4,800 | ...`."""
+    return " | ".join(f"{label} {text}" for label, text in stats.groups().items())

@@ -1,0 +1,148 @@
+"""The command line: help and errors without torch, near misses, one table of limits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mario_dreamer import cli
+from mario_dreamer.config import command_line, limits
+
+WRONG = {
+    "train experimnt=laptop": "did you mean experiment=...?",
+    "train experiment=lptop": "experiment=lptop: did you mean laptop?",
+    "train --steps 100": "typed as NAME=VALUE, here steps=100",
+    "train --steps=100": "here steps=100",
+    "train laptop": "Did you mean experiment=laptop?",
+    "train lr=3": "did you mean optimizer.lr=...?",
+    "train steps": "is at 'steps'",
+    "train seed=1 steps": "'steps': options are typed as NAME=VALUE",
+    "train seed=0,1": "add --multirun",
+    "train steps=${nothing}": "'nothing' not found",
+    "train env=null": "env=null: expected one of cartpole,",
+    "train env.stage=9-9": 'env.stage must be one of "1-1" to "8-4"',
+    "train device=gpu": "device must be auto, cpu, mps, cuda or cuda:N; got 'gpu'",
+    "train precision=half": "precision must be one of auto, bf16, 16, fp32, 32",
+    "train name=..": "name must be a folder's name",
+    "train name=a/b": "name must be a folder's name",
+    "train resume=x steps=many": "steps must be a whole number",
+    "train env.image_size=100000": "env.image_size must be a whole number",
+    "train -m seed=x,1": "seed must be a whole number",
+    "evaluate episodes=many": "episodes must be a whole number",
+    "evaluate conditions=[greedy,fast]": "conditions must be all, or some of sampled",
+    "evaluate env.sticky=2": "env.sticky must be a number, at least 0 and at most 1",
+    "evaluate track=maybe": "track must be one of auto, true, false",
+    "play scale=1.5": "scale must be a whole number",
+    "play greedy=perhaps": "greedy must be true or false",
+    "play weights=best": "weights must be one of average, latest",
+    "dream steps=-1": "steps must be a whole number",
+    "dream rows=0": "rows must be a whole number",
+    "view port=null": "port must be a whole number, at least 0 and at most 65535; got null",
+    "view port=99999": "port must be a whole number",
+    "view host=null": "host must be text; got null",
+    "report horizon=1e9": "horizon must be a whole number",
+    "report episodes=-1": "episodes must be a whole number, at least 0",
+    "export format=onnx": "format must be one of pt2, mlflow",
+}
+
+
+def refused(line: str) -> str:
+    command, *words = line.split(" ")
+    with pytest.raises(ValueError) as error:
+        command_line.checked_words(command, words)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_word_is_one_line_that_says_what_is_right(line: str) -> None:
+    message = refused(line)
+    assert WRONG[line] in message and "\n" not in message
+
+
+def program(*words: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    began = time.process_time(), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mario_dreamer", *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done, time.monotonic() - began[1]
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS, ""])
+def test_help_imports_neither_torch_nor_hydra(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    words = [command, "--help"] if command else ["--help"]
+    before = set(sys.modules)
+    cli.main(words)
+    assert set(sys.modules) == before
+    assert f"mario-dreamer {command}".strip() in capsys.readouterr().out
+
+
+def test_a_wrong_option_ends_before_torch_is_imported() -> None:
+    done, seconds = program("train", "experimnt=laptop")
+    assert done.returncode == 1 and "did you mean experiment=...?" in done.stderr
+    assert "hydra" in done.stderr and " torch" not in done.stderr
+    help, _ = program("train", "--help")
+    assert "learn to play" in help.stdout and " hydra" not in help.stderr
+    assert seconds < 20, "it takes half a second on an idle machine"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture) -> None:
+    cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("mario-dreamer ")
+
+
+def test_a_misspelt_command_is_told_what_is_near(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["trian"])
+    assert ended.value.code == 2 and "did you mean train?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help"])
+def test_a_reader_that_leaves_early_ends_the_program_quietly(words: str) -> None:
+    call = f"{sys.executable} -m mario_dreamer {words} | true; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):  # it is a race who is first
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_number_typed_for_a_name_is_text() -> None:
+    words = command_line.checked_words("train", ["name=42", "runs_dir=2026", "seed=7"])
+    cfg = command_line.compose_config("train", words)
+    assert (cfg.name, cfg.runs_dir, cfg.seed) == ("42", "2026", 7)
+    assert command_line.checked_words("train", ["name=null"]) == ["name=null"]
+
+
+def test_options_of_a_stored_configuration_may_be_typed() -> None:
+    words = command_line.checked_words("play", ["env.stage=1-2", "env.max_steps=9"])
+    cfg = command_line.compose_config("play", words)
+    assert cfg.env == {"stage": "1-2", "max_steps": 9}
+    words = command_line.checked_words("train", ["resume=latest", "env.cells=9", "steps=5"])
+    assert words == ["resume=latest", "++env.cells=9", "++steps=5"]
+
+
+@pytest.mark.parametrize("command", command_line.CONFIGURED)
+def test_every_option_of_every_command_has_a_rule(command: str) -> None:
+    cfg = OmegaConf.to_container(OmegaConf.load(command_line.CONFIGS / f"{command}.yaml"))
+    session = OmegaConf.to_container(OmegaConf.load(command_line.CONFIGS / "session.yaml"))
+    options = cfg if command == "train" else session | cfg
+    names = [name for name, value in options.items() if not isinstance(value, dict)]
+    without = [name for name in names if limits.rule_of(name, command) is None]
+    without = [name for name in without if name != "defaults"]
+    assert without == []
+
+
+def test_a_class_from_elsewhere_has_rules_of_its_own() -> None:
+    limits.check_numbers({"env": {"_target_": "my.env", "stage": "forest", "max_steps": 0}})
+    with pytest.raises(ValueError, match="env.max_steps"):
+        limits.check_numbers({"env": {"_target_": "mario_dreamer.envs.x", "max_steps": 0}})
+
+
+def test_the_folder_of_the_configurations_is_found() -> None:
+    assert (Path(command_line.CONFIGS) / "train.yaml").is_file()
