@@ -66,8 +66,9 @@ class WorldModelEnv(ModelBasedEnvBase):
         seen = {key: Unbounded((num_envs, *world_model.encoder.shapes[key])) for key in self.decode}
         self.state_spec = Composite(state, shape=[num_envs])
         self.observation_spec = Composite({**state, **seen}, shape=[num_envs])
-        one = len(action_spec.shape) == 1
-        self.action_spec = action_spec.expand(num_envs, -1) if one else action_spec.clone()
+        if len(action_spec.shape) == 1:
+            action_spec = action_spec.expand(num_envs, *action_spec.shape)
+        self.action_spec = action_spec.clone()
         self.reward_spec = Unbounded((num_envs, 1))
         flag = Binary(1, (num_envs, 1), dtype=torch.bool)
         flags = {"done": flag, "terminated": flag.clone()}

@@ -38,6 +38,13 @@ def test_it_keeps_the_contract_of_torchrl_envs() -> None:
     assert not rolled["next", "pixels"].requires_grad
 
 
+def test_the_action_spec_of_a_single_env_is_enough() -> None:
+    tiny = make_tiny()
+    env = WorldModelEnv(tiny.agent.world_model, starts(), tiny.env.action_spec[0], num_envs=7)
+    rolled = env.rollout(2, break_when_any_done=False)
+    assert rolled["action"].shape == (7, 2, 3)
+
+
 def test_it_makes_the_steps_of_imagination(monkeypatch: pytest.MonkeyPatch) -> None:
     from mario_dreamer.distributions import OneHotCategorical
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 from torchrl.modules import TanhNormal
 
-from mario_dreamer.losses import ActorLoss, CriticLoss
+from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.losses.actor import entropy_of
 
 
@@ -160,3 +162,24 @@ def test_sparse_tensors_are_refused() -> None:
     data["weight"] = data["weight"].to_sparse()
     with pytest.raises(ValueError, match=r"weight must be .*got torch.sparse_coo"):
         ActorLoss(Actor(MAKERS["tanh normal"]))(data)
+
+
+def test_the_continuous_example_learns_with_all_three_losses() -> None:
+    path = Path(__file__).with_name("pendulum_with_our_losses.py")
+    assert len([line for line in path.read_text().splitlines() if line.strip()]) <= 60
+    found = runpy.run_path(str(path))
+    assert {"loss_dyn", "loss_actor", "loss_critic"} <= set(found["losses"].keys())
+    assert all(bool(value.isfinite()) for value in found["losses"].values())
+
+
+def test_a_gaussian_latent_has_the_kl_of_torch() -> None:
+    def latent(params: Tensor) -> Independent:
+        return Independent(Normal(params[..., :2], params[..., 2:].exp()), 1)
+
+    loss = WorldModelLoss(make_tiny().agent.world_model, latent=latent, free_nats=0.0)
+    post, prior = (torch.randn(3, 5, 4, requires_grad=True) for _ in range(2))
+    terms = loss._kl_terms(TensorDict(post_logits=post, prior_logits=prior))
+    expected = torch.distributions.kl_divergence(latent(post), latent(prior)).mean()
+    torch.testing.assert_close(terms["kl"], expected.detach())
+    dyn = torch.autograd.grad(terms["loss_dyn"], [post, prior], allow_unused=True)
+    assert dyn[0] is None and float(dyn[1].abs().sum()) > 0
