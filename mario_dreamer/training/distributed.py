@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 __all__ = ["ProcessLost", "Processes", "join"]
 
 SEED_STRIDE = 1_000_003  # between the seeds of two processes
-_JOIN = timedelta(minutes=2)
+_JOIN = timedelta(minutes=5)
 _ANSWER = timedelta(minutes=30)  # an evaluation of process 0 has to fit in
 
 
@@ -86,6 +86,14 @@ class Processes:
             dist.all_gather_object(values, value, group=self._host)
         return values
 
+    def own_name(self, name: str) -> str:
+        """Return a name for files of this process alone; just `name` without others."""
+        return name if self.size == 1 else f"{name}/process_{self.rank:03d}"
+
+    def first_says(self, question: Callable[[], Any]) -> Any:
+        """Return what a function returns in process 0; it is called nowhere else."""
+        return self.exchange(question() if self.first else None)[0]
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; raises ProcessLost as `exchange`."""
         if self.size == 1:
@@ -114,13 +122,18 @@ class Processes:
         grads = [param.grad for param in parameters if param.grad is not None]
         tensors = [*grads, *(metrics[name] for name in names)]
         flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-        with self._watching():
-            dist.all_reduce(flat)
-        flat /= self.size
+        self.reduce_(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=False)])
         for name, part in zip(names, parts[len(grads) :], strict=True):
             metrics[name] = part.reshape(()).clone()
+
+    def reduce_(self, tensor: Tensor) -> None:
+        """Replace a tensor by its mean over all processes; raises ProcessLost as `exchange`."""
+        if self.size > 1:
+            with self._watching():
+                dist.all_reduce(tensor)
+            tensor /= self.size
 
     @torch.no_grad()
     def gather(self, tensor: Tensor) -> Tensor:
@@ -147,8 +160,11 @@ class Processes:
         except RuntimeError as error:
             self.lost = self._ended()
             self.close()  # so that those who wait for this process notice as well
-            where = [f"process {r} of {self.size} (pid {self._members[r][1]} on {self._members[r][0]})"
-                     for r in self.lost]  # fmt: skip
+            where = [
+                f"process {rank} of {self.size} (pid {pid} on {host})"
+                for rank, (host, pid) in enumerate(self._members)
+                if rank in self.lost
+            ]
             who = ", ".join(where) or f"one of {self.size} processes cannot be reached or"
             raise ProcessLost(f"{who} ended ({str(error).splitlines()[0][:120]})") from error
 
@@ -216,7 +232,9 @@ def join(device: str = "auto") -> Processes:
         reason = str(error).splitlines()[0][:200]
         if "EADDRINUSE" in str(error) or "in use" in str(error):
             reason = "this port is in use; choose another one with --master-port, or --standalone"
-        raise ConnectionError(f"process {rank} of {size} cannot join at {address}: {reason}") from error
+        raise ConnectionError(
+            f"process {rank} of {size} cannot join at {address}: {reason}"
+        ) from error
 
 
 def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
