@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from tiny import make_tiny
 
 import mario_dreamer
-from mario_dreamer.commands import _command, evaluate
+from mario_dreamer.commands import evaluate
 from mario_dreamer.config import build
 from mario_dreamer.config import load_agent as module
+from mario_dreamer.config.command_line import checked_words
 from mario_dreamer.config.load_agent import load_agent
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError
@@ -128,4 +129,4 @@ def test_the_best_checkpoint_plays(lent: Path) -> None:
 
 
 def test_options_of_the_env_need_no_plus_sign() -> None:
-    assert _command.with_env_options(["env.stage=1-2", "out=a"]) == ["++env.stage=1-2", "out=a"]
+    assert checked_words("play", ["env.stage=1-2", "out=a"]) == ["++env.stage=1-2", "out=a"]
