@@ -73,7 +73,8 @@ def _run(typed: list[str]) -> None:
     except ValueError as error:
         _fail(f"error: {error}", 1)
     if command in ("train", "view"):
-        print(f"starting {command} ...", flush=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
+            print(f"starting {command} ...", flush=True)
     importlib.import_module(f"mario_dreamer.commands.{command}").main(ready)
 
 

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mario_dreamer.config.command_line import CONFIGS, checked_words
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.training.checkpoint_files import CheckpointError
+from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import EnvFailed
 
@@ -32,7 +33,7 @@ __all__ = ["command", "entry_point", "in_sweep", "lock"]
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
-    OmegaConfBaseException, EnvFailed, OSError, MemoryError, torch.OutOfMemoryError,
+    OmegaConfBaseException, EnvFailed, ProcessLost, OSError, MemoryError, torch.OutOfMemoryError,
 )  # fmt: skip
 NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 

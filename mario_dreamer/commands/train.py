@@ -8,6 +8,7 @@
     mario-dreamer train env.stage=1-2 init_from=runs/NAME    a new run from that one's weights
     mario-dreamer train size=size25m seed=1        change a choice, change a number
     mario-dreamer train -m seed=0,1,2              one run for each seed
+    torchrun --standalone --nproc_per_node=4 -m mario_dreamer train ...    one run on four GPUs
 
 Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
@@ -20,33 +21,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command, _sweep
+from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.load_agent import find_checkpoint
-from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.stored import resumed_config
-from mario_dreamer.envs.torchrl import describe_observations
-from mario_dreamer.exporting.checkpoint_model import CheckpointModel
-from mario_dreamer.tracking.progress import Progress, print_line
+from mario_dreamer.tracking.progress import print_line
 from mario_dreamer.tracking.provenance import provenance
-from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.tracking.tracker import NoTracker, Tracker
 from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
-from mario_dreamer.training.init_from import init_from
-from mario_dreamer.training.learner import Learner
-from mario_dreamer.training.loop import Core, Parts, train
-from mario_dreamer.training.pictures import EvaluationReport
-from mario_dreamer.training.report import Report
+from mario_dreamer.training.distributed import Processes, ProcessLost, join, same_everywhere
+from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
 
 __all__ = ["main", "run_training"]
@@ -67,100 +64,13 @@ def _run_folder(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
     raise AssertionError("unreachable")
 
 
-def _tracker(cfg: DictConfig, folder: Path, run_id: str | None) -> Tracker:
-    """The configured tracker, and always the plain files in the run's folder."""
+def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = True) -> Tracker:
+    """The configured tracker, and always the plain files; none but in the first process."""
+    if not first:
+        return NoTracker(folder, folder.name)
     name = _sweep.job_name() or folder.name
     chosen = build.instantiate(cfg.tracker, folder=folder, run_name=name, run_id=run_id)
     return with_files(chosen, folder)
-
-
-def _describe_worlds(cfg: DictConfig) -> str:
-    """The options that decide what the worlds do; a resume with others cannot go on in them."""
-    options = OmegaConf.to_container(cfg.env, resolve=True)
-    return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
-
-
-def _hands_over(cfg: DictConfig) -> bool:
-    """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
-    wanted = cfg.get("save_model", "auto")
-    by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
-    return by_mlflow if wanted == "auto" else bool(wanted)
-
-
-def make_core(
-    cfg: DictConfig, folder: Path, agent_steps: int = 0, source: Path | None = None
-) -> Core:
-    """Build what plays and learns; no file is written and nobody is told.
-
-    Args:
-        cfg: the run's configuration.
-        folder: the run's folder.
-        agent_steps: steps played before a resume.
-        source: checkpoint whose weights the run starts from.
-    """
-    # The worlds begin anew on a resume: with the old seed their chances would repeat.
-    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps)
-    print_line(describe_observations(env))
-    print_line(check_memory(cfg, env, folder))
-    agent = build.make_agent(cfg, env)
-    learner = build.make_learner(cfg, agent)
-    if source is not None:
-        taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
-        init_from(learner.modules, source, list(taken))
-        print(f"starting from {', '.join(taken)} of {source}")
-    print_line(_description(cfg, learner))
-    policy, env = build.make_policy(agent, learner, env)
-    return Core(
-        collector=build.make_collector(cfg, env, policy, learner.device),
-        env=env,
-        policy=policy,
-        replay=build.make_replay(cfg, learner.device, str(folder / "replay")),
-        learner=learner,
-        ratio=build.make_run(cfg)[1],
-    )
-
-
-def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int = 0) -> Report:
-    """Build what logs the run: numbers, evaluation, progress, models of the checkpoints.
-
-    Args:
-        cfg: the run's configuration.
-        core: what plays and learns.
-        tracker: who is told.
-        agent_steps: steps played before a resume.
-    """
-    learner, replay, average = core.learner, core.replay, core.learner.average
-    judged = core.policy
-    if average is not None:
-        judged = Policy(average["world_model"], average["actor"], learner.dtype)
-    evaluation = EvaluationReport(
-        judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
-        cfg.eval_episodes,
-    )  # fmt: skip
-    options, repeat = OmegaConf.to_container(cfg.env, resolve=True), cfg.env.get("action_repeat", 1)
-    progress = Progress(
-        cfg.steps, agent_steps, title=tracker.folder.name, minutes=cfg.minutes,
-        prefill=cfg.prefill, action_repeat=repeat,
-    )  # fmt: skip
-    return Report(
-        tracker, progress, evaluation, repeat,
-        replay.__len__,
-        write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
-        records_per_update=cfg.batch_size * cfg.batch_length,
-        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
-    )  # fmt: skip
-
-
-def _description(cfg: DictConfig, learner: Learner) -> str:
-    """Device, precision and size, in one line."""
-    count = sum(p.numel() for p in learner.optimizer.parameters())
-    precision = "float32" if learner.dtype is None else str(learner.dtype).removeprefix("torch.")
-    threads = f", {torch.get_num_threads()} threads" if learner.device.type == "cpu" else ""
-    mode = {"False": "off", "True": "on"}.get(str(cfg.compile), str(cfg.compile))
-    return (
-        f"device: {learner.device}{threads}, {precision}, compile {mode}; "
-        f"{count / 1e6:.2f} million parameters"
-    )
 
 
 def _warn_of_no_update(cfg: DictConfig) -> None:
@@ -178,6 +88,8 @@ def _warn_of_no_update(cfg: DictConfig) -> None:
 def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
     """Train one run from its configuration, from the start or from a checkpoint.
 
+    Under torchrun all processes train one run; the first of them prints, logs and evaluates.
+
     Args:
         cfg: the configuration, as composed.
         overrides: what was typed, applied to the stored configuration on a resume.
@@ -185,16 +97,41 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     Returns:
         `folder`, `status`, `stopped` (why it ended), `updates`, and the last `metrics`.
     """
+    processes = join(str(cfg.device))
+    try:
+        with contextlib.nullcontext() if processes.first else _silence():
+            return _train(cfg, overrides or [], processes)
+    except ProcessLost:
+        if processes.rank != processes.survivors()[0]:
+            sys.exit(1)  # one line is enough
+        raise
+    finally:
+        processes.close()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Print nothing but errors that end the process."""
+    logging.disable(logging.ERROR)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[str, Any]:
     checkpoint, saved, agent_steps, run_id = None, None, 0, None
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
+    same_everywhere(processes, "the configuration", OmegaConf.to_yaml(cfg, resolve=True))
     if cfg.resume is not None:
-        checkpoint = find_run(str(cfg.resume), cfg.runs_dir)
+        checkpoint = processes.first_says(lambda: find_run(str(cfg.resume), runs_dir))
         own = ("resume=", "runs_dir=", "trust_config=")
-        typed = [word for word in overrides or [] if not word.startswith(own)]
+        typed = [word for word in overrides if not word.startswith(own)]
         cfg, ignored = resumed_config(checkpoint, checkpoint.parents[1], typed, cfg.trust_config)
         if ignored:
             print(f"resume: the run keeps its own choices; ignored: {' '.join(ignored)}")
-        saved = Saved.read(checkpoint)
+        saved = Saved.read(checkpoint, processes)
         run_id, agent_steps = saved.run_id, saved.agent_steps
     else:
         cfg, foreign = compose.own_env_options(cfg, overrides or [])
@@ -202,48 +139,45 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
             print(f"env: options of the recipe's own env are left out: {', '.join(foreign)}")
     source = None
     if checkpoint is None and cfg.get("init_from") is not None:
-        source = find_checkpoint(str(cfg.init_from), str(cfg.runs_dir))
+        source = processes.first_says(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
     limits.check_numbers(cfg)
-    folder = _run_folder(cfg, runs_dir, checkpoint)
+    folder = processes.first_says(lambda: _run_folder(cfg, runs_dir, checkpoint))
     if checkpoint is None and any(folder.glob("checkpoints/step_*")):
         raise ValueError(
             f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
             "another name=..."
         )
     _warn_of_no_update(cfg)
-    build.set_threads(cfg.threads)
-    build.seed_everything(cfg.seed)
+    build.set_threads(cfg.threads, processes.local_size)
+    build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    worlds = _describe_worlds(cfg)
-    with _command.lock(folder), contextlib.ExitStack() as stack:
-        core, run = make_core(cfg, folder, agent_steps, source), build.make_run(cfg)[0]
+    worlds = describe_envs(cfg)
+    with contextlib.ExitStack() as stack:
+        if processes.first:
+            stack.enter_context(_command.lock(folder))
+        core = make_core(cfg, folder, agent_steps, source, processes)
+        run = build.make_run(cfg, processes.size)[0]
         stack.callback(core.collector.shutdown)
         if saved is not None:
             saved.restore(core, worlds)  # a checkpoint that does not fit is refused here
-        tracker = stack.enter_context(_tracker(cfg, folder, run_id))
-        tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
-        tracker.log_tags(provenance())
-        (folder / "config.yaml").write_text(config)
-        tracker.log_artifact(folder / "config.yaml", "config")
-        tracker.truncate_after(agent_steps)  # logged again from here on, after a kill
+        tracker = stack.enter_context(_tracker(cfg, folder, run_id, processes.first))
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
-        if checkpoint is not None and checkpoints.folder == checkpoint.parent:
-            for moved in checkpoints.go_on_from(checkpoint):
-                print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
+        if processes.first:
+            _begin(cfg, folder, config, tracker, agent_steps)
+            if checkpoint is not None and checkpoints.folder == checkpoint.parent:
+                for moved in checkpoints.go_on_from(checkpoint):
+                    print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
+        run_id = processes.exchange(tracker.run_id)[0]
         parts = Parts(
             **vars(core),
             report=make_report(cfg, core, tracker, agent_steps),
-            snapshot=Snapshot(checkpoints, config, tracker.run_id, worlds),
+            snapshot=Snapshot(checkpoints, config, run_id, worlds, processes),
         )
         try:
             if saved is not None:
                 saved.restore_report(parts.report)
                 saved.restore_random_states()
-            print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
-            if tracker.watch_hint is not None:
-                print_line(f"watch: {tracker.watch_hint}")
-            print_line(f"mario-dreamer view {folder} shows the agent; Ctrl-C saves and leaves")
-            status = train(parts, run, agent_steps)
+            status = _run(parts, run, agent_steps, folder, tracker)
         finally:
             parts.report.close()
         return _ended(parts, tracker, folder, status)
@@ -259,9 +193,27 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
     if tracker.watch_hint is not None:
         print_line(f"results: {tracker.watch_hint}")
     return {
-        "folder": str(folder), "status": status, "stopped": state.stopped,
+        "folder": str(folder), "status": status, "stopped": parts.state.stopped,
         "updates": parts.learner.updates, "metrics": parts.report.last,
     }  # fmt: skip
+
+
+def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker, agent_steps: int) -> None:
+    """Log what the run is made from; forget what was logged after a resumed checkpoint."""
+    tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
+    tracker.log_tags(provenance())
+    (folder / "config.yaml").write_text(config)
+    tracker.log_artifact(folder / "config.yaml", "config")
+    tracker.truncate_after(agent_steps)  # logged again from here on, after a kill
+
+
+def _run(parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: Tracker) -> str:
+    """Print where the run is and what to do with it; train; return the status."""
+    print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+    if tracker.watch_hint is not None:
+        print_line(f"watch: {tracker.watch_hint}")
+    print_line(f"mario-dreamer view {folder} shows the agent; Ctrl-C saves and leaves")
+    return train(parts, run, agent_steps)
 
 
 _sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
@@ -271,6 +223,8 @@ _sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     result = run_training(cfg, compose.given_overrides())
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes, the first one prints
     status, folder, stopped = result["status"], result["folder"], result["stopped"]
     if status == "FAILED":
         raise CheckpointError(

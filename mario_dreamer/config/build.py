@@ -242,8 +242,17 @@ def make_collector(
     )
 
 
-def make_replay(cfg: DictConfig, device: torch.device, path: str | None = None) -> Replay:
-    """Build the memory: on the learner's device unless it lies in files."""
+def make_replay(
+    cfg: DictConfig, device: torch.device, path: str | None = None, seed_offset: int = 0
+) -> Replay:
+    """Build the replay: on the learner's device unless it lies in files.
+
+    Args:
+        cfg: the run's configuration.
+        device: the learner's.
+        path: folder for files where the configuration names none.
+        seed_offset: added to the seed, of one of several processes.
+    """
     options: dict[str, Any] = {}
     if cfg.replay.storage in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
@@ -254,13 +263,18 @@ def make_replay(cfg: DictConfig, device: torch.device, path: str | None = None) 
         num_streams=cfg.collector.num_envs,
         batch_size=cfg.batch_size,
         batch_length=cfg.batch_length,
-        seed=cfg.seed,
+        seed=cfg.seed + seed_offset,
         **options,
     )
 
 
-def make_run(cfg: DictConfig) -> tuple[Run, UpdateRatio]:
-    """Build the numbers of the run and its update ratio."""
+def make_run(cfg: DictConfig, processes: int = 1) -> tuple[Run, UpdateRatio]:
+    """Build the numbers of the run and its update ratio.
+
+    Args:
+        cfg: the run's configuration.
+        processes: how many train together; each adds a batch to every update.
+    """
     run = Run(
         steps=cfg.steps,
         action_repeat=cfg.env.get("action_repeat", 1),
@@ -273,9 +287,9 @@ def make_run(cfg: DictConfig) -> tuple[Run, UpdateRatio]:
         minutes=cfg.minutes,
         entropy_solved=cfg.get("entropy_solved"),
     )
-    return run, UpdateRatio(cfg.train_ratio, cfg.batch_size, cfg.batch_length)
+    return run, UpdateRatio(cfg.train_ratio, processes * cfg.batch_size, cfg.batch_length)
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch compute with so many threads on CPU; None takes one per core."""
-    torch.set_num_threads(threads or count_cpus())
+def set_threads(threads: int | None, processes: int = 1) -> None:
+    """Let torch compute with so many threads on CPU; None shares the cores among processes."""
+    torch.set_num_threads(threads or max(1, count_cpus() // processes))

@@ -82,13 +82,14 @@ def needs_of(cfg: DictConfig, env: EnvBase) -> list[Need]:
     return [replay, size, *both]
 
 
-def check_memory(cfg: DictConfig, env: EnvBase, folder: Path) -> str:
+def check_memory(cfg: DictConfig, env: EnvBase, folder: Path, processes: int = 1) -> str:
     """Estimate what a run takes and compare it with what is free; return one line about it.
 
     Args:
         cfg: the run's configuration.
         env: its worlds.
         folder: the run's folder, which exists.
+        processes: how many of this size share the machine's memory; each has a GPU of its own.
 
     Raises:
         ValueError: it does not fit; the message names the number to lower.
@@ -96,7 +97,7 @@ def check_memory(cfg: DictConfig, env: EnvBase, folder: Path) -> str:
     device = resolve_device(cfg.device)
     gpu_free = available(device) if device.type == "cuda" else None
     needs = needs_of(cfg, env)
-    line = refuse_what_does_not_fit(needs, available(torch.device("cpu")), gpu_free)
+    line = refuse_what_does_not_fit(needs, available(torch.device("cpu")) // processes, gpu_free)
     record = record_bytes(build.shapes_of(env)[0], env.action_spec.shape[-1])
     filled = record * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
     disk = filled * (cfg.keep_checkpoints + 1 + (cfg.replay.storage in FILES))

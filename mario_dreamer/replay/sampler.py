@@ -100,6 +100,10 @@ class StreamSampler(Sampler):
             return fresh.pin_memory().to(streams.device, non_blocking=True)
         return fresh
 
+    def skip_fresh(self) -> None:
+        """Count all that is there as served: it was learned from already."""
+        self._fresh = list(self.streams.written)
+
     def _empty(self) -> None:
         self._fresh = [0] * self.streams.num_streams
 

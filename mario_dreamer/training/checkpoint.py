@@ -37,6 +37,7 @@ class Checkpoints:
         learning.pt   optimiser, update ratio, counters, random states, envs in mid-episode
         replay.pt     the records
         config.yaml   the run's configuration
+        process_001.pt   of several processes: replay, random states and envs of each but the first
 
     `best` is a copy of the checkpoint with the best evaluation so far, without its replay. Folders
     by any other name are not touched. A resume from an earlier checkpoint moves the later ones
@@ -64,13 +65,20 @@ class Checkpoints:
                 "Choose another with runs_dir=PATH."
             ) from error
 
-    def save(self, step: int, files: dict[str, Any], texts: dict[str, str] | None = None) -> Path:
+    def save(
+        self,
+        step: int,
+        files: dict[str, Any],
+        texts: dict[str, str] | None = None,
+        parts: dict[str, Path] | None = None,
+    ) -> Path:
         """Write a checkpoint; return its folder.
 
         Args:
             step: agent steps played; names the folder.
             files: file stem -> tensors and plain Python, for `torch.save`.
             texts: file name -> text, such as the configuration.
+            parts: file name -> file in the same folder, of another process; it is moved.
 
         Raises:
             CheckpointError: when it cannot be written (disk full, read-only); the checkpoints
@@ -84,6 +92,8 @@ class Checkpoints:
                 save_tensors(content, partial / f"{stem}.pt")
             for name, text in (texts or {}).items():
                 (partial / name).write_text(text)
+            for name, source in (parts or {}).items():
+                os.replace(source, partial / name)
 
         self._write(final, before, step, fill)
         # What was just written stays, even next to damaged or abandoned ones of later steps.

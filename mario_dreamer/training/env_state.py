@@ -62,7 +62,7 @@ def restore_worlds(
         env, collector, described: as there.
 
     Returns:
-        None, or why episodes begin anew instead.
+        None, or why episodes begin again instead.
 
     Raises:
         ValueError: the state is of another number of worlds.

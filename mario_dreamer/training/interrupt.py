@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -24,6 +25,8 @@ class Interrupt:
     Args:
         minutes: working time after which to stop; None for no limit.
         closed: whether nobody reads stdout any more.
+        echo: seconds in which further signals mean the first one still: torchrun hands a Ctrl-C
+            on to processes that have got it from the terminal.
     """
 
     SIGNALS = tuple(
@@ -33,10 +36,14 @@ class Interrupt:
     )
 
     def __init__(
-        self, minutes: float | None = None, closed: Callable[[], bool] = lambda: False
+        self,
+        minutes: float | None = None,
+        closed: Callable[[], bool] = lambda: False,
+        echo: float = 0.0,
     ) -> None:
         self._signal = ""
         self._closed = closed
+        self._echo, self._first = echo, 0.0
         self._end = work_seconds() + 60 * minutes if minutes else float("inf")
         self._before: dict[int, object] = {}
 
@@ -65,8 +72,8 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self._signal and name != "SIGHUP":
+        if self._signal and name != "SIGHUP" and time.monotonic() - self._first >= self._echo:
             raise KeyboardInterrupt
         if not self._signal:
-            self._signal = name
+            self._signal, self._first = name, time.monotonic()
             log.warning("%s: saving a checkpoint, then leaving. Once more to leave at once.", name)

@@ -13,8 +13,10 @@ from torchrl.envs import EnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.replay import Replay
+from mario_dreamer.training.distributed import Processes, ProcessLost
+from mario_dreamer.training.evaluation import episode_ends
 from mario_dreamer.training.interrupt import Interrupt
-from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import EntropySchedule, LoopState, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 class EnvFailed(RuntimeError):
     """An environment broke, so there is nothing to learn from any more."""
+
+
+TOGETHER = (EnvFailed, NonFiniteLoss, ProcessLost)  # what every process raises at the same place
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Core:
         env: the environment that the collector steps, for its state.
         policy, replay, learner, ratio: the agent at work.
         state: where the loop stands; a resume restores it.
+        processes: those that train together; each has parts of its own and makes the same updates.
     """
 
     collector: Iterable[TensorDictBase]
@@ -74,6 +80,7 @@ class Core:
     learner: Learner
     ratio: UpdateRatio
     state: LoopState = field(default_factory=LoopState, kw_only=True)
+    processes: Processes = field(default_factory=Processes, kw_only=True)
 
 
 @dataclass
@@ -106,33 +113,37 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     Raises:
         NonFiniteLoss: a loss term is not a number; the last good state is saved first.
         EnvFailed: an environment raised, or its reward is not a number; likewise.
+        ProcessLost: another process of this training ended; likewise, as far as that goes.
     """
     state, report, learner = parts.state, parts.report, parts.learner
+    processes, echo = parts.processes, 5.0 if parts.processes.size > 1 else 0.0
     if agent_steps >= run.steps and not state.pending:
         log.warning("all %d steps are played already; give more with steps=...", run.steps)
         state.stopped = "steps"
         state.agent_steps = state.saved_at = agent_steps
         return "FINISHED"
     state.begin(agent_steps, learner.updates > 0)
+    state.learning = state.learning and not processes.any(not parts.replay.ready())
     parts.policy.uniform = run.prefill_random and not state.learning
     entropy = EntropySchedule(learner.actor_loss.entropy_scale, run.entropy_solved)
     batches = iter(parts.collector)
     metrics: TensorDictBase | None = None
 
-    with Interrupt(run.minutes, report.is_closed) as interrupt, _saved_when_it_fails(parts):
+    with Interrupt(run.minutes, report.is_closed, echo) as interrupt, _saved_when_it_fails(parts):
         if state.evaluating and run.eval_every:
             _evaluate(parts)  # a kill cut this evaluation off
         while not state.stopped:
             if not state.pending:  # a resume first makes the updates that were cut off
                 act(parts, run, batches)
             entropy.follow(report.flag_rate)
-            while state.pending and not interrupt.reason:
+            while state.pending and not processes.any(bool(interrupt.reason)):
                 metrics = learn(parts.replay, learner)
                 state.pending -= 1
                 report.learned(metrics, state.agent_steps)
 
             over = state.agent_steps >= run.steps and not state.pending
-            state.stopped = "steps" if over else interrupt.reason
+            reason = next(filter(None, processes.exchange(interrupt.reason)), "")
+            state.stopped = "steps" if over else reason
             logs, saves = state.due("log", run.log_every), state.due("save", run.save_every)
             evaluates = state.due("eval", run.eval_every) and state.learning
             if metrics is not None and (logs or saves or evaluates or state.stopped):
@@ -155,6 +166,8 @@ def _saved_when_it_fails(parts: Parts) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if parts.processes.size > 1 and not isinstance(error, TOGETHER):
+            raise  # in this process alone: the others cannot save with it
         with _training_goes_on("logging"):
             parts.report.log(parts.state.agent_steps)
         saved = _save(parts)
@@ -168,6 +181,8 @@ def _training_goes_on(what: str) -> Iterator[None]:
     """Log whatever fails inside in one line, and go no further."""
     try:
         yield
+    except ProcessLost:
+        raise
     except Exception as error:  # a broken chart or film is no reason to lose a training
         reason = " ".join(str(error).split())[:300]
         log.error("%s failed, training goes on: %s: %s", what, type(error).__name__, reason)
@@ -184,22 +199,31 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
     Raises:
         EnvFailed: the environment raised, or its reward is not a number.
     """
-    state, policy = parts.state, parts.policy
+    state, policy, processes = parts.state, parts.policy, parts.processes
+    ended, new_steps, failure, problem = [], 0, None, ""
     try:
         transitions = next(batches)
-        agent_steps = state.agent_steps + transitions.numel()
-        parts.report.played(transitions, agent_steps)
+        ended, new_steps = episode_ends(transitions), transitions.numel()
         parts.replay.extend(transitions)  # from here on, time is the paper's
     except Exception as error:
         reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        raise EnvFailed(
-            f"the environment failed after agent step {state.agent_steps:,}: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
+        failure, problem = error, f"{type(error).__name__}: {reason}"
+    notes = processes.exchange((ended, new_steps, problem, parts.replay.ready()))
+    all_steps = sum(steps for _, steps, _, _ in notes)
+    agent_steps = state.agent_steps + all_steps
+    for rank, (_, _, reason, _) in enumerate(notes):
+        if reason:
+            where = f" of process {rank}" if processes.size > 1 else ""
+            raise EnvFailed(
+                f"the environment{where} failed after agent step {state.agent_steps:,}: {reason}"
+            ) from failure
+    all_ended = [stats for note in notes for stats in note[0]]
+    parts.report.played(all_ended, agent_steps, all_steps)
+    ready = all(note[3] for note in notes)
     state.agent_steps = agent_steps
 
     # Learn: `train_ratio` replayed records for each new step.
-    if not state.learning and agent_steps >= run.prefill and parts.replay.ready():
+    if not state.learning and agent_steps >= run.prefill and ready:
         state.learning, policy.uniform = True, False
         state.pending = run.pretrain + parts.ratio.due(agent_steps)
     elif state.learning:

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 
 from mario_dreamer.tracking.clock import work_seconds
@@ -18,7 +17,6 @@ from mario_dreamer.tracking.metrics import full_names, with_seed_names
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.best import keep_best
-from mario_dreamer.training.evaluation import episode_ends
 
 __all__ = ["EPISODE_NAMES", "Report", "episode_metrics", "stage_flag_rates"]
 
@@ -102,12 +100,20 @@ class Report:
         self._learn_time = 0.0
         self._mark = work_seconds()
 
-    def played(self, transitions: TensorDictBase, agent_steps: int) -> None:
-        """Log the episodes that ended in these transitions, [N, n]."""
+    def played(
+        self, ended: Iterable[Mapping[str, float]], agent_steps: int, new_steps: int = 0
+    ) -> None:
+        """Log the episodes that ended since the last call.
+
+        Args:
+            ended: statistics of each, see `episode_ends`.
+            agent_steps: steps so far.
+            new_steps: those since the last call.
+        """
         if self._since[1] == 0:
-            self._since = (work_seconds(), agent_steps - transitions.numel(), self.updates)
-        for stats in episode_ends(transitions):
-            self._note(stats)
+            self._since = (work_seconds(), agent_steps - new_steps, self.updates)
+        for stats in ended:
+            self._note(dict(stats))
             named = episode_metrics(stats)
             self.tracker.log_metrics(with_seed_names(named), agent_steps)
             if self.progress is not None:

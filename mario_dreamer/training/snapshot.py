@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from mario_dreamer.replay import Replay
 from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import LoopState, UpdateRatio
+from mario_dreamer.training.together import deal_replay, own_part, save_together
 
 __all__ = ["Saved", "Snapshot", "load_weights", "random_states", "restore_random_states"]
 
@@ -52,16 +55,22 @@ class Saved:
         learning: counters, optimizer, random states, envs in mid-episode.
         run_id: the tracker's run.
         agent_steps: played so far.
+        processes: those that go on from it together.
     """
 
     path: Path
     learning: dict[str, Any]
     run_id: str | None
     agent_steps: int
+    processes: Processes
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, processes: Processes | None = None) -> Self:
         """Read a checkpoint folder.
+
+        Args:
+            path: the folder.
+            processes: those that go on from it together; None: this one alone.
 
         Raises:
             CheckpointError: when it is damaged, or does not hold how far the run had come.
@@ -75,7 +84,12 @@ class Saved:
                 f"{path}/learning.pt does not hold how far the run had come; got "
                 f"agent_steps={steps!r}, run_id={run_id!r}. Use another checkpoint."
             )
-        return cls(path, found, run_id, steps)
+        return cls(path, found, run_id, steps, processes or Processes())
+
+    @functools.cached_property
+    def own(self) -> dict[str, Any] | None:
+        """Replay, envs and random states of this process; None when replay has to be dealt."""
+        return own_part(self.path, self.learning, self.processes)
 
     def restore(self, parts: Restorable, worlds: str = "") -> None:
         """Put the state into freshly built parts.
@@ -100,21 +114,25 @@ class Saved:
                     "updates": learning["updates"],
                 }
             )
-            parts.replay.load_state_dict(read(self.path, "replay"))
-            anew = restore_worlds(learning.get("worlds"), parts.env, parts.collector, worlds)
+            if self.own is None:
+                again = deal_replay(self.path, learning, self.processes, parts.replay)
+            else:
+                parts.replay.load_state_dict(self.own["replay"])
+                again = restore_worlds(self.own["worlds"], parts.env, parts.collector, worlds)
+                again = again and f"episodes begin again, because {again}"
             parts.ratio.load_state_dict(learning["ratio"])
             loop = learning.get("loop", learning.get("turn"))  # its older name
             if loop is not None:  # the oldest only have their number of updates
                 parts.state.load_state_dict(loop)
             self.restore_report(Report(NoTracker()))  # to find out now whether it can be
             self.restore_random_states()
-        except CheckpointError:
+        except (CheckpointError, ProcessLost):
             raise
         except Exception as error:  # a file of another make fails in as many ways as there are
             raise CheckpointError(_mismatch(self.path, error)) from error
         _check_finite(parts.learner.modules, self.path)
-        if anew is not None:
-            print(f"resume: episodes begin anew, because {anew}")
+        if again:
+            print(f"resume: {again}")
 
     def restore_report(self, report: Report) -> None:
         """Let a report go on counting."""
@@ -122,20 +140,22 @@ class Saved:
 
     def restore_random_states(self) -> None:
         """Put back the global random generators: last, so that nothing draws in between."""
-        restore_random_states(self.learning["random"])
+        if self.own is not None:
+            restore_random_states(self.own["random"])
 
 
 class Snapshot:
     """Save and restore a whole run: weights, optimiser, counters, random states, replay, worlds.
 
     On CPU a restored run goes on bit for bit as the saved one would have, in mid-episode. Worlds
-    that cannot be saved in mid-episode say so in the checkpoint; their episodes begin anew.
+    that cannot be saved in mid-episode say so in the checkpoint; their episodes begin again.
 
     Args:
         checkpoints: the folder they go to.
         config: the resolved configuration as YAML, stored beside.
         run_id: the tracker's run, to go on with the same one.
         worlds: the options of the worlds: with other ones, a resume opens new episodes.
+        processes: those that save together; None: this one alone.
     """
 
     def __init__(
@@ -144,8 +164,10 @@ class Snapshot:
         config: str = "",
         run_id: str | None = None,
         worlds: str = "",
+        processes: Processes | None = None,
     ) -> None:
         self.checkpoints = checkpoints
+        self.processes = processes or Processes()
         self.config = config
         self.run_id = run_id
         self.worlds = worlds
@@ -157,23 +179,26 @@ class Snapshot:
             CheckpointError: when the disk refuses.
         """
         learner = parts.learner.state_dict()
+        own = {
+            "replay": parts.replay.state_dict(),
+            "random": random_states(),
+            "worlds": worlds_state(parts.env, parts.collector, self.worlds),
+        }
         learning = {
             "agent_steps": agent_steps,
             "updates": learner["updates"],
             "optimizer": learner["optimizer"],
             "ratio": parts.ratio.state_dict(),
-            "random": random_states(),
+            "random": own["random"],
             "report": parts.report.state_dict(),
             "loop": parts.state.state_dict(),
-            "worlds": worlds_state(parts.env, parts.collector, self.worlds),
+            "worlds": own["worlds"],
             "run_id": self.run_id,
+            "processes": self.processes.size,
         }
-        files = {
-            "agent": learner["modules"],
-            "learning": learning,
-            "replay": parts.replay.state_dict(),
-        }
-        return self.checkpoints.save(agent_steps, files, {"config.yaml": self.config})
+        files = {"agent": learner["modules"], "learning": learning, "replay": own["replay"]}
+        texts = {"config.yaml": self.config}
+        return save_together(self.processes, self.checkpoints, agent_steps, files, own, texts)
 
     def restore(self, parts: Saveable, path: Path) -> int:
         """Put a checkpoint's state into freshly built parts; return the agent steps played.
@@ -181,7 +206,7 @@ class Snapshot:
         Raises:
             CheckpointError: when it is damaged or belongs to an agent of other sizes.
         """
-        saved = Saved.read(path)
+        saved = Saved.read(path, self.processes)
         saved.restore(parts, self.worlds)
         saved.restore_report(parts.report)
         saved.restore_random_states()

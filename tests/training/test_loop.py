@@ -95,7 +95,7 @@ def test_in_other_worlds_the_cut_episode_is_closed_and_not_terminal(
 ) -> None:
     flags = played_over_a_resume(tmp_path, "another stage")
     assert flags.nonzero().flatten().tolist() == [0, 9]
-    assert "episodes begin anew, because the options of the worlds have changed" in (
+    assert "episodes begin again, because the options of the worlds have changed" in (
         capsys.readouterr().out
     )
 

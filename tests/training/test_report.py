@@ -6,6 +6,7 @@ from tensordict import TensorDict
 from tiny import Silence, make_tiny
 
 from mario_dreamer.tracking.metrics import undocumented
+from mario_dreamer.training.evaluation import episode_ends
 from mario_dreamer.training.report import Report, episode_metrics
 
 
@@ -23,7 +24,7 @@ def mario_end(score: float, flag: bool, x: float) -> TensorDict:
 def test_an_episode_is_told_as_soon_as_it_ends() -> None:
     tracker = Silence()
     report = Report(tracker)
-    report.played(mario_end(100.0, False, 700.0), 40)
+    report.played(episode_ends(mario_end(100.0, False, 700.0)), 40)
     (step, told), = tracker.told
     assert step == 40
     assert told["train_return"] == told["play/return"] == 100.0
@@ -34,7 +35,7 @@ def test_an_episode_is_told_as_soon_as_it_ends() -> None:
 def test_means_flags_and_records_are_kept_over_the_last_episodes() -> None:
     report = Report(Silence(), action_repeat=4, window=2)
     for score, flag, x in ((1.0, True, 3161.0), (2.0, False, 10.0), (4.0, True, 3161.0)):
-        report.played(mario_end(score, flag, x), 120)
+        report.played(episode_ends(mario_end(score, flag, x)), 120)
     facts = report.facts(120)
     assert facts["run/episodes"] == 3 and facts["run/frames"] == 480
     assert facts["play/return_mean"] == 3.0 and facts["play/flag_rate"] == 0.5
@@ -78,7 +79,7 @@ def test_several_stages_have_flag_rates_of_their_own() -> None:
         end = mario_end(1.0, flag, 10.0)
         one = torch.ones(1, 1, 1)
         end["next"].update({"world": one * world, "stage": one * stage})
-        report.played(end, 40)
+        report.played(episode_ends(end), 40)
     told = report.log(40)
     assert told["play/1-1/flag_rate"] == 1.0 and told["play/1-2/flag_rate"] == 0.5
     later = Report(Silence(), window=2)
@@ -99,10 +100,10 @@ def test_replay_ratio_and_watched_values_are_logged() -> None:
 
 def test_counters_go_on_after_a_resume() -> None:
     one, two = Report(Silence()), Report(Silence())
-    one.played(mario_end(5.0, True, 3161.0), 40)
+    one.played(episode_ends(mario_end(5.0, True, 3161.0)), 40)
     one.learned({}, 40)
     two.load_state_dict(one.state_dict())
-    two.played(mario_end(7.0, False, 20.0), 80)
+    two.played(episode_ends(mario_end(7.0, False, 20.0)), 80)
     facts = two.facts(80)
     assert facts["run/episodes"] == 2 and facts["play/flags"] == 1 and facts["run/updates"] == 1
     assert facts["play/return_mean"] == 6.0 and facts["play/x_best"] == 3161.0
@@ -110,7 +111,7 @@ def test_counters_go_on_after_a_resume() -> None:
 
 def test_speed_counts_from_the_resume_and_not_from_zero() -> None:
     report = Report(Silence(), action_repeat=4)
-    report.played(mario_end(5.0, True, 3161.0), 1_000_001)
+    report.played(episode_ends(mario_end(5.0, True, 3161.0)), 1_000_001)
     assert report._since[1] == 1_000_000
 
 

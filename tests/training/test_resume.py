@@ -58,7 +58,7 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
     """Hold a run that was cut at `first` steps against one that was not."""
     whole = here([*words, "name=whole", f"steps={last}"], folder)
     cut = here([*words, "name=cut", f"steps={first}"], folder)
-    assert "begin anew" not in elsewhere([f"resume={cut}", f"steps={last}"])
+    assert "begin again" not in elsewhere([f"resume={cut}", f"steps={last}"])
     ends = [Checkpoints(run / "checkpoints").latest() for run in (whole, cut)]
     assert [end.name for end in ends] == [f"step_{last:09d}"] * 2
     one, two = map(load, ends)
@@ -133,7 +133,7 @@ def test_worlds_that_cannot_tell_where_they_stand_say_so(
     other = make_tiny(*options, without=bare)
     again, _ = other.parts(tmp_path)
     again.snapshot.restore(again, path)
-    said = "resume: episodes begin anew, because SerialEnv cannot be saved in mid-episode\n"
+    said = "resume: episodes begin again, because SerialEnv cannot be saved in mid-episode\n"
     assert capsys.readouterr().out == said
 
 

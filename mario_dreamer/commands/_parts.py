@@ -1,0 +1,128 @@
+"""Build all parts of a training run from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.config import build
+from mario_dreamer.config.memory import check_memory
+from mario_dreamer.envs.torchrl import describe_observations
+from mario_dreamer.exporting.checkpoint_model import CheckpointModel
+from mario_dreamer.tracking.progress import Progress, print_line
+from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.init_from import init_from
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.loop import Core
+from mario_dreamer.training.pictures import EvaluationReport
+from mario_dreamer.training.report import Report
+
+__all__ = ["describe_envs", "make_core", "make_report"]
+
+
+def describe_envs(cfg: DictConfig) -> str:
+    """The options that decide what the worlds do; a resume with others cannot go on in them."""
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
+
+
+def _hands_over(cfg: DictConfig) -> bool:
+    """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
+    wanted = cfg.get("save_model", "auto")
+    by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
+    return by_mlflow if wanted == "auto" else bool(wanted)
+
+
+def make_core(
+    cfg: DictConfig,
+    folder: Path,
+    agent_steps: int = 0,
+    source: Path | None = None,
+    processes: Processes | None = None,
+) -> Core:
+    """Build what plays and learns; no file is written and nobody is told.
+
+    Args:
+        cfg: the run's configuration.
+        folder: the run's folder.
+        agent_steps: steps played before a resume.
+        source: checkpoint whose weights the run starts from.
+        processes: those that train together; None: this one alone.
+    """
+    processes = processes or Processes()
+    offset = processes.seed_offset
+    # The worlds begin anew on a resume: with the old seed their chances would repeat.
+    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps + offset)
+    print_line(describe_observations(env))
+    print_line(check_memory(cfg, env, folder, processes.local_size))
+    agent = build.make_agent(cfg, env)
+    learner = build.make_learner(cfg, agent, processes)
+    if source is not None:
+        taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []
+        init_from(learner.modules, source, list(taken))
+        print(f"starting from {', '.join(taken)} of {source}")
+    processes.broadcast_(learner.modules.state_dict().values())
+    print_line(_description(cfg, learner))
+    own_folder = folder / processes.own_name("replay")
+    policy, env = build.make_policy(agent, learner, env)
+    return Core(
+        collector=build.make_collector(cfg, env, policy, learner.device),
+        env=env,
+        policy=policy,
+        replay=build.make_replay(cfg, learner.device, str(own_folder), offset),
+        learner=learner,
+        ratio=build.make_run(cfg, processes.size)[1],
+        processes=processes,
+    )
+
+
+def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int = 0) -> Report:
+    """Build what logs the run: numbers, evaluation, progress, models of the checkpoints.
+
+    Of several processes only the first one evaluates, shows progress and writes models.
+
+    Args:
+        cfg: the run's configuration.
+        core: what plays and learns.
+        tracker: who is told.
+        agent_steps: steps played before a resume.
+    """
+    learner, replay, average = core.learner, core.replay, core.learner.average
+    repeat = cfg.env.get("action_repeat", 1)
+    if not core.processes.first:
+        return Report(tracker, None, None, repeat, replay.__len__)
+    judged = core.policy
+    if average is not None:
+        judged = Policy(average["world_model"], average["actor"], learner.dtype)
+    evaluation = EvaluationReport(
+        judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
+        cfg.eval_episodes,
+    )  # fmt: skip
+    options = OmegaConf.to_container(cfg.env, resolve=True)
+    progress = Progress(
+        cfg.steps, agent_steps, title=tracker.folder.name, minutes=cfg.minutes,
+        prefill=cfg.prefill, action_repeat=repeat,
+    )  # fmt: skip
+    return Report(
+        tracker, progress, evaluation, repeat,
+        replay.__len__,
+        write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
+        records_per_update=core.processes.size * cfg.batch_size * cfg.batch_length,
+        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
+    )  # fmt: skip
+
+
+def _description(cfg: DictConfig, learner: Learner) -> str:
+    """Device, precision and size, in one line."""
+    count = sum(p.numel() for p in learner.optimizer.parameters())
+    precision = "float32" if learner.dtype is None else str(learner.dtype).removeprefix("torch.")
+    threads = f", {torch.get_num_threads()} threads" if learner.device.type == "cpu" else ""
+    mode = {"False": "off", "True": "on"}.get(str(cfg.compile), str(cfg.compile))
+    return (
+        f"device: {learner.device}{threads}, {precision}, compile {mode}; "
+        f"{count / 1e6:.2f} million parameters"
+    )

@@ -1,0 +1,136 @@
+"""One checkpoint of several processes: each writes its part, one of them signs the whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mario_dreamer.replay import Replay
+from mario_dreamer.replay.dealing import deal
+from mario_dreamer.training.checkpoint import Checkpoints, save_tensors
+from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.distributed import Processes
+
+__all__ = ["deal_replay", "own_part", "save_together"]
+
+_PATIENCE = 20.0  # seconds that survivors of a lost process wait for each other
+
+
+def save_together(
+    processes: Processes,
+    checkpoints: Checkpoints,
+    step: int,
+    files: dict[str, Any],
+    own: dict[str, Any],
+    texts: dict[str, str],
+) -> Path:
+    """Write a checkpoint of all processes; return its folder. Every process calls this.
+
+    After a process was lost those that are left do what they can: the lowest of them signs.
+
+    Args:
+        processes: of this training; they see one folder.
+        checkpoints: where it goes.
+        step: agent steps of all processes.
+        files: "agent", "learning" and "replay" as the signing process has them.
+        own: "replay", "random" and "worlds" of this process.
+        texts: file name -> text.
+
+    Raises:
+        CheckpointError: a disk refuses; in every process.
+    """
+    signing = processes.survivors()[0]
+    problem, path = None, None
+    if processes.rank != signing:
+        problem = _write_part(_part(checkpoints, step, processes.rank), own)
+    if not processes.lost:
+        problem = next(filter(None, processes.exchange(problem)), None)
+    if processes.rank == signing and problem is None:
+        try:
+            path = checkpoints.save(step, files, texts, _parts(processes, checkpoints, step))
+        except CheckpointError as error:
+            problem = str(error)
+        for left in checkpoints.folder.glob(".part-*"):
+            left.unlink(missing_ok=True)
+    if not processes.lost:
+        path, problem = processes.exchange((path, problem))[signing]
+    elif processes.rank != signing:
+        path = checkpoints.folder / f"step_{step:09d}"
+        _wait(lambda: not _part(checkpoints, step, processes.rank).exists())
+    if problem is not None:
+        raise CheckpointError(problem)
+    return path
+
+
+def _part(checkpoints: Checkpoints, step: int, rank: int) -> Path:
+    return checkpoints.folder / f".part-{step:09d}-{rank:03d}.pt"
+
+
+def _write_part(path: Path, own: dict[str, Any]) -> str | None:
+    """Write this process's part; return what went wrong."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        save_tensors(own, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        return f"cannot save {path}: {error}"
+    return None
+
+
+def _parts(processes: Processes, checkpoints: Checkpoints, step: int) -> dict[str, Path]:
+    """File name -> part of every other process that is left."""
+    others = {rank: _part(checkpoints, step, rank) for rank in processes.survivors()[1:]}
+    if processes.lost:
+        _wait(lambda: all(path.exists() for path in others.values()))
+        others = {rank: path for rank, path in others.items() if path.exists()}
+    return {f"process_{rank:03d}.pt": path for rank, path in others.items()}
+
+
+def _wait(ready: Any) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict[str, Any] | None:
+    """Return the part that this process left in a checkpoint; None when it has to be dealt.
+
+    Args:
+        path: the checkpoint.
+        learning: its `learning.pt`.
+        processes: of this training.
+
+    Returns:
+        "replay", "random", "worlds"; None where the checkpoint is of another number of processes,
+        or lacks the part of one that was lost.
+    """
+    count = int(learning.get("processes", 1))
+    if count != processes.size or len(list(path.glob("process_*.pt"))) != count - 1:
+        return None
+    if processes.first:
+        return {
+            "replay": read(path, "replay"),
+            "random": learning["random"],
+            "worlds": learning.get("worlds"),
+        }
+    return read(path, f"process_{processes.rank:03d}")
+
+
+def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, replay: Replay) -> str:
+    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line."""
+    others = sorted(path.glob("process_*.pt"))
+    states = (read(path, "replay"), *(read(path, other.stem)["replay"] for other in others))
+    deal(states, len(states), replay, processes.rank, processes.size)
+    found = len(replay)
+    with contextlib.suppress(ValueError):
+        found = sum(processes.exchange(found))
+    return (
+        f"the checkpoint holds {len(states)} of {learning.get('processes', 1)} processes and this "
+        f"run has {processes.size}: replay is dealt again ({found:,} records, each process keeps "
+        f"its newest {replay.streams.capacity:,}), episodes begin again, random numbers are new, "
+        "and an update learns from another number of batches"
+    )
