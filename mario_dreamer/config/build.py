@@ -6,14 +6,11 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 from __future__ import annotations
 
 import random
-import traceback
 from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import HydraException
-from hydra.utils import instantiate as build_from
 from omegaconf import DictConfig, OmegaConf
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
@@ -26,6 +23,7 @@ from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
+from mario_dreamer.config.instantiate import instantiate
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.base import count_cpus
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
@@ -54,34 +52,6 @@ __all__ = [
     "set_threads",
     "shapes_of",
 ]  # fmt: skip
-
-
-def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
-    """Build what a configuration names; say which part it was when that cannot be done.
-
-    Args:
-        cfg: with `_target_`.
-        sizes: what only the run knows.
-
-    Raises:
-        ValueError: naming the part, its class and its options.
-    """
-    try:
-        return build_from(cfg, **sizes)
-    except (HydraException, TypeError, AttributeError) as error:
-        cause: BaseException = error
-        while isinstance(cause, HydraException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        frames = traceback.extract_tb(cause.__traceback__)
-        ours = bool(frames) and "/mario_dreamer/" in frames[-1].filename
-        if ours and isinstance(cause, ValueError | KeyError | ImportError):
-            raise cause from error  # it says what is wrong in words of ours
-        part = str(cfg._get_full_key(None)) if isinstance(cfg, DictConfig) else "?"
-        options = {k: v for k, v in cfg.items() if k != "_target_"} if part != "?" else cfg
-        raise ValueError(
-            f"{part} cannot be built from {str(options)[:300]}: {type(cause).__name__}: "
-            f"{str(cause).splitlines()[0][:300] if str(cause) else ''}. Compare with the files of configs/{part.split('.')[0]}."
-        ) from error
 
 
 def seed_everything(seed: int) -> None:

@@ -111,7 +111,7 @@ def test_counters_go_on_after_a_resume() -> None:
 
 def test_speed_counts_from_the_resume_and_not_from_zero() -> None:
     report = Report(Silence(), action_repeat=4)
-    report.played(episode_ends(mario_end(5.0, True, 3161.0)), 1_000_001)
+    report.played(episode_ends(mario_end(5.0, True, 3161.0)), 1_000_001, 1)
     assert report._since[1] == 1_000_000
 
 
