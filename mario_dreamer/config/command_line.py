@@ -35,7 +35,7 @@ CONFIGURED = {
 }
 MULTIRUN = ("-m", "--multirun")
 FLAGS = ("-c", "--cfg", "-i", "--info", "-p", "--package", "-cd", "--config-dir", "--resolve")
-WORDS = ("latest", "none", "shipped", "auto")  # instead of a path
+WORDS = ("latest", "best", "none", "shipped", "auto")  # instead of a path
 
 
 def checked_words(command: str, typed: list[str]) -> list[str]:
