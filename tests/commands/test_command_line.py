@@ -24,7 +24,7 @@ WRONG = {
     "train seed=1 steps": "'steps': options are typed as NAME=VALUE",
     "train seed=0,1": "add --multirun",
     "train steps=${nothing}": "'nothing' not found",
-    "train env=null": "env=null: expected one of cartpole,",
+    "train env=null": "env=null: expected one of",
     "train env.stage=9-9": 'env.stage must be one of "1-1" to "8-4"',
     "train device=gpu": "device must be auto, cpu, mps, cuda or cuda:N; got 'gpu'",
     "train precision=half": "precision must be one of auto, bf16, 16, fp32, 32",
