@@ -107,7 +107,7 @@ def test_control_c_saves_a_checkpoint_and_leaves(tmp_path: Path) -> None:
 
 BAD = {
     "a misspelt option": (["stepz=5"], "there is no option 'stepz'; did you mean steps=...?"),
-    "an unknown choice": (["env=atlantis"], "env=atlantis: expected one of"),
+    "an unknown choice": (["env=atlantis"], "env=atlantis: did you mean atari?"),
     "an unknown head": (["head@reward=atlantis"], "expected one of bernoulli, mse, twohot,"),
     "a window longer than replay": (
         ["batch_length=5000", "replay.capacity=1000"], "batch_length=5000 does not fit",
