@@ -192,7 +192,7 @@ def test_every_public_argument_has_a_type() -> None:
 CHOICES = sorted(
     path.relative_to(CONFIGS).with_suffix("").as_posix()
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent != CONFIGS
+    if path.parent != CONFIGS and "hydra" not in path.parts  # those need an extra
 )
 
 

@@ -220,11 +220,11 @@ _sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
 
 
 @_command.command("train")
-def main(cfg: DictConfig) -> None:
-    """Run the command; see the top of this file."""
+def main(cfg: DictConfig) -> float | None:
+    """Run the command; return what a sweeper such as Optuna maximises, play/return_mean."""
     result = run_training(cfg, compose.given_overrides())
     if os.environ.get("RANK", "0") != "0":
-        return  # of several processes, the first one prints
+        return None  # of several processes, the first one prints
     status, folder, stopped = result["status"], result["folder"], result["stopped"]
     if status == "FAILED":
         raise CheckpointError(
@@ -239,6 +239,7 @@ def main(cfg: DictConfig) -> None:
         print_line(f"go on with: mario-dreamer train resume={folder}{more}")
     if status == "KILLED" and _command.in_sweep():
         sys.exit(130)  # the other jobs are not wanted either
+    return result["metrics"].get("play/return_mean")
 
 
 if __name__ == "__main__":

@@ -182,7 +182,11 @@ def _first_value(word: str) -> str:
     override = _parsed([word])[0]
     if not override.is_sweep_override():
         return word
-    return f"{word.partition('=')[0]}={next(iter(override.sweep_string_iterator()))}"
+    if override.is_interval_sweep():  # a sweeper such as Optuna draws from it
+        first: object = override.value().start
+    else:
+        first = next(iter(override.sweep_string_iterator()))
+    return f"{word.partition('=')[0]}={first}"
 
 
 def _near(word: str, known: list[str]) -> str | None:
