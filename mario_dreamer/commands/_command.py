@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,9 @@ EXPECTED = (
 NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 
 Command = Callable[[DictConfig], Any]
-_failed_jobs: list[str] = []  # of a sweep
+# Environment variable: a file to which the failed jobs of a sweep are written, in whatever process
+# a launcher runs them.
+FAILED_JOBS = "MARIO_DREAMER_FAILED_JOBS"
 
 
 def command(name: str) -> Callable[[Command], Callable[..., Any]]:
@@ -61,11 +64,12 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(1)
             sys.argv = [f"mario-dreamer {name}", *ready]
-            _failed_jobs.clear()
-            program()
-            if _failed_jobs:
-                failed = "; ".join(_failed_jobs)
-                print(f"error: {len(_failed_jobs)} runs failed: {failed}", file=sys.stderr)
+            with tempfile.NamedTemporaryFile("r", prefix="mario-dreamer-failed-") as file:
+                os.environ[FAILED_JOBS] = file.name
+                program()
+                failed = file.read().splitlines()
+            if failed:
+                print(f"error: {len(failed)} runs failed: {'; '.join(failed)}", file=sys.stderr)
                 sys.exit(1)
 
         return main
@@ -112,7 +116,8 @@ def entry_point(function: Command) -> Command:
             print(f"error: {_root(error)}", file=sys.stderr)
             if not in_sweep():
                 sys.exit(1)
-            _failed_jobs.append(" ".join(HydraConfig.get().overrides.task))
+            with open(os.environ[FAILED_JOBS], "a") as file:
+                file.write(" ".join(HydraConfig.get().overrides.task) + "\n")
 
     return guarded
 

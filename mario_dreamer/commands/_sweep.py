@@ -1,17 +1,19 @@
-"""Names for the runs of a sweep (`train -m seed=0,1,2`): what differs between them."""
+"""The runs of a sweep (`train -m seed=0,1,2`): their names, and which are finished already."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
-__all__ = ["announce_sweep", "job_name"]
+__all__ = ["announce_sweep", "finished_before", "job_name"]
 
 _MULTIRUN = ("-m", "--multirun")
 
@@ -45,3 +47,22 @@ def job_name() -> str | None:
     typed = [str(word) for word in HydraConfig.get().overrides.task]
     own = [word for word in typed if word.partition("=")[0] in swept]
     return " ".join(own or typed) or None
+
+
+def finished_before(config: str, runs_dir: Path) -> Path | None:
+    """Return the folder of a run that finished with exactly this configuration, if there is one.
+
+    Args:
+        config: the job's resolved configuration as YAML, as a run's `config.yaml` holds it.
+        runs_dir: folder of the runs.
+    """
+    for file in sorted(runs_dir.glob("*/config.yaml")):
+        try:
+            if file.read_text() != config:
+                continue
+            status = json.loads((file.parent / "run.json").read_text()).get("status")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if status == "FINISHED":
+            return file.parent
+    return None

@@ -10,6 +10,8 @@
     mario-dreamer train -m seed=0,1,2              one run for each seed
     torchrun --standalone --nproc_per_node=4 -m mario_dreamer train ...    one run on four GPUs
 
+A sweep that is started again skips the jobs that have finished. With mario_dreamer[sweep] jobs run
+side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (submitit_slurm).
 Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
 moved to checkpoints/set_aside, and what was told after it is told anew.
@@ -222,6 +224,13 @@ _sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
 @_command.command("train")
 def main(cfg: DictConfig) -> float | None:
     """Run the command; return what a sweeper such as Optuna maximises, play/return_mean."""
+    if _command.in_sweep() and cfg.resume is None:
+        own, _ = compose.own_env_options(cfg, compose.given_overrides())
+        config = OmegaConf.to_yaml(own, resolve=True)
+        before = _sweep.finished_before(config, Path(str(cfg.runs_dir)))
+        if before is not None:
+            print_line(f"skipped: {before} finished with the same configuration")
+            return None
     result = run_training(cfg, compose.given_overrides())
     if os.environ.get("RANK", "0") != "0":
         return None  # of several processes, the first one prints
