@@ -116,8 +116,9 @@ def entry_point(function: Command) -> Command:
             print(f"error: {_root(error)}", file=sys.stderr)
             if not in_sweep():
                 sys.exit(1)
-            with open(os.environ[FAILED_JOBS], "a") as file:
-                file.write(" ".join(HydraConfig.get().overrides.task) + "\n")
+            if FAILED_JOBS in os.environ:  # not on another machine that a launcher chose
+                with open(os.environ[FAILED_JOBS], "a") as file:
+                    file.write(" ".join(HydraConfig.get().overrides.task) + "\n")
 
     return guarded
 
