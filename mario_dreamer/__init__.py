@@ -7,7 +7,11 @@ use, so that `mario-dreamer --help` does not wait for torch.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# Read when torch is imported: operators that an Apple GPU lacks run on the CPU, with a warning.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _HOMES = {
     "ActorLoss": "losses",

@@ -6,6 +6,7 @@ import os
 
 # Two workers share two cores; more threads than cores make everything slower, children included.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # as the package does, if torch is first
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -11,6 +11,7 @@ configs/play.yaml.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,11 +22,31 @@ from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import NO_PICTURE, film
 
-__all__ = ["main"]
+__all__ = ["main", "sentence_of"]
 
 
 def _path(out: Path, number: int, count: int) -> Path:
     return out if count == 1 else out.with_stem(f"{out.stem}-{number}")
+
+
+def sentence_of(info: Mapping[str, float], action_repeat: int, path: Path) -> str:
+    """Return one sentence: how the episode ended, where, after how long, and which file shows it.
+
+    Args:
+        info: of a finished episode, see `Episode.facts`.
+        action_repeat: frames per agent step; 60 frames are a second of play.
+        path: the film.
+    """
+    cut = "" if info["terminated"] else " when the episode was cut off"
+    if "flag" in info and "x_pos" in info:
+        end = "reached the flag" if info["flag"] else "was still on the way" if cut else "died"
+        stage = f" of {info['world']:g}-{info['stage']:g}" if {"world", "stage"} <= set(info) else ""
+        what = f"Mario {end} at x = {info['x_pos']:g}{stage}{'' if info['flag'] else cut}"
+    else:
+        what = f"The episode {'was cut off' if cut else 'ended'} with a return of {info['return']:g}"
+    seconds = info["length"] * action_repeat / 60
+    steps = f"{info['length']:g} agent step{'' if info['length'] == 1 else 's'}"
+    return f"{what} after {seconds:.1f} s of play ({steps}); the film is {path}."
 
 
 @_command.command("play")
@@ -45,8 +66,7 @@ def main(cfg: DictConfig) -> None:
         path = encode(
             episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale
         )
-        facts = ", ".join(f"{name} {value:g}" for name, value in episode.facts.items())
-        print(f"{path}: {facts}")
+        print(sentence_of(episode.facts, session.action_repeat, path))
     session.env.close()
 
 

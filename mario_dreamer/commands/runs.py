@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 __all__ = ["main", "summary_of"]
 
@@ -60,12 +61,7 @@ def _status(told: dict[str, Any]) -> str:
     status, pid = str(told.get("status", "?")), told.get("pid")
     here = (told.get("tags") or {}).get("machine.host") in (None, platform.node())
     if status == "RUNNING" and here and isinstance(pid, int) and pid > 0:
-        try:
-            os.kill(pid, 0)  # asks only; nothing is sent
-        except ProcessLookupError:
-            return "DIED"
-        except OSError:
-            pass  # somebody else's: it is there
+        return status if psutil.pid_exists(pid) else "DIED"
     return status
 
 

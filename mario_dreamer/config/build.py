@@ -215,7 +215,7 @@ def make_collector(
 def make_replay(
     cfg: DictConfig, device: torch.device, path: str | None = None, seed_offset: int = 0
 ) -> Replay:
-    """Build the replay: on the learner's device unless it lies in files.
+    """Build the replay: on the learner's CUDA device unless it lies in files, else on the CPU.
 
     Args:
         cfg: the run's configuration.
@@ -227,7 +227,7 @@ def make_replay(
     if cfg.replay.storage in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
     else:
-        options["device"] = device
+        options["device"] = device if device.type == "cuda" else "cpu"  # Apple's share one memory
     return instantiate(
         cfg.replay,
         num_streams=cfg.collector.num_envs,

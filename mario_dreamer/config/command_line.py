@@ -59,13 +59,11 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     parsed = _parsed([word for word in words if word not in MULTIRUN])
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     first = [_first_value(word) for word in ready] if flags else ready
-    resumes = command == "train" and _resumes(parsed)
-    cfg = None if resumes else compose_config(command, first)
     for override in _parsed(first):  # first what was typed, by the name that was typed
-        if "${" not in override.input_line:
-            limits.check_numbers({override.key_or_group: _value(override)}, command)
-    if cfg is not None:  # a resume's options are those of the stored configuration
-        limits.check_numbers(cfg, command)
+        if "${" not in override.input_line and not override.is_sweep_override():
+            limits.check_numbers({override.key_or_group: override.value()}, command)
+    if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
+        limits.check_numbers(compose_config(command, first), command)
     return [*flags, *ready]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import math
 import re
@@ -15,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 __all__ = ["RULES", "check_numbers", "is_text", "leaves", "rule_of"]
 
 OURS = ("mario_dreamer.", "torch.")
+GROUPS = ("world_model", "actor", "critic")  # of parameters
+GROUPED = ("optimizer.lr", "optimizer.clip_norm", "optimizer.eps")  # one number, or one per group
 ENDLESS = 10**15  # more steps than anybody can wait for
 
 
@@ -244,12 +247,32 @@ def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -
     )  # fmt: skip
     for name, value in pairs:
         rule = rule_of(name, command)
+        if name in GROUPED and not name.startswith(foreign):
+            _check_groups(name, value, OmegaConf.is_config(cfg))
         if rule is None or name.endswith("_") or name.startswith(foreign):
             continue
         if isinstance(value, dict | list) and (isinstance(rule, Rule) and _any_inside(name)):
             continue
         if not rule.allows(value):
             raise ValueError(f"{name} must be {rule}; got {'null' if value is None else repr(value)}.")
+
+
+def _check_groups(name: str, value: Any, whole: bool) -> None:
+    """Refuse names of groups that no agent has; in a whole configuration, also missing ones."""
+    single = "" if name == "optimizer.eps" else "one number, or "
+    right = f"Give {single}one for each of {', '.join(GROUPS)}."
+    if not isinstance(value, dict):
+        if isinstance(value, list) or (not single and value is not None):
+            raise ValueError(f"{name}: got {value!r}. {right}")
+        return
+    for group in map(str, value):
+        if group not in GROUPS:
+            near = difflib.get_close_matches(group, GROUPS, 1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise ValueError(f"{name}: there is no group {group!r}{hint} {right}")
+    missing = [group for group in GROUPS if group not in value]
+    if whole and missing:
+        raise ValueError(f"{name}: {' and '.join(missing)} missing. {right}")
 
 
 def _any_inside(name: str) -> bool:

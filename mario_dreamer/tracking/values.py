@@ -54,7 +54,8 @@ def numbers(
     fetched: dict[str, float] = {}
     for device in {value.device for value in tensors.values()}:
         names = [name for name, value in tensors.items() if value.device == device]
-        stacked = torch.stack([tensors[name].detach().double().reshape(()) for name in names])
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no double
+        stacked = torch.stack([tensors[name].detach().to(dtype).reshape(()) for name in names])
         fetched.update(zip(names, stacked.tolist(), strict=True))
     return {
         name: fetched[name] if name in fetched else float(value) for name, value in values.items()

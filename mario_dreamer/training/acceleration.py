@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable
 
@@ -27,19 +28,23 @@ def resolve_device(name: str) -> torch.device:
     """Turn the run's `device` into a device that is there.
 
     Args:
-        name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        name: "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "mps", "cuda" or "cuda:N".
 
     Raises:
-        ValueError: when a GPU is asked for and there is none.
+        ValueError: for another word, or when a GPU is asked for and there is none.
     """
+    has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if not re.fullmatch(r"cpu|mps(:0)?|cuda(:\d+)?", str(name)):
+        expected = "expected auto, cpu, mps, cuda or cuda:N"
+        raise ValueError(f"device={name!r} is not a device; {expected}.")
+    device = torch.device(name)
+    if device.type == "mps" and not has_mps:
         raise ValueError(
-            f"device={name!r} is not a device; expected auto, cpu, cuda or cuda:N."
-        ) from error
+            f"device={name!r} was asked for, but this machine shows torch no Apple GPU "
+            f"(torch {torch.__version__}). Set device=cpu or device=auto."
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device={name!r} was asked for, but this machine shows torch no CUDA GPU "
@@ -49,7 +54,7 @@ def resolve_device(name: str) -> torch.device:
         # By its full name: "cuda" does not equal "cuda:0", and a collector that finds weights on
         # another device than it was given plays with a copy of the policy.
         device = torch.device("cuda", torch.cuda.current_device())
-    return device
+    return torch.device("mps", 0) if device.type == "mps" else device
 
 
 def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | None:
@@ -68,6 +73,8 @@ def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | 
     if word == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        if device.type == "mps":
+            return None
         flags = torch.backends.cpu.get_cpu_capability()
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if native and "AVX512" in flags else None

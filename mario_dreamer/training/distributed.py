@@ -210,7 +210,7 @@ def join(device: str = "auto") -> Processes:
         device: the run's `device`; on GPUs every process of a machine takes one of its own.
 
     Raises:
-        ValueError: more processes than GPUs, or one GPU named for all.
+        ValueError: more processes than GPUs, or one GPU named for all, such as mps.
         ConnectionError: the port is in use, or processes did not come in time.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
@@ -219,6 +219,8 @@ def join(device: str = "auto") -> Processes:
     rank = int(os.environ["RANK"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if device == "mps":
+        raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         _check_gpus(device, local_rank, local_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from tiny import make_tiny
 
 from mario_dreamer import cli
 from mario_dreamer.config import command_line, limits
@@ -19,6 +20,12 @@ WRONG = {
     "train --steps 100": "typed as NAME=VALUE, here steps=100",
     "train --steps=100": "here steps=100",
     "train laptop": "Did you mean experiment=laptop?",
+    "train optimizer.lr={actr:1}": "no group 'actr'; did you mean actor? Give one number, or one",
+    "train resume=x optimizer.clip_norm={actr:1}": "no group 'actr'; did you mean actor?",
+    "train optimizer=adam optimizer.lr={polisy:1}": "there is no group 'polisy'. Give one number",
+    "train optimizer.lr={actor:1}": "optimizer.lr: world_model and critic missing.",
+    "train optimizer.lr=[1,2]": "optimizer.lr: got [1, 2]. Give one number, or one for each of",
+    "train +optimizer.eps=1": "optimizer.eps: got 1. Give one for each of world_model, actor",
     "train lr=3": "did you mean optimizer.lr=...?",
     "train steps": "is at 'steps'",
     "train seed=1 steps": "'steps': options are typed as NAME=VALUE",
@@ -147,3 +154,8 @@ def test_a_class_from_elsewhere_has_rules_of_its_own() -> None:
 
 def test_the_folder_of_the_configurations_is_found() -> None:
     assert (Path(command_line.CONFIGS) / "train.yaml").is_file()
+
+
+def test_groups_of_the_optimizer_are_those_of_the_learner() -> None:
+    groups = make_tiny().learner.optimizer.optimizer.param_groups
+    assert tuple(group["name"] for group in groups) == limits.GROUPS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mario_dreamer import cli
 from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.commands import runs as list_runs
+from mario_dreamer.commands.play import sentence_of
 from mario_dreamer.envs.mario import recordings as tapes
 from mario_dreamer.envs.mario.emulator import BUTTONS
 from mario_dreamer.tracking.video import decode_video
@@ -41,7 +43,27 @@ def command(folder: Path, *words: str, code: int = 0) -> str:
 def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> None:
     said = command(run_folder, "play", "out=toy.mp4", "max_steps=100")
     frames = decode_video(run_folder / "toy.mp4")
-    assert "return" in said and len(frames) >= 1
+    assert said.count("\n") == 1 and len(frames) >= 1
+    assert re.fullmatch(
+        r"The episode (ended|was cut off) with a return of [-\d.]+ after \d+\.\d s of play "
+        r"\(\d+ agent steps\); the film is toy\.mp4\.\n", said
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ended", "sentence"),
+    [
+        ({"flag": 1.0}, "Mario reached the flag at x = 3161 of 1-2 after"),
+        ({"flag": 0.0}, "Mario died at x = 3161 of 1-2 after"),
+        ({"flag": 0.0, "terminated": 0.0},
+         "Mario was still on the way at x = 3161 of 1-2 when the episode was cut off after"),
+    ],
+)  # fmt: skip
+def test_play_says_flag_or_not_in_one_sentence(ended: dict[str, float], sentence: str) -> None:
+    info = {"return": 4121.0, "length": 281.0, "terminated": 1.0, "x_pos": 3161.0,
+            "world": 1.0, "stage": 2.0, **ended}  # fmt: skip
+    end = " 18.7 s of play (281 agent steps); the film is play.mp4."
+    assert sentence_of(info, 4, Path("play.mp4")) == sentence + end
 
 
 def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:

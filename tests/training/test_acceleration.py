@@ -6,7 +6,13 @@ from tensordict import TensorDict
 from tiny import make_tiny, random_records
 
 from mario_dreamer.networks import regions
-from mario_dreamer.training.acceleration import accelerate, autocast, autocast_dtype, resolve_device
+from mario_dreamer.training.acceleration import (
+    accelerate,
+    autocast,
+    autocast_dtype,
+    capture,
+    resolve_device,
+)
 
 CPU = torch.device("cpu")
 
@@ -98,9 +104,34 @@ def test_without_a_type_everything_stays_float32() -> None:
 
 def test_devices_by_name() -> None:
     assert resolve_device("cpu") == CPU
-    assert resolve_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(ValueError, match="is not a device"):
-        resolve_device("toaster")
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
+    for word in ("toaster", "meta", "cuda:x"):
+        with pytest.raises(ValueError, match="expected auto, cpu, mps, cuda or cuda:N"):
+            resolve_device(word)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_cuda_then_mps_then_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto").type == device
+    if mps:  # by its full name, as tensors on it have it
+        assert resolve_device("mps") == torch.device("mps", 0)
+    else:
+        with pytest.raises(ValueError, match="^device='mps'.*no Apple GPU.*device=cpu"):
+            resolve_device("mps")
+
+
+def test_an_apple_gpu_computes_in_float32_without_graphs() -> None:
+    mps = torch.device("mps", 0)
+    assert autocast_dtype("auto", mps) is None
+    with pytest.raises(ValueError, match="compile=cudagraph needs a CUDA GPU; .* mps"):
+        capture(abs, "cudagraph", mps)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -72,6 +72,13 @@ def test_more_processes_than_gpus_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         distributed._check_gpus("cuda", 1, 4)
 
 
+def test_apple_gpus_serve_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="device=mps serves one process, not 2"):
+        join("mps")
+
+
 def test_a_port_in_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

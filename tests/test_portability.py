@@ -1,0 +1,75 @@
+"""The package starts and trains without what only Unix has.
+
+Simulated on the machine at hand: the names are taken away before anything else is imported.
+psutil is imported before: it has another file for each operating system, and this machine's
+needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import os, signal, sys
+import psutil
+
+for name in ("fcntl", "resource", "termios"):
+    sys.modules[name] = None
+for module, names in {
+    os: ("sched_getaffinity", "fork", "getuid", "mkfifo"),
+    signal: ("SIGHUP", "SIGKILL"),
+}.items():
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+os.process_cpu_count = os.cpu_count  # as Python has it where sched_getaffinity is not
+
+import importlib, pkgutil
+import mario_dreamer
+
+names = [module.name for module in pkgutil.walk_packages(mario_dreamer.__path__, "mario_dreamer.")]
+names.remove("mario_dreamer.__main__")
+for name in names:
+    importlib.import_module(name)
+print("imported", len(names), flush=True)
+importlib.import_module("mario_dreamer.cli").main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a process without Unix calls imported everything and trained; with its output."""
+    folder = tmp_path_factory.mktemp("portability")
+    words = ["experiment=debug", "tracker=csv", "name=a", "device=cpu", "threads=1", "steps=400",
+             "prefill=200", "log_every=200", "eval_every=200", "save_every=200"]  # fmt: skip
+    env = {**os.environ, "USERNAME": "somebody"}  # as on Windows, instead of a user's number
+    call = [sys.executable, "-c", PROGRAM, "train", *words]
+    done = subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    (folder / "out.txt").write_text(done.stdout)
+    (folder / "err.txt").write_text(f"exit code {done.returncode}\n{done.stderr}")
+    return folder
+
+
+def test_no_process_is_looked_for_with_os_kill() -> None:
+    files = (ROOT / "mario_dreamer").rglob("*.py")  # on Windows os.kill(pid, 0) ends the process
+    assert [path.name for path in files if "os.kill(" in path.read_text(encoding="utf-8")] == []
+
+
+def test_every_module_is_imported_without_unix_calls(folder: Path) -> None:
+    out = (folder / "out.txt").read_text().split()
+    assert out[:1] == ["imported"], (folder / "err.txt").read_text()[-2000:]
+    assert int(out[1]) > 100
+
+
+def test_training_ends_finished_without_unix_calls(folder: Path) -> None:
+    errors = (folder / "err.txt").read_text()
+    assert errors.startswith("exit code 0\n"), errors[-2000:]
+    assert json.loads((folder / "runs/a/run.json").read_text())["status"] == "FINISHED"
+    assert (folder / "runs/a/checkpoints").is_dir() and (folder / "runs/a/metrics.csv").is_file()
