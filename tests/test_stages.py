@@ -1,0 +1,55 @@
+"""benchmarks/stages.py: commands, tables, and going on after a kill."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "stages.py"
+SPEC = importlib.util.spec_from_file_location("stages", PATH)
+stages = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(stages)
+
+
+def write_evaluation(folder: Path, flags: int) -> None:
+    """An evaluation of ten episodes, so many of them with the flag."""
+    episodes = [{"flag": 1.0, "x_max": 3161.0, "terminated": 1.0}] * flags
+    episodes += [{"flag": 0.0, "x_max": 780.0, "terminated": 1.0}] * (10 - flags)
+    summary = {"flag_rate": flags / 10, "flag_low": 0.1, "flag_high": 0.9, "episodes": 10.0}
+    summary["x_max"] = sum(e["x_max"] for e in episodes) / 10
+    results = [
+        {"name": name, "summary": summary, "episodes": episodes} for name in stages.CONDITIONS
+    ]
+    (folder / "evaluation").mkdir(parents=True)
+    text = json.dumps({"agent_steps": 100_000, "results": results})
+    (folder / "evaluation" / "results.json").write_text(text)
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "stage_1-3"
+    begin = stages.train_command("1-3", folder, ["steps=100", "seed=2"])
+    assert "env.stage=1-3" in begin and "seed=2" in begin
+    (folder / "checkpoints" / "step_000000050").mkdir(parents=True)
+    assert stages.train_command("1-3", folder, ["steps=100", "seed=2"])[-2:] == [
+        f"resume={folder}", "steps=100",
+    ]  # fmt: skip
+
+
+def test_the_row_of_a_stage_tells_rate_and_wall(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, flags=6)
+    row = stages.row_of("1-3", tmp_path, "sampled-flag-0.json")
+    assert row["sampled"] == "60 (10 to 90)"
+    assert row["mean_x"] == 2209  # (6 * 3161 + 4 * 780) / 10
+    assert row["wall"] == "x 768 to 800, 100 % of the failures, died there"
+
+
+def test_a_stage_that_is_done_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "stage_1-1"
+    folder.mkdir()
+    (folder / "row.json").write_text('{"stage": "1-1"}')
+    monkeypatch.setattr(stages.subprocess, "run", None)  # a call would raise
+    assert stages.work("1-1", Namespace(runs=tmp_path)) == {"stage": "1-1"}
