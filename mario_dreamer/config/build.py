@@ -119,7 +119,8 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     shapes, action_dim = shapes_of(env)
     sizes = {key: _size_of(key, shape) for key, shape in shapes.items()}
     encoder = MultiEncoder(
-        {key: instantiate(part_for(cfg, "encoder", key), **size) for key, size in sizes.items()}
+        {key: instantiate(part_for(cfg, "encoder", key), **size) for key, size in sizes.items()},
+        shapes,
     )
     rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
     state = {"deter_dim": rssm.deter_dim, "stoch_shape": rssm.stoch_shape}

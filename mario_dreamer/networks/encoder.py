@@ -175,7 +175,8 @@ class MultiEncoder(nn.Module):
     """See with several senses at once: one encoder for each key, their outputs side by side.
 
     Args:
-        encoders: observation key -> encoder with `embed_dim` and `shape`; in this order.
+        encoders: observation key -> encoder with `embed_dim`; in this order.
+        shapes: observation key -> shape of one observation; None asks each encoder's `shape`.
 
     Attributes:
         embed_dim: sum of theirs.
@@ -185,12 +186,16 @@ class MultiEncoder(nn.Module):
         ValueError: no encoder given.
     """
 
-    def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         super().__init__()
         if not encoders:
             raise ValueError("MultiEncoder needs an encoder for at least one observation key.")
         self.encoders = nn.ModuleDict(encoders)
-        self.shapes = {key: encoder.shape for key, encoder in encoders.items()}
+        self.shapes = dict(shapes or {key: encoder.shape for key, encoder in encoders.items()})
         self.embed_dim = sum(encoder.embed_dim for encoder in encoders.values())
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
