@@ -10,7 +10,9 @@ from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
 from torchrl.envs import GymEnv
 from torchrl.modules import IndependentNormal
+
 from mario_dreamer.losses import WorldModelLoss
+
 
 class MyRSSM(nn.Module):  # yours: a plain GRU, 8 categoricals of 4 classes
     def __init__(self):
