@@ -7,6 +7,7 @@ needs them.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -60,6 +61,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_process_is_looked_for_with_os_kill() -> None:
     files = (ROOT / "mario_dreamer").rglob("*.py")  # on Windows os.kill(pid, 0) ends the process
     assert [path.name for path in files if "os.kill(" in path.read_text(encoding="utf-8")] == []
+
+
+def without_encoding(path: Path) -> list[str]:
+    """Calls in a file that read or write text in the machine's own encoding."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        least = {"read_text": 1, "write_text": 2}.get(name)
+        if least and len(node.args) < least and all(k.arg != "encoding" for k in node.keywords):
+            found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_text_files_are_utf8_everywhere() -> None:
+    files = list((ROOT / "mario_dreamer").rglob("*.py"))
+    assert [line for path in files for line in without_encoding(path)] == []
 
 
 def test_every_module_is_imported_without_unix_calls(folder: Path) -> None:

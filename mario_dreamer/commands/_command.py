@@ -64,10 +64,11 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(1)
             sys.argv = [f"mario-dreamer {name}", *ready]
-            with tempfile.NamedTemporaryFile("r", prefix="mario-dreamer-failed-") as file:
-                os.environ[FAILED_JOBS] = file.name
+            with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
+                file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
+                os.environ[FAILED_JOBS] = str(file)
                 program()
-                failed = file.read().splitlines()
+                failed = file.read_text("utf-8").splitlines() if file.exists() else []
             if failed:
                 print(f"error: {len(failed)} runs failed: {'; '.join(failed)}", file=sys.stderr)
                 sys.exit(1)
@@ -117,7 +118,7 @@ def entry_point(function: Command) -> Command:
             if not in_sweep():
                 sys.exit(1)
             if FAILED_JOBS in os.environ:  # not on another machine that a launcher chose
-                with open(os.environ[FAILED_JOBS], "a") as file:
+                with open(os.environ[FAILED_JOBS], "a", encoding="utf-8") as file:
                     file.write(" ".join(HydraConfig.get().overrides.task) + "\n")
 
     return guarded
@@ -154,10 +155,10 @@ def lock(folder: Path) -> FileLock:
     try:
         held.acquire()
     except Timeout as error:
-        pid = owner.read_text().strip() if owner.is_file() else "unknown"
+        pid = owner.read_text("utf-8").strip() if owner.is_file() else "unknown"
         raise ValueError(
             f"the run folder {folder} is in use by process {pid}. "
             "Stop that process first, or give this run another name=..."
         ) from error
-    owner.write_text(str(os.getpid()))
+    owner.write_text(str(os.getpid()), "utf-8")
     return held

@@ -58,9 +58,9 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
     """
     for file in sorted(runs_dir.glob("*/config.yaml")):
         try:
-            if file.read_text() != config:
+            if file.read_text("utf-8") != config:
                 continue
-            status = json.loads((file.parent / "run.json").read_text()).get("status")
+            status = json.loads((file.parent / "run.json").read_text("utf-8")).get("status")
         except (OSError, ValueError, AttributeError):
             continue
         if status == "FINISHED":

@@ -38,7 +38,7 @@ def read_actions(path: Path) -> dict[str, Any]:
         ValueError: when it is not such a file.
     """
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text("utf-8"))
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
         parse_stage(played_stage(saved["env"]["stage"], saved["facts"]))

@@ -38,7 +38,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """
     try:
-        status = _status(json.loads((folder / "run.json").read_text()))
+        status = _status(json.loads((folder / "run.json").read_text("utf-8")))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
         status = "?"
     last: dict[str, float] = {}

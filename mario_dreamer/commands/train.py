@@ -204,7 +204,7 @@ def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker, agent_s
     """Log what the run is made from; forget what was logged after a resumed checkpoint."""
     tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
     tracker.log_tags(provenance())
-    (folder / "config.yaml").write_text(config)
+    (folder / "config.yaml").write_text(config, "utf-8")
     tracker.log_artifact(folder / "config.yaml", "config")
     tracker.truncate_after(agent_steps)  # logged again from here on, after a kill
 

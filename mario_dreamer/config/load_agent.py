@@ -218,7 +218,7 @@ def steps_of(checkpoint: Path) -> int | None:
 
 def _manifest(checkpoint: Path) -> dict[str, Any]:
     try:
-        found = json.loads((checkpoint / MANIFEST).read_text())
+        found = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -33,7 +33,7 @@ def find_results(checkpoint: Path) -> Path | None:
 
 def _is_of(file: Path, checkpoint: Path) -> bool:
     try:
-        recorded = Path(str(json.loads(file.read_text()).get("checkpoint")))
+        recorded = Path(str(json.loads(file.read_text("utf-8")).get("checkpoint")))
     except (OSError, ValueError, AttributeError):
         return False
     # Runs are moved and copied: the names of run and checkpoint are what stays.
@@ -50,7 +50,7 @@ def read_results(file: Path) -> list[dict[str, Any]]:
         ValueError: when it is not such a file.
     """
     try:
-        results = json.loads(file.read_text())["results"]
+        results = json.loads(file.read_text("utf-8"))["results"]
         for entry in results:
             entry["actions"], entry["random_noops"], entry["sticky"]
             entry["summary"]["episodes"], entry["summary"]["return"]

@@ -71,7 +71,7 @@ def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[s
     """What MLflow's save_model takes."""
     import numpy as np
 
-    card = json.loads(card_file.read_text())
+    card = json.loads(card_file.read_text("utf-8"))
     kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
     return {
         "python_model": str(PLAYER),
@@ -143,7 +143,7 @@ def log_model(
         place = find_experiment(client, experiment, tracking_uri)
         run_id = client.create_run(place, run_name="export", tags=SOURCE).info.run_id
         client.set_terminated(run_id)
-    step = int(json.loads(card_file.read_text())["agent_steps"] or 0)
+    step = int(json.loads(card_file.read_text("utf-8"))["agent_steps"] or 0)
     with tempfile.TemporaryDirectory() as place:
         folder = save_model(program, card_file, Path(place) / "model", tags)
         model = models.log_model(client, run_id, folder, step, tags=tags)

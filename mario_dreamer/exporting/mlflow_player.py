@@ -39,7 +39,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the program and its card."""
-        self.card = json.loads(Path(context.artifacts["card"]).read_text())
+        self.card = json.loads(Path(context.artifacts["card"]).read_text("utf-8"))
         self.program = torch.export.load(context.artifacts["program"]).module()
         self.episodes: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.lock = threading.Lock()  # a server may ask from several threads

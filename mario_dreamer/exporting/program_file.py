@@ -157,7 +157,7 @@ class ProgramFile:
             "picture": info.picture(),
             **self.described,
         }
-        path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+        path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
         return path.with_suffix(".json")
 
 
@@ -171,7 +171,7 @@ class _quiet(warnings.catch_warnings):
 
 def read_card(path: Path) -> dict[str, Any]:
     """Read the card that `ProgramFile` wrote with a program."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text("utf-8"))
 
 
 def _described(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class Evaluation:
             "results": results,
         }  # fmt: skip
         path = self.out / "results.json"
-        path.write_text(json.dumps(report, indent=1))
+        path.write_text(json.dumps(report, indent=1), "utf-8")
         return path
 
     def _csv(self) -> Path:
@@ -143,7 +143,7 @@ class Evaluation:
             for condition, _, episodes in self.results
             for number, episode in enumerate(episodes)
         ]
-        with path.open("w", newline="") as file:
+        with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["condition"])
             writer.writeheader()
             writer.writerows(rows)
@@ -164,7 +164,8 @@ class Evaluation:
             if condition.is_random:  # the actions alone would not lead there again
                 saved["tape"] = pack_tape(episode.tape)
             name = "flag" if episode.facts.get("flag") else "best"
-            (self.out / f"{condition.name}-{name}-{number}.json").write_text(json.dumps(saved))
+            path = self.out / f"{condition.name}-{name}-{number}.json"
+            path.write_text(json.dumps(saved), "utf-8")
 
     def _page(self) -> Path:
         page = Page(

@@ -84,9 +84,9 @@ def read_history(folder: str | Path) -> History:
         )
     history = History(folder.resolve().name)
     if (folder / "run.json").is_file():
-        history.info = json.loads((folder / "run.json").read_text())
+        history.info = json.loads((folder / "run.json").read_text("utf-8"))
     if (folder / "config.yaml").is_file():
-        history.config = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+        history.config = yaml.safe_load((folder / "config.yaml").read_text("utf-8")) or {}
     repeat = (history.config.get("env") or {}).get("action_repeat", 1)
     worked, before = 0.0, None
     for row in _lines(folder / "metrics.jsonl"):

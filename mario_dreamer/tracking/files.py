@@ -89,7 +89,7 @@ class _AppendOnly:
         """Begin the file, or cut off half a last line that a crash left."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists() or not self.path.stat().st_size:
-            self.path.write_text(self._header)
+            self.path.write_text(self._header, "utf-8")
             return
         with self.path.open("rb+") as file:
             size = file.seek(0, os.SEEK_END)
@@ -109,7 +109,7 @@ def _write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     draft.replace(path)
 
 

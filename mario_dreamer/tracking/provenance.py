@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 def _processor() -> str:
     """Name of the processor, as people know it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -35,7 +35,7 @@ def keep_best(checkpoint: Path, step: int, metrics: Mapping[str, float]) -> Path
         return None
     score = [metrics.get("eval/sampled/flag_rate", 0.0), metrics["eval_return"]]
     best = checkpoint.parent / BEST
-    if verify(best) is None and json.loads((best / FILE).read_text())["score"] > score:
+    if verify(best) is None and json.loads((best / FILE).read_text("utf-8"))["score"] > score:
         return None
     text = json.dumps({"step": step, "score": score, "metrics": dict(metrics)}, indent=1)
     try:

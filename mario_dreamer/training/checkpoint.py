@@ -91,7 +91,7 @@ class Checkpoints:
             for stem, content in files.items():
                 save_tensors(content, partial / f"{stem}.pt")
             for name, text in (texts or {}).items():
-                (partial / name).write_text(text)
+                (partial / name).write_text(text, "utf-8")
             for name, source in (parts or {}).items():
                 os.replace(source, partial / name)
 
@@ -119,7 +119,7 @@ class Checkpoints:
             for name in ("agent.pt", "config.yaml"):
                 _link_or_copy(source / name, partial / name)
             for name, text in texts.items():
-                (partial / name).write_text(text)
+                (partial / name).write_text(text, "utf-8")
 
         self._write(final, final.with_suffix(OLD), step, fill)
         return final
@@ -134,7 +134,8 @@ class Checkpoints:
             partial.mkdir(parents=True)
             fill(partial)
             manifest = {path.name: file_facts(path) for path in sorted(partial.iterdir())}
-            (partial / MANIFEST).write_text(json.dumps({"step": step, "files": manifest}, indent=1))
+            text = json.dumps({"step": step, "files": manifest}, indent=1)
+            (partial / MANIFEST).write_text(text, "utf-8")
             for path in (*partial.iterdir(), partial):
                 _force_to_disk(path)
             if os.path.lexists(final):

@@ -128,7 +128,7 @@ def room_in_cgroup(
 ) -> int | None:
     """Bytes that this process's control group may still take; None without a limit."""
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
     except OSError:
         return None
     rooms = []
@@ -143,8 +143,9 @@ def room_in_cgroup(
             if not place.is_relative_to(base):
                 break
             try:
-                limit, used = ((place / f"memory.{name}").read_text().strip() for name in names)
-                stat = (place / "memory.stat").read_text().split()
+                files = (place / f"memory.{name}" for name in names)
+                limit, used = (file.read_text("utf-8").strip() for file in files)
+                stat = (place / "memory.stat").read_text("utf-8").split()
             except OSError:
                 continue
             if limit.isdecimal() and int(limit) < 2**60:

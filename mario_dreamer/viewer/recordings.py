@@ -73,7 +73,7 @@ def read_recording(path: Path) -> Recording:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"larger than {LARGEST} bytes")
-        saved = json.loads(path.read_text())
+        saved = json.loads(path.read_text("utf-8"))
         env, actions = saved["env"], saved["actions"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}. {expected}") from error

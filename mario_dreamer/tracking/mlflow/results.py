@@ -20,7 +20,7 @@ __all__ = ["log_results", "recorded_run", "uses_mlflow"]
 def recorded_run(folder: Path) -> str | None:
     """Return the MLflow run that a run's folder belongs to, if there is one."""
     file = folder / "mlflow_run_id.txt"
-    return (file.read_text().strip() or None) if file.is_file() else None
+    return (file.read_text("utf-8").strip() or None) if file.is_file() else None
 
 
 def uses_mlflow(track: bool | str, folder: Path | None) -> bool:

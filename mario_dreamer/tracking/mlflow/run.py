@@ -50,7 +50,7 @@ def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a line in one go: a kill leaves the whole of it or nothing."""
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(f"{text}\n")
+    draft.write_text(f"{text}\n", "utf-8")
     draft.replace(path)
 
 
@@ -122,7 +122,7 @@ class MLflowRun:
     def _create(self, client: MlflowClient) -> str:
         """Create the run, once: a kill before its id was written down does not make a second."""
         experiment = find_experiment(client, self.experiment, self.tracking_uri)
-        if self._token.is_file() and (token := self._token.read_text().strip()):
+        if self._token.is_file() and (token := self._token.read_text("utf-8").strip()):
             found = client.search_runs([experiment], f"tags.`mario_dreamer.start` = '{token}'")
             if found:
                 self._continued = True
