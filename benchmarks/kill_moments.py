@@ -16,14 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mario_dreamer.replay import Replay
 from mario_dreamer.tracking import files, video
 from mario_dreamer.tracking.mlflow import run as mlflow_run
 from mario_dreamer.tracking.mlflow.entries import WRITERS
 from mario_dreamer.training import checkpoint, snapshot
-from mario_dreamer.training.snapshot import Snapshot
+from mario_dreamer.training.report import Report
+from mario_dreamer.training.snapshot import Saved
 
 __all__ = ["MOMENTS", "die", "die_after"]
 
@@ -74,18 +73,15 @@ class _Count:
 
 def _in_a_file_of_the_save(number: int, chance: random.Random) -> None:
     """A checkpoint file is half written."""
-    share, save = chance.random(), torch.save
+    share, save = chance.random(), checkpoint.save_tensors
     stem = chance.choice(("agent", "learning", "replay"))
 
     def _half(content: Any, path: Path) -> None:
         save(content, path)
-        with Path(path).open("r+b") as file:
-            file.truncate(int(share * Path(path).stat().st_size))
+        os.truncate(path, int(share * path.stat().st_size))
         die()
 
-    _before(
-        checkpoint.torch, "save", lambda _, path: Path(path).stem == stem, _Count(number, _half)
-    )
+    _before(checkpoint, "save_tensors", lambda _, path: path.stem == stem, _Count(number, _half))
 
 
 def _before_the_manifest(number: int, chance: random.Random) -> None:
@@ -195,15 +191,28 @@ def _in_a_film(number: int, chance: random.Random) -> None:
     _before(video, "_whole_file", _always, _Count(number, lambda *_: die_after(wait)))
 
 
+def _behind_an_evaluation(number: int, chance: random.Random) -> None:
+    """An evaluation is logged, and nothing has been saved since."""
+    evaluate, wait = Report.evaluate, chance.uniform(0, 1)
+
+    def _evaluate_and_die(*args: Any) -> None:
+        evaluate(*args)
+        time.sleep(wait)  # MLflow has all of it, or some, or nothing
+        die()
+
+    _before(Report, "evaluate", _always, _Count(number, _evaluate_and_die))
+
+
 def _in_the_restore(number: int, chance: random.Random) -> None:
     """A resumed run is being put back together."""
     wait = chance.uniform(0, 0.1)
-    _before(Snapshot, "restore", _always, lambda *_: die_after(wait))
+    _before(Saved, "restore", _always, lambda *_: die_after(wait))
 
 
 def _before_the_first_step(number: int, chance: random.Random) -> None:
     """A resumed run has put aside what it does not go on from, and has not played yet."""
-    _before(snapshot, "restore_random_states", _always, _gone)
+    # The first call finds out whether the checkpoint fits.
+    _before(snapshot, "restore_random_states", _always, _Count(2, _gone))
 
 
 def _in_an_update(number: int, chance: random.Random) -> None:
@@ -247,6 +256,7 @@ MOMENTS: dict[str, Callable[[int, random.Random], None]] = {
     "behind the tracking write": _behind_the_tracking_write,
     "in a picture": _in_a_picture,
     "in a film": _in_a_film,
+    "behind an evaluation": _behind_an_evaluation,
     "in the restore": _in_the_restore,
     "before the first step": _before_the_first_step,
     "in an update": _in_an_update,

@@ -166,6 +166,8 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
         if processes.first:
             _begin(cfg, folder, config, tracker, agent_steps)
+            cut_off = core.state.evaluating if run.eval_every else None
+            tracker.truncate_after(agent_steps, cut_off)  # logged again from here on
             if checkpoint is not None and checkpoints.folder == checkpoint.parent:
                 for moved in checkpoints.go_on_from(checkpoint):
                     print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
@@ -201,12 +203,11 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
 
 
 def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker, agent_steps: int) -> None:
-    """Log what the run is made from; forget what was logged after a resumed checkpoint."""
+    """Log what the run is made from."""
     tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
     tracker.log_tags(provenance())
     (folder / "config.yaml").write_text(config, "utf-8")
     tracker.log_artifact(folder / "config.yaml", "config")
-    tracker.truncate_after(agent_steps)  # logged again from here on, after a kill
 
 
 def _run(parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: Tracker) -> str:

@@ -196,13 +196,14 @@ class FileTracker(Tracker):
         else:
             shutil.copy2(path, target)
 
-    def _truncate(self, step: int) -> None:
+    def _truncate(self, step: int, since: float) -> None:
+        end = (step, round(since, 3))  # as `_scalars` writes the time
         for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft")):
             left_over.unlink()  # films and files that a kill left half-written
         if self._jsonl is not None:
-            self._jsonl.keep_lines(lambda line: _step_of_row(line) <= step)
+            self._jsonl.keep_lines(lambda line: _when_row(line) <= end)
         if self._csv is not None:
-            self._csv.keep_lines(lambda line: _step_of_line(line) <= step)
+            self._csv.keep_lines(lambda line: _when_line(line) <= end)
 
     def _close(self, status: str) -> None:
         self._info |= {"status": status, "ended": time.time()}
@@ -234,16 +235,18 @@ def _row(line: str) -> dict[str, Any] | None:
     return row if good else None
 
 
-def _step_of_row(line: str) -> float:
-    """The step of a line of metrics.jsonl; endless for a broken one."""
+def _when_row(line: str) -> tuple[float, float]:
+    """Step and time of a line of metrics.jsonl; endless for a broken one."""
     row = _row(line)
-    return math.inf if row is None else row["step"]
+    return (math.inf, 0.0) if row is None else (row["step"], row.get("time", 0.0))
 
 
-def _step_of_line(line: str) -> float:
-    """The step of a line of metrics.csv; endless for a broken one."""
-    first = line.split(",", 1)[0]
-    return int(first) if first.isdecimal() else math.inf
+def _when_line(line: str) -> tuple[float, float]:
+    """Step and time of a line of metrics.csv; endless for a broken one."""
+    try:
+        return int(line.split(",", 1)[0]), float(line.rsplit(",", 1)[-1])
+    except ValueError:
+        return math.inf, 0.0
 
 
 def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:

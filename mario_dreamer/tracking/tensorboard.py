@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from PIL import Image
@@ -80,10 +81,22 @@ class TensorBoardTracker(Tracker):
         summary = Summary(value=[Summary.Value(tag=name, image=picture)])
         self._writer._get_file_writer().add_summary(summary, step)
 
-    def _truncate(self, step: int) -> None:
-        """Let TensorBoard hide what was logged after `step`."""
+    def _truncate(self, step: int, since: float) -> None:
+        """Let TensorBoard hide what was logged after `step`, and at `step` after `since`."""
         self._writer.close()
-        self._writer = self._make_writer(purge_step=step + 1)
+        if math.isinf(since):
+            self._writer = self._make_writer(purge_step=step + 1)
+            return
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        # It can hide whole steps only, so that what stays of this one is written again.
+        events = EventAccumulator(str(self.folder / "tensorboard"), {"scalars": 0})
+        events.Reload()
+        self._writer = self._make_writer(purge_step=step)
+        for name in events.Tags()["scalars"]:
+            for event in events.Scalars(name):
+                if event.step == step and event.wall_time <= since:
+                    self._writer.add_scalar(name, event.value, step, event.wall_time)
 
     def _flush(self) -> None:
         self._writer.flush()

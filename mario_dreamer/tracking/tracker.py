@@ -7,6 +7,7 @@ once as a warning; what could not be written is kept and written later.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -166,15 +167,18 @@ class Tracker(Logger):
         """Log no histogram; warn once."""
         self._warn("histogram", f"{name}: histograms are not logged")
 
-    def truncate_after(self, step: int) -> None:
+    def truncate_after(self, step: int, since: float | None = None) -> None:
         """Forget what was logged after `step`: the run goes on from there and logs it again.
 
         Where nothing can be removed, what comes a second time is left out instead.
 
         Args:
             step: agent steps of the checkpoint; 0 for a run that begins.
+            since: forget also what was logged at `step` itself after this time in seconds, such
+                as an evaluation that is repeated; None forgets nothing of it.
         """
-        self._guard("truncate", lambda: self._truncate(int(step)))
+        end = math.inf if since is None else since
+        self._guard("truncate", lambda: self._truncate(int(step), end))
 
     def flush(self, timeout: float | None = None) -> None:
         """Let what has been logged outlive a kill of this process, without waiting."""
@@ -251,8 +255,8 @@ class Tracker(Logger):
     def _model(self, path: Path, step: int) -> None:
         """Backend: log an MLflow model."""
 
-    def _truncate(self, step: int) -> None:
-        """Backend: forget what was logged after `step`."""
+    def _truncate(self, step: int, since: float) -> None:
+        """Backend: forget what was logged after `step`, and at `step` after the time `since`."""
 
     def _flush(self) -> None:
         """Backend: put what waits where a kill does not reach it."""

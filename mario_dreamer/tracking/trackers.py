@@ -55,8 +55,8 @@ class Trackers(Tracker):
     def _model(self, path: Path, step: int) -> None:
         self._all("_model", path, step)
 
-    def _truncate(self, step: int) -> None:
-        self._all("_truncate", step)
+    def _truncate(self, step: int, since: float) -> None:
+        self._all("_truncate", step, since)
 
     def _flush(self) -> None:
         self._all("_flush")

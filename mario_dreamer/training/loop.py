@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -118,9 +119,13 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     state, report, learner = parts.state, parts.report, parts.learner
     processes, echo = parts.processes, 5.0 if parts.processes.size > 1 else 0.0
     if agent_steps >= run.steps and not state.pending:
-        log.warning("all %d steps are played already; give more with steps=...", run.steps)
         state.stopped = "steps"
         state.agent_steps = state.saved_at = agent_steps
+        if state.evaluating and run.eval_every:
+            _evaluate(parts)  # a kill cut the last evaluation off
+            _save(parts)
+        else:
+            log.warning("all %d steps are played already; give more with steps=...", run.steps)
         return "FINISHED"
     state.begin(agent_steps, learner.updates > 0)
     state.learning = state.learning and not processes.any(not parts.replay.ready())
@@ -150,7 +155,7 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 learner.check(metrics)  # asks the device: no NaN is logged or saved
             if logs or state.stopped:
                 report.log(state.agent_steps)
-            state.evaluating = evaluates
+            state.evaluating = time.time() if evaluates else None
             if saves or evaluates or state.stopped:
                 _save(parts)
             if evaluates:
@@ -253,7 +258,7 @@ def learn(replay: Replay, learner: Learner) -> TensorDictBase:
 def _evaluate(parts: Parts) -> None:
     with _training_goes_on("evaluation"), parts.report.phase("evaluating"):
         parts.report.evaluate(parts.state.agent_steps)
-    parts.state.evaluating = False
+    parts.state.evaluating = None
 
 
 def _save(parts: Parts) -> bool:

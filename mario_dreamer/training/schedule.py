@@ -97,7 +97,8 @@ class LoopState:
         learning: the prefill is over.
         pending: updates that the last steps earned and that have not been made yet.
         last: agent step at which each thing that happens every so many steps last did.
-        evaluating: an evaluation of this step has begun and is not complete.
+        evaluating: time in seconds when the evaluation of this step began; None once it is
+            complete. What was logged at this step before belongs to training.
         agent_steps: steps played so far.
         stopped: why training ended: "steps", "minutes", a signal's name or "stdout closed".
         saved_at: agent steps of the last checkpoint that this process wrote; None before.
@@ -106,7 +107,7 @@ class LoopState:
     learning: bool = False
     pending: int = 0
     last: dict[str, int] = field(default_factory=dict)
-    evaluating: bool = False
+    evaluating: float | None = None
     agent_steps: int = 0
     stopped: str = ""
     saved_at: int | None = None
@@ -144,5 +145,6 @@ class LoopState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.learning, self.pending = state["learning"], state["pending"]
-        self.evaluating = state.get("evaluating", False)
+        began = state.get("evaluating")
+        self.evaluating = math.inf if began is True else began or None  # older ones hold a bool
         self.last = dict(state["last"])

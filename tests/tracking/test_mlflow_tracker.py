@@ -160,11 +160,11 @@ def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:
     assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)
 
 
-def _resume(uri: str, folder: Path, step: int) -> MLflowTracker:
+def _resume(uri: str, folder: Path, step: int, since: float | None = None) -> MLflowTracker:
     tracker = MLflowTracker(
         folder, tracking_uri=uri, system_metrics=False, flush_seconds=60, start_seconds=60
     )
-    tracker.truncate_after(step)
+    tracker.truncate_after(step, since)
     return tracker
 
 
@@ -203,6 +203,23 @@ def test_what_a_killed_run_logs_again_is_there_once(
     pictures = [item.path for item in client.list_artifacts(first.run_id, "images")]
     assert sum(path.endswith(".png") for path in pictures) == 1
     assert "both are kept" not in caplog.text
+
+
+def test_a_repeated_evaluation_is_in_mlflow_once(uri: str, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(uri)
+    first = _resume(uri, tmp_path, 0)
+    first.log_metrics({"play/return": 1.0}, 20)
+    began = time.time()
+    time.sleep(0.01)
+    first.log_metrics({"eval_return": 5.0}, 20)
+    first.close("KILLED")
+    second = _resume(uri, tmp_path, 20, began)
+    second.log_metrics({"eval_return": 5.0}, 20)
+    second.log_metrics({"play/return": 1.0}, 20)  # not of the evaluation: it comes again
+    second.close("FINISHED")
+    assert _curve(client, first.run_id, "eval_return") == [(20, 5.0)]
+    assert _curve(client, first.run_id, "run/agent_steps") == [(20, 20.0)] * 3
+    assert _curve(client, first.run_id, "play/return") == [(20, 1.0)] * 2
 
 
 def test_what_was_spooled_and_logged_again_is_there_once(uri: str, tmp_path: Path) -> None:

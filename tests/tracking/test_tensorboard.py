@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,29 @@ def test_a_resumed_run_hides_what_was_told_after_its_checkpoint(tmp_path: Path) 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("kl")] == [10, 20, 25]
+
+
+def test_a_repeated_evaluation_is_shown_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    killed = TensorBoardTracker(tmp_path)
+    for step in (10, 20):
+        killed.log_metrics({"kl": float(step)}, step=step)
+    began = time.time()
+    killed.log_metrics({"eval_return": 5.0}, step=20)
+    killed.close()
+    for _ in range(2):  # the second time, after a kill before the evaluation is logged again
+        resumed = TensorBoardTracker(tmp_path)
+        resumed.truncate_after(20, began)
+        resumed.flush()
+    resumed.log_metrics({"eval_return": 5.0}, step=20)
+    resumed.close()
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [[event.step for event in events.Scalars(name)] for name in ("kl", "eval_return")]
+    assert shown == [[10, 20], [20]]
 
 
 def test_without_tensorboard_the_way_out_is_named(

@@ -20,6 +20,7 @@ from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import restore_worlds, worlds_state
+from mario_dreamer.training.report import Report
 
 SMALL = [
     "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",
@@ -77,6 +78,41 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
 
 def test_a_run_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
     compare(TOY, 24, 48, tmp_path)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def test_an_evaluation_that_is_repeated_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*TOY, "steps=48"]
+    whole = here([*words, "name=whole"], tmp_path)
+    evaluate = Report.evaluate
+
+    def killed_after(report: Report, agent_steps: int) -> None:
+        evaluate(report, agent_steps)
+        if agent_steps not in killed_at:
+            killed_at.append(agent_steps)
+            raise Killed
+
+    killed_at: list[int] = []
+    monkeypatch.setattr(Report, "evaluate", killed_after)
+    cut = tmp_path / "cut"
+    for typed in ([*words, "name=cut"], [f"resume={cut}"]):
+        with pytest.raises(Killed):
+            here(typed, tmp_path)
+    here([f"resume={cut}"], tmp_path)
+    assert killed_at == [24, 48], "in the middle and at the end"
+    assert rows(cut) == rows(whole)
+    one, two = (
+        [line.split(",")[:2] for line in (run / "metrics.csv").read_text().splitlines()]
+        for run in (whole, cut)
+    )
+    assert one == two
+    ends = [load(Checkpoints(run / "checkpoints").latest()) for run in (whole, cut)]
+    assert differences(*ends) == []
 
 
 @pytest.mark.rom

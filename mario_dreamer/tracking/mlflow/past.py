@@ -31,14 +31,15 @@ class Past:
     Args:
         client: MLflow's.
         run_id: the run.
-        step: points after this agent step are remembered; None looks at pictures only.
+        end: agent steps and time in seconds; points after it are remembered. None looks at
+            pictures only.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, step: int | None) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, end: tuple[int, float] | None) -> None:
         # (name, step) -> (milliseconds, value) of its points, in order of time
         self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
-        self.step, self._differs = step, False
-        if step is not None:
+        self.end, self._differs = end, False
+        if end is not None:
             self._read_metrics(client, run_id)
         self._pictures: set[tuple[str, int]] | None = None
         self._client, self._run_id = client, run_id
@@ -46,7 +47,7 @@ class Past:
     def _read_metrics(self, client: MlflowClient, run_id: str) -> None:
         names = client.get_run(run_id).data.metrics
         if CLOCK in names and not any(
-            point.step > self.step for point in client.get_metric_history(run_id, CLOCK)
+            self._is_later(point) for point in client.get_metric_history(run_id, CLOCK)
         ):
             return  # it ended in order: nothing was logged after the checkpoint
         for name in names:
@@ -55,9 +56,12 @@ class Past:
 
     def note(self, point: Metric) -> None:
         """Remember a point of an earlier process, read or delivered late from its spool file."""
-        if self.step is not None and point.step > self.step:
+        if self._is_later(point):
             points = self._points.setdefault((point.key, point.step), {})
             points[point.timestamp, point.value] = None
+
+    def _is_later(self, point: Metric) -> bool:
+        return self.end is not None and (point.step, point.timestamp / 1000) > self.end
 
     def holds(self, point: Metric) -> bool:
         """Whether a point that an earlier process left undelivered is there all the same.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,13 +81,16 @@ class MLflowRun:
         self.run_id, self._id_file = run_id, id_file
         self.experiment_id: str | None = None
         self._client: MlflowClient | None = None
-        self._step: int | None = None
+        self._end: tuple[int, float] | None = None
         self._continued = False
         self._past: Past | None = None
 
-    def truncate_after(self, step: int) -> None:
-        """Leave out what is logged again after `step`; may be called from any thread."""
-        self._step, self._past = step, None
+    def truncate_after(self, step: int, since: float) -> None:
+        """Leave out what is logged again after `step`, and at `step` after the time `since`.
+
+        May be called from any thread.
+        """
+        self._end, self._past = (step, since), None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
@@ -156,10 +160,11 @@ class MLflowRun:
         """
         if not self._continued:
             return None
-        step, past = self._step, self._past
-        low = step if since is None or (step is not None and step < since) else since - 1
-        if past is None or (low is not None and (past.step is None or low < past.step)):
+        end, past = self._end, self._past
+        late = None if since is None else (since - 1, math.inf)
+        low = min((place for place in (end, late) if place is not None), default=None)
+        if past is None or (low is not None and (past.end is None or low < past.end)):
             past = Past(self._client, self.run_id, low)
-            if step == self._step:  # else `truncate_after` came meanwhile
+            if end == self._end:  # else `truncate_after` came meanwhile
                 self._past = past
         return past

@@ -117,8 +117,8 @@ class MLflowTracker(Tracker):
     def _model(self, path: Path, step: int) -> None:
         self._outbox.put({"kind": "model", "path": str(path.resolve()), "step": step})
 
-    def _truncate(self, step: int) -> None:
-        self._run.truncate_after(step)
+    def _truncate(self, step: int, since: float) -> None:
+        self._run.truncate_after(step, since)
 
     def _flush(self) -> None:
         self._outbox.keep()
