@@ -179,7 +179,7 @@ def test_worlds_of_another_number_are_refused(tmp_path: Path) -> None:
     state = worlds_state(parts.env, parts.collector)
     other = make_tiny("collector.num_envs=3")
     again, _ = other.parts(tmp_path)
-    with pytest.raises(ValueError, match="steps has the shape .3. in this env of 3 worlds"):
+    with pytest.raises(ValueError, match="steps has the shape .3. in this env of 3, the"):
         restore_worlds(state, again.env, again.collector)
 
 
