@@ -84,6 +84,7 @@ class Report:
         self.tracker, self.progress = tracker, progress
         self._evaluate, self._write_model = evaluate, write_model
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})
+        self._saved: tuple[int, Path | None] = (-1, None)
         self.action_repeat, self.records_per_update = action_repeat, records_per_update
         self.replay_size = replay_size
         self.watched = dict(watched or {})
@@ -197,6 +198,13 @@ class Report:
             metrics = with_seed_names(self._evaluate(agent_steps))
             self._evaluated = agent_steps, metrics
             self._publish(metrics, agent_steps)
+            self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Once the newest checkpoint is evaluated, keep it if it is the best so far."""
+        (saved_at, path), (evaluated_at, metrics) = self._saved, self._evaluated
+        if path is not None and saved_at == evaluated_at:
+            keep_best(path, saved_at, metrics)
 
     def is_closed(self) -> bool:
         """Whether nobody reads the terminal's output any more."""
@@ -222,8 +230,8 @@ class Report:
         """Show that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
             self.tracker.log_artifact(path / name, "checkpoints/latest")
-        if self._evaluated[0] == agent_steps:
-            keep_best(path, agent_steps, self._evaluated[1])
+        self._saved = agent_steps, path
+        self._keep_best()
         model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
             self.tracker.log_model(model, agent_steps)
