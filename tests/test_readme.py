@@ -61,6 +61,7 @@ def test_the_loss_of_the_readme_gives_gradients(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_shipped_agent_plays_from_python(tmp_path: Path) -> None:
     (tmp_path / "snippet.py").write_text(block("README.md", "import mario_dreamer"))
     result = run(sys.executable, "snippet.py", cwd=tmp_path)
@@ -76,6 +77,7 @@ def test_a_foreign_project_trains_with_our_losses(example: Path, tmp_path: Path)
     assert "loss_" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_part_of_the_users_own_swaps_in(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(block("configs/README.md", "# mine.py"))
     (tmp_path / "my_configs" / "encoder").mkdir(parents=True)

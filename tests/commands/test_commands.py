@@ -26,8 +26,8 @@ TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one tiny trained run in runs/tiny."""
     folder = tmp_path_factory.mktemp("commands")
-    command(folder, "train", "experiment=debug", "steps=300", "eval_every=0", "tracker=none",
-            "threads=1", "name=tiny")  # fmt: skip
+    command(folder, "train", "experiment=debug", "steps=300", "log_every=100", "eval_every=0",
+            "tracker=none", "threads=1", "name=tiny")  # fmt: skip
     return folder
 
 

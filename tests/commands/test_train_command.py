@@ -122,7 +122,7 @@ BAD = {
     "an impossible discount": (["discount=2"], "discount must be a number, above 0 and at most 1"),
     "an unknown precision": (["precision=half"], "precision must be one of auto, bf16, 16, fp32, 32"),
     "an unknown compiler": (["compile=fast"], "compile must be off, on, cudagraph or on+cudagraph"),
-    "a group that is not there": (["optimizer.lr={actr:1}"], "names the groups ['actr']"),
+    "a group that is not there": (["optimizer.lr={actr:1}"], "there is no group 'actr'; did you mean actor?"),
     "nothing to resume": (["resume=latest"], "no whole checkpoint found for 'latest'"),
 }  # fmt: skip
 

@@ -11,8 +11,14 @@ import pytest
 import tiny
 import torch
 
-from mario_dreamer.envs.mario.batched import BatchedMario
-from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen, make_emulator
+from mario_dreamer.envs.mario.emulator import (
+    SCREEN,
+    actions_of,
+    button_byte,
+    copy_screen,
+    make_emulator,
+)
+from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
@@ -139,10 +145,10 @@ def test_a_registered_version_carries_its_evaluation(program: Path, tmp_path: Pa
 @pytest.mark.rom
 @pytest.mark.parametrize("max_pool", [True, False])
 def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> None:
-    env = BatchedMario(1, crop_top=32, max_pool=max_pool, image_size=64)
+    env, names = make_mario_env(crop_top=32, max_pool=max_pool), actions_of("simple")
     player = DreamerPlayer()
     options = {"stage": "1-1", "crop_top": 32, "max_pool": max_pool}
-    facts = ProgramInfo(options, env.action_names, {"pixels": (3, 64, 64)})
+    facts = ProgramInfo(options, names, {"pixels": (3, 64, 64)})
     seen = {"observation": {"pixels": {"shape": ["N", 3, 64, 64]}}}
     player.card = json.loads(json.dumps({"picture": facts.picture(), "inputs": seen}))
     emulator = make_emulator("1-1")
@@ -158,7 +164,7 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
         state = env.step(state.set("action", action))["next"]
         frames = np.empty((4, *SCREEN), np.uint8)
         for frame in frames:
-            emulator.step(env.bytes[choice])
+            emulator.step(button_byte(names[choice]))
             copy_screen(emulator, frame)
     emulator.close()
     env.close()

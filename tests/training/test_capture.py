@@ -203,7 +203,7 @@ def test_an_update_touches_nothing_outside_its_device(
             return out
 
     tiny = make_tiny(*RECIPES[recipe])
-    tiny.cfg.device = "meta"
+    monkeypatch.setattr(build, "resolve_device", lambda name: torch.device("meta"))
     monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
     learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
     records = random_records().to("meta")

@@ -16,10 +16,11 @@ import torch
 from fuzzing import OURS, TYPED, examples, judge
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from tiny import Tiny, make_tiny
 
 from mario_dreamer.commands import replay, runs
-from mario_dreamer.config import compose, session, stored
+from mario_dreamer.config import session, stored
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -41,7 +42,7 @@ def whole() -> tuple[Tiny, Parts, Path]:
     tiny = make_tiny().fill()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-files-"))
     parts, _ = tiny.parts(folder / "run" / "checkpoints")
-    parts.snapshot.config = compose.OmegaConf.to_yaml(tiny.cfg, resolve=True)
+    parts.snapshot.config = OmegaConf.to_yaml(tiny.cfg, resolve=True)
     tiny.learner.update(tiny.replay.sample())
     return tiny, parts, parts.snapshot.save(parts, 48)
 
@@ -100,7 +101,7 @@ def use_checkpoint(path: Path) -> None:
     _, parts, _ = whole()
     stored.resumed_config(path, path.parents[1], ["steps=500"])
     steps = parts.snapshot.restore(parts, path)
-    asked = compose.OmegaConf.create({
+    asked = OmegaConf.create({
         "checkpoint": str(path), "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
     })  # fmt: skip

@@ -157,6 +157,8 @@ def test_what_is_no_configuration_is_refused_at_once(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize("group", sorted({p.parent.name for p in CONFIGS.glob("*/*.yaml")}))
 def test_every_choice_of_our_own_is_trusted(group: str) -> None:
     for file in (CONFIGS / group).glob("*.yaml"):
+        if file.name == "own.yaml":  # stands for a class from outside the package
+            continue
         part = OmegaConf.to_container(OmegaConf.load(file))
         for slot in ("reward", "cont", "critic") if group == "head" else (group,):
             check_targets({slot: part})
