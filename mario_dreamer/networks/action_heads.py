@@ -22,6 +22,12 @@ __all__ = [
 class ActionHead(Head):
     """An MLP on [h_t, z_t] that gives the parameters of a distribution over actions.
 
+    Args:
+        feat_dim: D + S * K.
+        action_dim: A.
+        layers, units, outscale, norm, init: see `Head`.
+        params_per_action: parameters of the distribution for each of the A numbers.
+
     Attributes:
         kind: the kind of action spec that it fits, see `config.actions.describe_actions`.
         action_dtype: of the actions that the environment takes.
@@ -29,6 +35,21 @@ class ActionHead(Head):
 
     kind: str
     action_dtype = torch.int64
+
+    def __init__(
+        self,
+        feat_dim: int,
+        action_dim: int,
+        layers: int = 3,
+        units: int = 256,
+        outscale: float = 0.01,
+        norm: str = "rms",
+        init: str = "fan_in",
+        params_per_action: int = 1,
+    ) -> None:
+        out_dim = params_per_action * action_dim
+        super().__init__(feat_dim, layers, units, out_dim, outscale, norm, init)
+        self.sizes["A"] = action_dim
 
     def uniform(self, params: Tensor) -> Any:
         """A distribution without preferences, for the random steps before learning."""
@@ -60,8 +81,7 @@ class OneHotHead(ActionHead):
         init: str = "fan_in",
         unimix: float = 0.01,
     ) -> None:
-        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
-        self.sizes["A"] = action_dim
+        super().__init__(feat_dim, action_dim, layers, units, outscale, norm, init)
         self.unimix = unimix
 
     def dist(self, params: Tensor) -> OneHotCategorical:
@@ -91,8 +111,7 @@ class MultiOneHotHead(ActionHead):
         init: str = "fan_in",
         unimix: float = 0.01,
     ) -> None:
-        super().__init__(feat_dim, layers, units, sum(choices), outscale, norm, init)
-        self.sizes["A"] = sum(choices)
+        super().__init__(feat_dim, sum(choices), layers, units, outscale, norm, init)
         self.choices, self.unimix = tuple(choices), unimix
 
     def dist(self, params: Tensor) -> MultiOneHotCategorical:
@@ -110,19 +129,6 @@ class BernoulliActionHead(ActionHead):
     """
 
     kind = "binary"
-
-    def __init__(
-        self,
-        feat_dim: int,
-        action_dim: int,
-        layers: int = 3,
-        units: int = 256,
-        outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
-    ) -> None:
-        super().__init__(feat_dim, layers, units, action_dim, outscale, norm, init)
-        self.sizes["A"] = action_dim
 
     def dist(self, params: Tensor) -> Independent:
         """Logits [..., A] to a distribution over [..., A] of 0 and 1; log_prob is [...]."""
@@ -160,8 +166,7 @@ class BoundedNormalHead(ActionHead):
         min_std: float = 0.1,
         max_std: float = 1.0,
     ) -> None:
-        super().__init__(feat_dim, layers, units, 2 * action_dim, outscale, norm, init)
-        self.sizes["A"] = action_dim
+        super().__init__(feat_dim, action_dim, layers, units, outscale, norm, init, 2)
         self.min_std, self.max_std = min_std, max_std
 
     def dist(self, params: Tensor) -> Distribution:
