@@ -58,7 +58,7 @@ def make_core(
     # The worlds begin anew on a resume: with the old seed their chances would repeat.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps + offset)
     print_line(describe_observations(env))
-    print_line(check_memory(cfg, env, folder, processes.local_size))
+    print_line(check_memory(cfg, env, processes.local_size))
     agent = build.make_agent(cfg, env)
     learner = build.make_learner(cfg, agent, processes)
     if source is not None:

@@ -1,110 +1,77 @@
-"""Will this run fit? Asked once, after the worlds are there and before anything large is."""
+"""Estimate what a run needs of memory, before anything large is allocated."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import math
 from pathlib import Path
 
+import psutil
 import torch
 from omegaconf import DictConfig
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torchrl.envs import EnvBase
 
+from mario_dreamer import keys
 from mario_dreamer.config import build
 from mario_dreamer.replay.make import FILES
-from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
-from mario_dreamer.training.memory import (
-    GIB,
-    Need,
-    available,
-    dream_bytes,
-    network_bytes,
-    record_bytes,
-    refuse_what_does_not_fit,
-    update_bytes,
-)
+from mario_dreamer.training.acceleration import resolve_device
 
-__all__ = ["check_memory", "needs_of"]
+__all__ = ["check_memory"]
+
+GIB = 2**30
 
 
-def _networks(cfg: DictConfig, env: EnvBase) -> build.Agent:
-    """The agent without its memory: every size is there, no number is."""
+def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
+    """Compare the bytes of replay and networks with what is free; return one line about it.
+
+        record    H * W * C of a frame, 4 V of a vector, A, reward 4, flags 3, stream 8, latents
+        replay    records * record, twice in the machine's memory: a save copies it
+        networks  16 for each weight: the weight, its gradient and the optimiser's two means
+
+    Activations are not counted: what an update keeps for its backward pass comes on top.
+
+    Args:
+        cfg: the run's configuration.
+        env: its envs.
+        processes: how many such runs share the machine's memory; each has a GPU of its own.
+
+    Raises:
+        ValueError: it does not fit, or networks of these sizes cannot be built.
+    """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # sizes without numbers
             agent = build.make_agent(cfg, env)
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            for module in (agent.world_model, agent.actor, agent.critic):
-                module.to_empty(device="cpu")
-    except (RuntimeError, OverflowError, MemoryError) as error:
+    except (RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise ValueError(
-            f"networks of these sizes cannot be built ({reason}). Look at size.*, encoder, "
-            "decoder and the heads; size=debug is small."
-        ) from error
-    return agent
-
-
-def needs_of(cfg: DictConfig, env: EnvBase) -> list[Need]:
-    """Estimate what a run takes, in bytes; nothing large is allocated for it.
-
-    Args:
-        cfg: the run's configuration.
-        env: its worlds.
-
-    Raises:
-        ValueError: the networks cannot be built in these sizes.
-    """
-    device = resolve_device(cfg.device)
-    gpu, in_files = device.type == "cuda", cfg.replay.storage in FILES
+        raise ValueError(f"networks of these sizes cannot be built ({reason}). Lower size.*.") from error
     shapes, action_dim = build.shapes_of(env)
-    agent = _networks(cfg, env)
+    record = sum(math.prod(s) * (1 if keys.is_image(key) else 4) for key, s in shapes.items())
+    record += action_dim + 4 + 3 + 8
+    if cfg.replay.latents:
+        rssm = agent.world_model.rssm
+        record += 2 * rssm.deter_dim + rssm.stoch_shape[0]
     parts = (agent.world_model, agent.actor, agent.critic)
-    rssm = agent.world_model.rssm
-    latents = (rssm.deter_dim, rssm.stoch_shape[0]) if cfg.replay.latents else None
-    record = record_bytes(shapes, action_dim, latents)
-    # Memory is touched as records come; one more of them for each episode.
-    filled = min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
-    short = autocast_dtype(cfg.precision, device) is not None
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        update = update_bytes(agent.world_model, shapes, action_dim, short)
-        dream = dream_bytes(*parts, short)
-    starts = cfg.batch_size * min(cfg.batch_length, cfg.imagination_starts or cfg.batch_length)
-    batch = cfg.batch_size * cfg.batch_length * update + starts * (cfg.imag_horizon + 1) * dream
-    smaller = f"batch_size (now {cfg.batch_size}) or batch_length (now {cfg.batch_length})"
-    less = f"replay.capacity (now {cfg.replay.capacity:,})"
-    replay = Need("replay", 0 if in_files else record * (cfg.replay.capacity if gpu else filled),
-                  less if gpu else f"{less}, or choose replay=memmap or replay=compressed", gpu)  # fmt: skip
-    update_need = Need("an update", batch, smaller, gpu)
-    copy = Need("a copy of replay while saving", 0 if in_files else record * filled, less)
-    # On one device a save and an update never happen at once: the larger counts.
-    both = [update_need, copy] if gpu else [max(update_need, copy, key=lambda need: need.size)]
-    size = Need("networks and optimiser", network_bytes(*parts), "size.* (or size=size12m)", gpu)
-    return [replay, size, *both]
-
-
-def check_memory(cfg: DictConfig, env: EnvBase, folder: Path, processes: int = 1) -> str:
-    """Estimate what a run takes and compare it with what is free; return one line about it.
-
-    Args:
-        cfg: the run's configuration.
-        env: its worlds.
-        folder: the run's folder, which exists.
-        processes: how many of this size share the machine's memory; each has a GPU of its own.
-
-    Raises:
-        ValueError: it does not fit; the message names the number to lower.
-    """
+    networks = 16 * sum(param.numel() for part in parts for param in part.parameters())
     device = resolve_device(cfg.device)
-    gpu_free = available(device) if device.type == "cuda" else None
-    needs = needs_of(cfg, env)
-    line = refuse_what_does_not_fit(needs, available(torch.device("cpu")) // processes, gpu_free)
-    record = record_bytes(build.shapes_of(env)[0], env.action_spec.shape[-1])
-    filled = record * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
-    disk = filled * (cfg.keep_checkpoints + 1 + (cfg.replay.storage in FILES))
-    free = shutil.disk_usage(folder).free
-    if disk > free:
-        line += (
-            f"; disk: checkpoints will grow to about {disk / GIB:.1f} GiB, "
-            f"{free / GIB:.1f} are free in {folder} (lower replay.capacity or keep_checkpoints)"
-        )
+    if device.type == "cuda":  # allocated at once
+        name, free, records = "GPU memory", torch.cuda.mem_get_info(device)[0], cfg.replay.capacity
+    else:  # as records come, an episode one more than its steps; a save copies them
+        name, free = "memory", _free_memory() // processes
+        records = 2 * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
+    replay = 0 if cfg.replay.storage in FILES else records * record
+    line = (
+        f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations of {free / GIB:.2f} "
+        f"free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
+    )
+    if replay + networks > free:
+        cure = f"replay.capacity (now {cfg.replay.capacity:,})" if replay > networks else "size.*"
+        raise ValueError(f"this run does not fit. {line}. Lower {cure}, or choose replay=memmap.")
     return line
+
+
+def _free_memory() -> int:
+    """Free bytes of this machine, or of the container where it may take less."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # no control group; "max" where it has no limit
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text("utf-8")))
+    return free
