@@ -119,7 +119,7 @@ def judge(run: Path, episodes: int = EPISODES, wiped: bool = False, seed: int = 
     policy = Wiped(session.policy) if wiped else session.policy
     played = play_episodes(policy, session.env, episodes)
     session.env.close()
-    return float(np.mean([episode.facts["return"] for episode in played]))
+    return float(np.mean([episode.stats["return"] for episode in played]))
 
 
 def steps_to(history: History, bar: float) -> int | None:

@@ -31,7 +31,7 @@ from mario_dreamer.reporting.charts import (
     running_mean,
 )
 from mario_dreamer.reporting.deaths import death_chart
-from mario_dreamer.reporting.level_map import map_of_tape
+from mario_dreamer.reporting.level_map import map_of_buttons
 from mario_dreamer.reporting.page import without_paths
 
 HERE = Path(__file__).resolve().parent
@@ -155,9 +155,9 @@ def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "
     told = json.loads((results / f"{name}_evaluation.json").read_text())
     flag = json.loads((results / f"{name.split('_seed')[0]}_flag.json").read_text())
     pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
-    tape = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
+    buttons = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
     ends = [e for r in told["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
-    figure = death_chart(ends, *map_of_tape(told["stage"], tape))
+    figure = death_chart(ends, *map_of_buttons(told["stage"], buttons))
     return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
 
 

@@ -25,13 +25,13 @@ __all__ = ["describe_envs", "make_core", "make_report"]
 
 
 def describe_envs(cfg: DictConfig) -> str:
-    """The options that decide what the worlds do; a resume with others cannot go on in them."""
+    """Return the options that decide what the envs do; a resume with others opens new episodes."""
     options = OmegaConf.to_container(cfg.env, resolve=True)
     return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
 
 
 def _hands_over(cfg: DictConfig) -> bool:
-    """Whether each checkpoint gets an MLflow model beside it: asked for, or tracked by MLflow."""
+    """Whether each checkpoint gets an MLflow model with it: asked for, or tracked by MLflow."""
     wanted = cfg.get("save_model", "auto")
     by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
     return by_mlflow if wanted == "auto" else bool(wanted)
@@ -44,7 +44,7 @@ def make_core(
     source: Path | None = None,
     processes: Processes | None = None,
 ) -> Core:
-    """Build what plays and learns; no file is written and nobody is told.
+    """Build what plays and learns; no file is written, nothing is logged.
 
     Args:
         cfg: the run's configuration.
@@ -55,7 +55,7 @@ def make_core(
     """
     processes = processes or Processes()
     offset = processes.seed_offset
-    # The worlds begin anew on a resume: with the old seed their chances would repeat.
+    # Where a resume opens new episodes, the old seed would repeat the old random numbers.
     env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps + offset)
     print_line(describe_observations(env))
     print_line(check_memory(cfg, env, processes.local_size))
@@ -88,7 +88,7 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
     Args:
         cfg: the run's configuration.
         core: what plays and learns.
-        tracker: who is told.
+        tracker: logs it.
         agent_steps: steps played before a resume.
     """
     learner, replay, average = core.learner, core.replay, core.learner.average

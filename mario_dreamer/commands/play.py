@@ -33,7 +33,7 @@ def sentence_of(info: Mapping[str, float], action_repeat: int, path: Path) -> st
     """Return one sentence: how the episode ended, where, after how long, and which file shows it.
 
     Args:
-        info: of a finished episode, see `Episode.facts`.
+        info: of a finished episode, see `Episode.stats`.
         action_repeat: frames per agent step; 60 frames are a second of play.
         path: the film.
     """
@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> None:
         path = encode(
             episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale
         )
-        print(sentence_of(episode.facts, session.action_repeat, path))
+        print(sentence_of(episode.stats, session.action_repeat, path))
     session.env.close()
 
 

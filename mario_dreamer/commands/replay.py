@@ -6,7 +6,7 @@
 The NES is deterministic: the same buttons give the same episode, on any machine. This command
 uses the emulator alone, none of the agent: it presses the buttons of the list and says where
 Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not. Episodes
-with random no-ops or sticky actions carry the tape of buttons really pressed, and are checked too.
+with random no-ops or sticky actions carry the log of the buttons really pressed, and are checked too.
 """
 
 from __future__ import annotations
@@ -22,33 +22,37 @@ import numpy as np
 import torch
 
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte, parse_stage
-from mario_dreamer.envs.mario.recordings import play_buttons, played_stage, unpack_tape
+from mario_dreamer.envs.mario.recordings import play_buttons, played_stage, unpack_buttons
 from mario_dreamer.tracking.video import encode_mp4
 
 __all__ = ["buttons_of", "main", "read_actions"]
+
+RENAMED = {"facts": "stats", "tape": "buttons"}  # as files written before 2026-11-27 name them
 
 
 def read_actions(path: Path) -> dict[str, Any]:
     """Read an action list as `mario-dreamer evaluate` writes it.
 
     Args:
-        path: a JSON file with `env`, `actions` and `facts`.
+        path: a JSON file with `env`, `actions` and `stats`; with `buttons` where chance decided
+            what was pressed.
 
     Raises:
         ValueError: when it is not such a file.
     """
     try:
-        saved = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
+        saved = {RENAMED.get(name, name): value for name, value in found.items()}
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
-        parse_stage(played_stage(saved["env"]["stage"], saved["facts"]))
-        repeat, facts = saved["env"]["action_repeat"], saved["facts"]
+        parse_stage(played_stage(saved["env"]["stage"], saved["stats"]))
+        repeat, stats = saved["env"]["action_repeat"], saved["stats"]
         if isinstance(repeat, bool) or not isinstance(repeat, int) or not 1 <= repeat <= 1000:
             raise ValueError(f"action_repeat is {repeat!r}, not a whole number from 1 to 1000")
-        for name in ("x_max", *(claim for claim in ("flag", "time") if claim in facts)):
-            if not isinstance(facts[name], int | float) or not math.isfinite(facts[name]):
-                raise ValueError(f"facts.{name} is {facts[name]!r}, not a number")
-        unpack_tape(saved.get("tape", []))
+        for name in ("x_max", *(claim for claim in ("flag", "time") if claim in stats)):
+            if not isinstance(stats[name], int | float) or not math.isfinite(stats[name]):
+                raise ValueError(f"stats.{name} is {stats[name]!r}, not a number")
+        unpack_buttons(saved.get("buttons", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not an action list ({type(error).__name__}: {error}). "
@@ -65,8 +69,8 @@ def buttons_of(saved: dict[str, Any]) -> tuple[list[int], int]:
     Args:
         saved: what `read_actions` returned.
     """
-    if "tape" in saved:
-        return unpack_tape(saved["tape"]), 1
+    if "buttons" in saved:
+        return unpack_buttons(saved["buttons"]), 1
     names = actions_of(saved["env"]["action_set"])
     return [button_byte(names[a]) for a in saved["actions"]], saved["env"]["action_repeat"]
 
@@ -79,14 +83,14 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         saved = read_actions(arguments.file)
-        env, claimed = saved["env"], saved["facts"]
+        env, claimed = saved["env"], saved["stats"]
         buttons, held = buttons_of(saved)
         stage = played_stage(env["stage"], claimed)
         played = play_buttons(stage, buttons, held, arguments.video is not None)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    found = played.facts
+    found = played.stats
     if arguments.video is not None:
         screens = played.screens[:: env["action_repeat"] // held]
         frames = torch.from_numpy(np.stack(screens)).permute(0, 3, 1, 2)

@@ -2,7 +2,7 @@
 
     mario-dreamer train experiment=laptop          Mario 1-1 on two CPU cores
     mario-dreamer train experiment=mario_1_1       Mario 1-1, Nature settings, on a GPU
-    mario-dreamer train experiment=debug           a toy world, under a minute
+    mario-dreamer train experiment=debug           a toy env, under a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
     mario-dreamer train runs/NAME                  go on with this one
     mario-dreamer train env.stage=1-2 init_from=runs/NAME    a new run from that one's weights
@@ -14,7 +14,7 @@ A sweep that is started again skips the jobs that have finished. With mario_drea
 side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (submitit_slurm).
 Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
-moved to checkpoints/set_aside, and what was told after it is told anew.
+moved to checkpoints/set_aside, and what was logged after it is logged again.
 init_from starts at step 0 with another run's weights; init_parts says which, the sizes must match.
 Every choice and number stands in configs/train.yaml.
 """
@@ -153,7 +153,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
     build.set_threads(cfg.threads, processes.local_size)
     build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    worlds = describe_envs(cfg)
+    env_options = describe_envs(cfg)
     with contextlib.ExitStack() as stack:
         if processes.first:
             stack.enter_context(_command.lock(folder))
@@ -161,7 +161,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         run = build.make_run(cfg, processes.size)[0]
         stack.callback(core.collector.shutdown)
         if saved is not None:
-            saved.restore(core, worlds)  # a checkpoint that does not fit is refused here
+            saved.restore(core, env_options)  # a checkpoint that does not fit is refused here
         tracker = stack.enter_context(_tracker(cfg, folder, run_id, processes.first))
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
         if processes.first:
@@ -175,7 +175,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         parts = Parts(
             **vars(core),
             report=make_report(cfg, core, tracker, agent_steps),
-            snapshot=Snapshot(checkpoints, config, run_id, worlds, processes),
+            snapshot=Snapshot(checkpoints, config, run_id, env_options, processes),
         )
         try:
             if saved is not None:

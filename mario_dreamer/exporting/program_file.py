@@ -107,7 +107,7 @@ class ProgramFile:
 
     Args:
         program: one step of acting; `program.take(policy)` brings its weights up to date.
-        facts: what the card holds of it.
+        info: what the card holds of it.
     """
 
     def __init__(self, program: ActingProgram, info: ProgramInfo) -> None:

@@ -12,7 +12,7 @@ from mario_dreamer.reporting.charts import PAIR, embed, heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
 from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
-from mario_dreamer.reporting.level_map import map_of_tape
+from mario_dreamer.reporting.level_map import map_of_buttons
 from mario_dreamer.reporting.open_loop import Foresight, foresee
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.open_loop_images import image_strip
@@ -38,7 +38,7 @@ def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, li
     """
     found: dict[str, list[Episode]] = {}
     for episode in episodes if stages else ():
-        found.setdefault(stage_of(episode.facts, stages[0]), []).append(episode)
+        found.setdefault(stage_of(episode.stats, stages[0]), []).append(episode)
     return dict(sorted(found.items()))
 
 
@@ -46,11 +46,11 @@ def stitch(
     episodes: Sequence[Episode], stage: str
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Stitch the map that the furthest of these episodes passed; none without button logs."""
-    logged = [episode for episode in episodes if episode.tape]
+    logged = [episode for episode in episodes if episode.buttons]
     if not logged:
         return None, None
-    furthest = max(logged, key=lambda episode: episode.facts.get("x_max", 0.0))
-    return map_of_tape(stage, furthest.tape)
+    furthest = max(logged, key=lambda episode: episode.stats.get("x_max", 0.0))
+    return map_of_buttons(stage, furthest.buttons)
 
 
 def add_ends(
@@ -65,7 +65,7 @@ def add_ends(
         trained: furthest x of the training episodes of a single stage, for the bars.
     """
     for stage, mine in by_stage(episodes, stages).items():
-        info = [episode.facts for episode in mine if "x_pos" in episode.facts]
+        info = [episode.stats for episode in mine if "x_pos" in episode.stats]
         if not info:
             continue
         places = list(trained) if trained and len(stages) == 1 else None
@@ -89,11 +89,11 @@ def _add_tables(page: Page, episodes: Sequence[Episode], stages: Sequence[str]) 
             numbers = [f"{told[name]:.0f}" for name in ("return", "x_max", "x_max_best")]
             rows.append([stage, str(len(mine)), rate_text(told), *numbers])
         page.table(["stage", "episodes", "flag rate", "return", "mean x", "best x"], rows)
-    has_x = "x_max" in episodes[0].facts
+    has_x = "x_max" in episodes[0].stats
     head = ["episode", "return", "agent steps", "ended"]
     rows = []
     for number, episode in enumerate(episodes, 1):
-        info = episode.facts
+        info = episode.stats
         row = [str(number), f"{info['return']:.1f}", f"{info['length']:.0f}", outcome(info)]
         rows.append(row + ([f"{info['x_max']:.0f}", f"{info['time']:.0f}"] if has_x else []))
     page.table([*head, *(["furthest x", "clock"] if has_x else [])], rows)

@@ -12,7 +12,7 @@ import matplotlib.image
 from matplotlib.figure import Figure
 
 from mario_dreamer.envs.mario.emulator import stages_of
-from mario_dreamer.envs.mario.recordings import pack_tape
+from mario_dreamer.envs.mario.recordings import pack_buttons
 from mario_dreamer.reporting.agent_sections import by_stage, rate_text, stitch
 from mario_dreamer.reporting.charts import embed, histogram
 from mario_dreamer.reporting.deaths import death_chart, outcome
@@ -99,10 +99,10 @@ class Evaluation:
         return summary
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers to track, `evaluate/<condition>/<fact>`."""
+        """Return the numbers to track, `evaluate/<condition>/<statistic>`."""
         return {
-            f"evaluate/{condition.name}/{fact}": summary[fact]
-            for condition, summary, _ in self.results for fact in TRACKED if fact in summary
+            f"evaluate/{condition.name}/{name}": summary[name]
+            for condition, summary, _ in self.results for name in TRACKED if name in summary
         }  # fmt: skip
 
     def tags(self) -> dict[str, str]:
@@ -122,7 +122,7 @@ class Evaluation:
         results = [
             {
                 **asdict(condition), "actions": "greedy" if condition.greedy else "sampled",
-                "summary": summary, "episodes": [episode.facts for episode in episodes],
+                "summary": summary, "episodes": [episode.stats for episode in episodes],
             }
             for condition, summary, episodes in self.results
         ]  # fmt: skip
@@ -138,8 +138,8 @@ class Evaluation:
     def _csv(self) -> Path:
         path = self.out / "episodes.csv"
         rows = [
-            {"condition": condition.name, "episode": number, "ended": outcome(episode.facts)}
-            | episode.facts
+            {"condition": condition.name, "episode": number, "ended": outcome(episode.stats)}
+            | episode.stats
             for condition, _, episodes in self.results
             for number, episode in enumerate(episodes)
         ]
@@ -152,18 +152,18 @@ class Evaluation:
     def _save_episodes(self, condition: Condition, episodes: list[Episode]) -> None:
         """Write episodes so that anyone can play them again: flags first, then the best."""
         ranked = sorted(
-            episodes, key=lambda e: (e.facts.get("flag", 0), e.facts["return"]), reverse=True
+            episodes, key=lambda e: (e.stats.get("flag", 0), e.stats["return"]), reverse=True
         )
-        flags = sum(bool(episode.facts.get("flag")) for episode in episodes)
+        flags = sum(bool(episode.stats.get("flag")) for episode in episodes)
         env = self.env | {"random_noops": condition.random_noops, "sticky": condition.sticky}
         for number, episode in enumerate(ranked[: max(flags, self.save_episodes)]):
             saved = {
                 "env": env if self.stages else self.env, "actions": episode.actions,
-                "facts": episode.facts,
+                "stats": episode.stats,
             }  # fmt: skip
             if condition.is_random:  # the actions alone would not lead there again
-                saved["tape"] = pack_tape(episode.tape)
-            name = "flag" if episode.facts.get("flag") else "best"
+                saved["buttons"] = pack_buttons(episode.buttons)
+            name = "flag" if episode.stats.get("flag") else "best"
             path = self.out / f"{condition.name}-{name}-{number}.json"
             path.write_text(json.dumps(saved), "utf-8")
 
@@ -201,7 +201,7 @@ class Evaluation:
 
     def _add_charts(self, page: Page, condition: Condition, episodes: list[Episode]) -> None:
         """Draw where the episodes of a condition ended, and how they are distributed."""
-        ends = [episode.facts for episode in episodes]
+        ends = [episode.stats for episode in episodes]
         page.section(
             f"Condition {condition.name}",
             f"Where its {len(ends)} episodes ended, and how far they came; the fewer pile up at "
@@ -211,7 +211,7 @@ class Evaluation:
             for stage, mine in by_stage(episodes, self.stages).items():
                 picture, seen = stitch(mine, stage)
                 name = condition.name if len(self.stages) == 1 else f"{condition.name}-{stage}"
-                chart = death_chart([episode.facts for episode in mine], picture, seen)
+                chart = death_chart([episode.stats for episode in mine], picture, seen)
                 self._save(chart, f"deaths-{name}.png")
                 about = f"stage {stage}: where Mario was when the episode ended, and how often"
                 page.figure(embed(chart, about, "png"), about, is_wide=True)

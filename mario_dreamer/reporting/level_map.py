@@ -9,7 +9,7 @@ import numpy as np
 
 from mario_dreamer.envs.mario.recordings import Playback, play_buttons
 
-__all__ = ["SCORE_BAR", "level_map", "map_of_tape"]
+__all__ = ["SCORE_BAR", "level_map", "map_of_buttons"]
 
 SCORE_BAR = 32  # rows of the screen that do not move with the level
 _SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
@@ -56,14 +56,14 @@ def level_map(
     return picture, seen
 
 
-def map_of_tape(
-    stage: str, tape: Sequence[int], every: int = 4, width: int | None = None
+def map_of_buttons(
+    stage: str, buttons: Sequence[int], every: int = 4, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Play a tape again in the raw emulator and stitch what it passes, without the score bar.
+    """Play recorded buttons again in the raw emulator and stitch what it passes, without the score bar.
 
     Args:
         stage: "w-s".
-        tape: buttons, one byte per raw frame.
+        buttons: one byte per raw frame.
         every: take each so many-th screen.
         width: as for `level_map`.
 
@@ -72,9 +72,9 @@ def map_of_tape(
         places overlap those of the level.
 
     Raises:
-        ValueError: no such stage, or an empty tape. ImportError: no emulator.
+        ValueError: no such stage, or no buttons. ImportError: no emulator.
     """
-    played = play_buttons(stage, tape, 1, film=True)
+    played = play_buttons(stage, buttons, 1, film=True)
     return level_map(*_main_area(played, every), width)
 
 

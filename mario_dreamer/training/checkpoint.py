@@ -17,7 +17,7 @@ from mario_dreamer.training.checkpoint_files import (
     OLD,
     CheckpointError,
     age,
-    file_facts,
+    file_info,
     list_checkpoints,
     newest_whole,
 )
@@ -133,7 +133,7 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             fill(partial)
-            manifest = {path.name: file_facts(path) for path in sorted(partial.iterdir())}
+            manifest = {path.name: file_info(path) for path in sorted(partial.iterdir())}
             text = json.dumps({"step": step, "files": manifest}, indent=1)
             (partial / MANIFEST).write_text(text, "utf-8")
             for path in (*partial.iterdir(), partial):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 __all__ = [
-    "BEST", "CheckpointError", "find_run", "file_facts", "list_checkpoints", "newest_whole", "read",
+    "BEST", "CheckpointError", "find_run", "file_info", "list_checkpoints", "newest_whole", "read",
     "read_small_text", "verify",
 ]  # fmt: skip
 
@@ -67,7 +67,7 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def file_facts(path: Path) -> dict[str, Any]:
+def file_info(path: Path) -> dict[str, Any]:
     """Return size and SHA-256 sum of a file, as a manifest holds them."""
     with path.open("rb") as file:
         return {
@@ -104,7 +104,7 @@ def verify(path: Path, only: str | None = None) -> str | None:
         manifest = json.loads(read_small_text(path / MANIFEST))["files"]
         if only is not None and only not in manifest:
             return f"{only} is not in {MANIFEST}"
-        for name, facts in manifest.items():
+        for name, written in manifest.items():
             if only not in (None, name):
                 continue
             if Path(name).name != name:
@@ -112,10 +112,10 @@ def verify(path: Path, only: str | None = None) -> str | None:
             if not (path / name).is_file():
                 return f"{name} is missing"
             size = (path / name).stat().st_size
-            if size != facts["bytes"] or file_facts(path / name) != facts:
+            if size != written["bytes"] or file_info(path / name) != written:
                 return (
                     f"{name} differs from what was written "
-                    f"({size} bytes found, {facts['bytes']} written)"
+                    f"({size} bytes found, {written['bytes']} written)"
                 )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"

@@ -1,4 +1,4 @@
-"""Where the worlds of a run stand, in mid-episode, and how a resumed run plays on from there."""
+"""Save the envs of a run in mid-episode, and put freshly built ones back there."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 
-__all__ = ["restore_worlds", "worlds_state"]
+__all__ = ["env_state", "restore_env_state"]
 
 # TorchRL's collector keeps the TensorDict that its next step starts from under this name only.
 CARRIER = "_carrier"
 
 
-def worlds_state(
-    env: EnvBase, collector: Iterable[TensorDictBase], described: str = ""
+def env_state(
+    env: EnvBase, collector: Iterable[TensorDictBase], options: str = ""
 ) -> dict[str, Any]:
-    """Return all that the next transition depends on, but for the policy and global chances.
+    """Return all that the next transition depends on, but for the policy and the global generators.
 
-    That is the state of the worlds themselves, and the TensorDict that the collector carries
+    That is the state of the envs themselves, and the TensorDict that the collector carries
     from one batch to the next: frame, is_init, the sums of `RewardSum` and `StepCounter`,
     h_t, z_t and the last action.
 
     Args:
         env: what the collector steps, transforms and all.
         collector: a TorchRL `Collector`.
-        described: the options the worlds were made with, to know them again.
+        options: what the envs were made with, to compare on a restore.
 
     Returns:
-        tensors and plain Python; with the key `restarted`, and the reason, where the worlds
-        cannot tell: a resumed run then opens new episodes.
+        tensors and plain Python; with the key `restarted`, and the reason, where the envs
+        cannot be saved: a resumed run then opens new episodes.
     """
-    worlds = _innermost(env)
+    base = _innermost(env)
     carried = getattr(collector, CARRIER, None)
-    if not _resumable(worlds):
-        return {"restarted": f"{type(worlds).__name__} cannot be saved in mid-episode"}
+    if not _is_resumable(base):
+        return {"restarted": f"{type(base).__name__} cannot be saved in mid-episode"}
     if carried is None:
         return {"restarted": f"{type(collector).__name__} does not show what it carries"}
     return {
-        "described": described,
-        "worlds": worlds.state_dict(),
+        "options": options,
+        "env": base.state_dict(),
         "transforms": dict(env.state_dict()) if isinstance(env, TransformedEnv) else {},
         "carried": {
             key: value.clone() for key, value in carried.flatten_keys("/").cpu().items()
@@ -49,38 +49,41 @@ def worlds_state(
     }  # fmt: skip
 
 
-def restore_worlds(
+def restore_env_state(
     state: dict[str, Any] | None,
     env: EnvBase,
     collector: Iterable[TensorDictBase],
-    described: str = "",
+    options: str = "",
 ) -> str | None:
-    """Put freshly built worlds where `worlds_state` found theirs.
+    """Put freshly built envs where those of `env_state` were.
 
     Args:
         state: what it returned; None from a checkpoint that holds none.
-        env, collector, described: as there.
+        env, collector, options: as there.
 
     Returns:
         None, or why episodes begin again instead.
 
     Raises:
-        ValueError: the state is of another number of worlds.
+        ValueError: the state is of another number of envs.
     """
     if not state:
-        return "the checkpoint holds no worlds"
+        return "the checkpoint holds no envs"
     if "restarted" in state:
         return state["restarted"]
-    if _without_modules(state["described"]) != _without_modules(described):
-        return "the options of the worlds have changed"
-    worlds = _innermost(env)
+    # As checkpoints written before 2026-11-27 name them: "described" and "worlds".
+    saved_options = state["options"] if "options" in state else state["described"]
+    saved_env = state["env"] if "env" in state else state["worlds"]
+    if _without_modules(saved_options) != _without_modules(options):
+        return "the options of the envs have changed"
+    base = _innermost(env)
     carried: TensorDictBase | None = getattr(collector, CARRIER, None)
-    if not _resumable(worlds) or carried is None:
-        return f"{type(worlds).__name__} cannot be put back into mid-episode"
+    if not _is_resumable(base) or carried is None:
+        return f"{type(base).__name__} cannot be put back into mid-episode"
     missing = set(env.observation_spec.keys(True, True)) - set(state["carried"])
     if missing:
         return f"the checkpoint was written by a version whose envs lack {sorted(missing)}"
-    worlds.load_state_dict(state["worlds"])
+    base.load_state_dict(saved_env)
     if state["transforms"]:
         env.load_state_dict(state["transforms"])
     saved = TensorDict(state["carried"], env.batch_size, device=carried.device)
@@ -88,18 +91,18 @@ def restore_worlds(
     return None
 
 
-def _without_modules(described: str) -> str:
+def _without_modules(options: str) -> str:
     """Options without the modules that classes are in: a class that moved is the same class."""
-    return re.sub(r"\bmario_dreamer\.(\w+\.)+", "", described)
+    return re.sub(r"\bmario_dreamer\.(\w+\.)+", "", options)
 
 
-def _resumable(worlds: EnvBase) -> bool:
-    """Whether they say so themselves; asked of the class, as some envs answer for others."""
-    return bool(getattr(type(worlds), "resumable", False))
+def _is_resumable(env: EnvBase) -> bool:
+    """Whether its class says so: an env may pass questions on to others."""
+    return bool(getattr(type(env), "resumable", False))
 
 
 def _innermost(env: EnvBase) -> EnvBase:
-    """The worlds below all transforms."""
+    """The env below all transforms."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
     return env

@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 # What the last transition of an episode says about the whole of it, where the env reports it.
-FACTS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
+STATS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
 
 
 @dataclass
@@ -29,19 +29,19 @@ class Episode:
     """One finished episode.
 
     Args:
-        facts: `return`, `length` (agent steps), `terminated`, and what the env reports at
+        stats: `return`, `length` (agent steps), `terminated`, and what the env reports at
             the end (x_max, flag, ...).
         actions: index of each action, in order; its numbers where it is not one-hot.
         frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
-        tape: the buttons really pressed, a byte per raw frame, no-ops and sticky actions
+        buttons: those really pressed, a byte per raw frame, no-ops and sticky actions
             included; empty where the env records none.
         steps: transitions [T], with the keys asked for; None unless asked for.
     """
 
-    facts: dict[str, float]
+    stats: dict[str, float]
     actions: list[Any] = field(default_factory=list)
     frames: Tensor = field(default_factory=lambda: torch.empty(0))
-    tape: bytes = b""
+    buttons: bytes = b""
     steps: TensorDictBase | None = None
 
 
@@ -65,14 +65,14 @@ class _Notes:
 
     def close(self, played: TensorDictBase, env: EnvBase, index: int) -> Episode:
         """Return the episode; `played` [N] is its last step, before the env is reset."""
-        facts = episode_ends(played[index : index + 1].unsqueeze(1))[0]
-        tape = b""
+        stats = episode_ends(played[index : index + 1].unsqueeze(1))[0]
+        buttons = b""
         if hasattr(env, "games"):
             game = env.games[index]
-            tape, facts["y_pos"] = bytes(game.pressed), height_of(game.info)
+            buttons, stats["y_pos"] = bytes(game.pressed), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None
-        return Episode(facts, self.actions, frames, tape, steps)
+        return Episode(stats, self.actions, frames, buttons, steps)
 
 
 def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
@@ -85,10 +85,10 @@ def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
     ended = after["done"].squeeze(-1).transpose(0, 1)  # [N, n] -> [n, N]: time first
     ends = after.transpose(0, 1)[ended]
     names = {"return": "episode_reward", "length": "step_count", "terminated": "terminated"}
-    names |= {name: name for name in FACTS if name in after}
-    columns = {fact: ends[key].flatten().tolist() for fact, key in names.items()}
+    names |= {name: name for name in STATS if name in after}
+    columns = {name: ends[key].flatten().tolist() for name, key in names.items()}
     return [
-        {fact: float(values[row]) for fact, values in columns.items()} for row in range(len(ends))
+        {name: float(values[row]) for name, values in columns.items()} for row in range(len(ends))
     ]
 
 
@@ -112,7 +112,7 @@ def play_episodes(
         episodes: number of episodes, at least 1.
         greedy: take the likeliest action; otherwise sample.
         film: called with the env and its state before each step; returns the pictures of the
-            first n <= N worlds, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
+            first n <= N envs, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
         max_steps: give up on what is not finished after so many agent steps per env; such
             episodes are missing in the result. (To count them, let the env truncate them.)
         keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
@@ -190,14 +190,14 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
     if not episodes:
         return {}
     summary: dict[str, float] = {"episodes": float(len(episodes))}
-    for fact in episodes[0].facts.keys() - {"y_pos"}:
-        values = [episode.facts[fact] for episode in episodes]
-        summary[fact] = sum(values) / len(values)
-    returns = torch.tensor([episode.facts["return"] for episode in episodes])
+    for name in episodes[0].stats.keys() - {"y_pos"}:
+        values = [episode.stats[name] for episode in episodes]
+        summary[name] = sum(values) / len(values)
+    returns = torch.tensor([episode.stats["return"] for episode in episodes])
     summary["return_std"] = float(returns.std(correction=0))
     if "flag" in summary:
         flags = round(summary.pop("flag") * len(episodes))
         low, high = wilson_interval(flags, len(episodes))
         summary |= {"flag_rate": flags / len(episodes), "flag_low": low, "flag_high": high}
-        summary["x_max_best"] = max(episode.facts["x_max"] for episode in episodes)
+        summary["x_max_best"] = max(episode.stats["x_max"] for episode in episodes)
     return summary

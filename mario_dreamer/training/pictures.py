@@ -67,7 +67,7 @@ def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
     summary = summarise(episodes)
     names = {**EPISODE_NAMES, "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
     metrics = {f"{group}/{told}": summary[name] for name, told in names.items() if name in summary}
-    return metrics | stage_flag_rates((episode.facts for episode in episodes), group)
+    return metrics | stage_flag_rates((episode.stats for episode in episodes), group)
 
 
 class EvaluationReport:

@@ -148,11 +148,11 @@ class Report:
         flags = [past.get("flag", 0.0) for past in self.recent]
         return sum(flags) / len(flags) if flags else 0.0
 
-    def facts(self, agent_steps: int) -> dict[str, float]:
+    def stats(self, agent_steps: int) -> dict[str, float]:
         """Return where the run stands: counters, speed, recent episodes; no device is asked."""
         seconds = max(work_seconds() - self._since[0], 1e-9)
         steps, updates = agent_steps - self._since[1], self.updates - self._since[2]
-        facts = {
+        stats = {
             "run/agent_steps": agent_steps,
             "run/frames": agent_steps * self.action_repeat,
             "run/updates": self.updates,
@@ -167,25 +167,25 @@ class Report:
             "speed/env_time": max(0.0, 1.0 - self._learn_time / seconds),
         }
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            facts["run/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / GIB
+            stats["run/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / GIB
         for name in ("return", "length", "x_max"):
             values = [past[name] for past in self.recent if name in past]
             if values:
-                facts[f"play/{name}_mean"] = sum(values) / len(values)
+                stats[f"play/{name}_mean"] = sum(values) / len(values)
         if any("flag" in past for past in self.recent):
-            facts |= {"play/flag_rate": self.flag_rate, "play/flags": self.flags}
-            facts["play/x_best"] = self.best_x
-        stages = [stats for window in self.by_stage.values() for stats in window]
-        return facts | stage_flag_rates(stages, "play")
+            stats |= {"play/flag_rate": self.flag_rate, "play/flags": self.flags}
+            stats["play/x_best"] = self.best_x
+        stages = [past for window in self.by_stage.values() for past in window]
+        return stats | stage_flag_rates(stages, "play")
 
     def log(self, agent_steps: int) -> dict[str, float]:
         """Log and show all that is known now; return it."""
-        values = {**self.facts(agent_steps), **full_names(self._metrics), **self.watched}
-        self.last = facts = with_seed_names(numbers(values))  # one transfer from the device
-        self._publish(facts, agent_steps)
+        values = {**self.stats(agent_steps), **full_names(self._metrics), **self.watched}
+        self.last = with_seed_names(numbers(values))  # one transfer from the device
+        self._publish(self.last, agent_steps)
         self._since = (work_seconds(), agent_steps, self.updates)
         self._learn_time = 0.0
-        return facts
+        return self.last
 
     def _publish(self, values: dict[str, float], agent_steps: int) -> None:
         self.tracker.log_metrics(values, agent_steps)

@@ -20,7 +20,7 @@ from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes, ProcessLost
-from mario_dreamer.training.env_state import restore_worlds, worlds_state
+from mario_dreamer.training.env_state import env_state, restore_env_state
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import LoopState, UpdateRatio
@@ -91,7 +91,7 @@ class Saved:
         """Replay, envs and random states of this process; None when replay has to be dealt."""
         return own_part(self.path, self.learning, self.processes)
 
-    def restore(self, parts: Restorable, worlds: str = "") -> None:
+    def restore(self, parts: Restorable, env_options: str = "") -> None:
         """Put the state into freshly built parts.
 
         Where the envs cannot be put back into mid-episode, one line says so; an episode cut
@@ -100,7 +100,7 @@ class Saved:
 
         Args:
             parts: built from the checkpoint's configuration.
-            worlds: the options of the envs now; others than saved open new episodes.
+            env_options: of the envs now; others than saved open new episodes.
 
         Raises:
             CheckpointError: when the checkpoint is damaged or belongs to an agent of other sizes.
@@ -118,7 +118,9 @@ class Saved:
                 again = deal_replay(self.path, learning, self.processes, parts.replay)
             else:
                 parts.replay.load_state_dict(self.own["replay"])
-                again = restore_worlds(self.own["worlds"], parts.env, parts.collector, worlds)
+                again = restore_env_state(
+                    self.own["envs"], parts.env, parts.collector, env_options
+                )
                 again = again and f"episodes begin again, because {again}"
             parts.ratio.load_state_dict(learning["ratio"])
             loop = learning.get("loop", learning.get("turn"))  # its older name
@@ -145,16 +147,16 @@ class Saved:
 
 
 class Snapshot:
-    """Save and restore a whole run: weights, optimiser, counters, random states, replay, worlds.
+    """Save and restore a whole run: weights, optimiser, counters, random states, replay, envs.
 
-    On CPU a restored run goes on bit for bit as the saved one would have, in mid-episode. Worlds
+    On CPU a restored run goes on bit for bit as the saved one would have, in mid-episode. Envs
     that cannot be saved in mid-episode say so in the checkpoint; their episodes begin again.
 
     Args:
         checkpoints: the folder they go to.
-        config: the resolved configuration as YAML, stored beside.
+        config: the resolved configuration as YAML, stored with it.
         run_id: the tracker's run, to go on with the same one.
-        worlds: the options of the worlds: with other ones, a resume opens new episodes.
+        env_options: of the envs; with other ones, a resume opens new episodes.
         processes: those that save together; None: this one alone.
     """
 
@@ -163,14 +165,14 @@ class Snapshot:
         checkpoints: Checkpoints,
         config: str = "",
         run_id: str | None = None,
-        worlds: str = "",
+        env_options: str = "",
         processes: Processes | None = None,
     ) -> None:
         self.checkpoints = checkpoints
         self.processes = processes or Processes()
         self.config = config
         self.run_id = run_id
-        self.worlds = worlds
+        self.env_options = env_options
 
     def save(self, parts: Saveable, agent_steps: int) -> Path:
         """Write a checkpoint; return its folder.
@@ -182,7 +184,7 @@ class Snapshot:
         own = {
             "replay": parts.replay.state_dict(),
             "random": random_states(),
-            "worlds": worlds_state(parts.env, parts.collector, self.worlds),
+            "envs": env_state(parts.env, parts.collector, self.env_options),
         }
         learning = {
             "agent_steps": agent_steps,
@@ -192,7 +194,7 @@ class Snapshot:
             "random": own["random"],
             "report": parts.report.state_dict(),
             "loop": parts.state.state_dict(),
-            "worlds": own["worlds"],
+            "envs": own["envs"],
             "run_id": self.run_id,
             "processes": self.processes.size,
         }
@@ -207,7 +209,7 @@ class Snapshot:
             CheckpointError: when it is damaged or belongs to an agent of other sizes.
         """
         saved = Saved.read(path, self.processes)
-        saved.restore(parts, self.worlds)
+        saved.restore(parts, self.env_options)
         saved.restore_report(parts.report)
         saved.restore_random_states()
         return saved.agent_steps
@@ -253,7 +255,7 @@ def _mismatch(path: Path, error: Exception) -> str:
     first = " ".join(lines[:2])[:300]
     return (
         f"the checkpoint {path} does not fit this agent ({first}). "
-        "Use the configuration it was made with: config.yaml lies beside it."
+        "Use the configuration it was made with, its config.yaml."
     )
 
 

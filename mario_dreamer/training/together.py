@@ -36,7 +36,7 @@ def save_together(
         checkpoints: where it goes.
         step: agent steps of all processes.
         files: "agent", "learning" and "replay" as the signing process has them.
-        own: "replay", "random" and "worlds" of this process.
+        own: "replay", "random" and "envs" of this process.
         texts: file name -> text.
 
     Raises:
@@ -105,19 +105,18 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
         processes: of this training.
 
     Returns:
-        "replay", "random", "worlds"; None where the checkpoint is of another number of processes,
+        "replay", "random", "envs"; None where the checkpoint is of another number of processes,
         or lacks the part of one that was lost.
     """
     count = int(learning.get("processes", 1))
     if count != processes.size or len(list(path.glob("process_*.pt"))) != count - 1:
         return None
-    if processes.first:
-        return {
-            "replay": read(path, "replay"),
-            "random": learning["random"],
-            "worlds": learning.get("worlds"),
-        }
-    return read(path, f"process_{processes.rank:03d}")
+    own = learning if processes.first else read(path, f"process_{processes.rank:03d}")
+    return {
+        "replay": read(path, "replay") if processes.first else own["replay"],
+        "random": own["random"],
+        "envs": own.get("envs", own.get("worlds")),  # "worlds" until 2026-11-26
+    }
 
 
 def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, replay: Replay) -> str:

@@ -135,8 +135,8 @@ def test_a_dream_is_judged_with_the_golden_numbers() -> None:
 
 def test_gamma_is_multiplied_in_where_the_head_says_only_alive_or_dead() -> None:
     options = {"discount": Discount(GAMMA, learned=False)}
-    facts = (column(7.0, 1.0, 1.0, 1.0), torch.ones(4, 1), torch.full((4, 1), 2.0))
-    found = make_returns(**options)(dream(*facts))
+    rollouts = (column(7.0, 1.0, 1.0, 1.0), torch.ones(4, 1), torch.full((4, 1), 2.0))
+    found = make_returns(**options)(dream(*rollouts))
     torch.testing.assert_close(
         found["lambda_return"][0], column(4.827152, 3.935453, 2.993994), atol=2e-6, rtol=0
     )
@@ -147,9 +147,9 @@ def test_gamma_is_multiplied_in_where_the_head_says_only_alive_or_dead() -> None
 
 def test_dreams_of_the_dead_weigh_nothing_unless_asked_for() -> None:
     cont = column(0.0, 1.0, 1.0)
-    facts = dream(torch.ones(3, 1), cont, torch.ones(3, 1))
-    assert float(make_returns()(facts.clone())["weight"].sum()) == 0.0
-    found = make_returns(alive_start=False)(facts.clone())["weight"]
+    rollouts = dream(torch.ones(3, 1), cont, torch.ones(3, 1))
+    assert float(make_returns()(rollouts.clone())["weight"].sum()) == 0.0
+    found = make_returns(alive_start=False)(rollouts.clone())["weight"]
     assert found.flatten().tolist() == [1.0, 1.0, 1.0]
 
 
@@ -174,8 +174,8 @@ def test_small_returns_are_never_blown_up() -> None:
 
 def test_the_range_is_updated_before_the_advantage_is_divided_by_it() -> None:
     reward = torch.linspace(0, 100_000, 1001).reshape(1, -1, 1)
-    facts = dream(reward, torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1))
-    found = make_returns()(facts, update_range=True)
+    rollouts = dream(reward, torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1))
+    found = make_returns()(rollouts, update_range=True)
     returns = found["lambda_return"].flatten()
     spread = 0.01 * float(torch.quantile(returns, 0.95) - torch.quantile(returns, 0.05))
     assert spread > 100
@@ -184,10 +184,10 @@ def test_the_range_is_updated_before_the_advantage_is_divided_by_it() -> None:
 
 def test_the_range_changes_only_when_training_asks_for_it() -> None:
     returns = make_returns()
-    facts = dream(torch.full((3, 1), 1e4), torch.ones(3, 1), torch.ones(3, 1))
-    returns(facts.clone())
+    rollouts = dream(torch.full((3, 1), 1e4), torch.ones(3, 1), torch.ones(3, 1))
+    returns(rollouts.clone())
     assert float(returns.norm.high) == 0.0
-    returns(facts.clone(), update_range=True)
+    returns(rollouts.clone(), update_range=True)
     assert float(returns.norm.high) > 0.0
 
 

@@ -15,11 +15,11 @@ from mario_dreamer import cli
 from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.commands import runs as list_runs
 from mario_dreamer.commands.play import sentence_of
-from mario_dreamer.envs.mario import recordings as tapes
+from mario_dreamer.envs.mario import recordings
 from mario_dreamer.envs.mario.emulator import BUTTONS
 from mario_dreamer.tracking.video import decode_video
 
-TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
+WIN = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,13 @@ def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
 
 
 def action_list(path: Path, claims: dict[str, int]) -> Path:
-    """The winning tape as an action list, with claims about its outcome."""
-    tape = np.load(TAPE)
-    kinds = sorted({int(byte) for byte in tape})
+    """The winning buttons as an action list, with claims about its outcome."""
+    buttons = np.load(WIN)
+    kinds = sorted({int(byte) for byte in buttons})
     names = ["+".join(n for n, bit in BUTTONS.items() if kind & bit) or "noop" for kind in kinds]
     saved = {
         "env": {"stage": "1-1", "action_set": names, "action_repeat": 4},
-        "actions": [kinds.index(int(byte)) for byte in tape],
+        "actions": [kinds.index(int(byte)) for byte in buttons],
         "facts": claims,
     }
     path.write_text(json.dumps(saved))
@@ -141,11 +141,11 @@ def test_a_false_claim_is_not_verified(tmp_path: Path, monkeypatch, capsys) -> N
 
 @pytest.mark.rom
 def test_a_tape_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
-    frames = [int(byte) for byte in np.load(TAPE)[:30] for _ in range(4)]
-    facts = tapes.play_buttons("1-1", frames, 1).facts
-    path = action_list(tmp_path / "chance.json", {"x_max": facts["x_max"], "time": facts["time"]})
+    frames = [int(byte) for byte in np.load(WIN)[:30] for _ in range(4)]
+    stats = recordings.play_buttons("1-1", frames, 1).stats
+    path = action_list(tmp_path / "chance.json", {"x_max": stats["x_max"], "time": stats["time"]})
     # Sticky actions: what the agent chose is not what was pressed.
-    saved = json.loads(path.read_text()) | {"actions": [0], "tape": tapes.pack_tape(frames)}
+    saved = json.loads(path.read_text()) | {"actions": [0], "buttons": recordings.pack_buttons(frames)}
     path.write_text(json.dumps(saved))
     monkeypatch.setattr(sys, "argv", ["replay", str(path)])
     replay_actions.main()

@@ -48,7 +48,7 @@ def test_python_in_five_lines() -> None:
     episode = agent.play(env)
     env.close()
     assert episode.frames.shape[0] == 8 and episode.frames.dtype == torch.uint8
-    assert episode.facts["length"] == 8
+    assert episode.stats["length"] == 8
 
 
 def test_neither_optimizer_nor_replay_is_built_or_read(
@@ -77,7 +77,7 @@ def test_the_average_of_the_weights_plays_unless_the_latest_are_asked_for(run: P
 
 def test_options_of_the_env_are_changed_or_refused_by_name(run: Path) -> None:
     agent = load_agent(run, env={"max_steps": 3})
-    assert agent.play().facts["length"] <= 3
+    assert agent.play().stats["length"] <= 3
     with pytest.raises(ValueError, match="env.stage is no option of this agent's env; it has image_size"):
         load_agent(run, env={"stage": "1-2"})
     with pytest.raises(CheckpointError, match="env.image_size=32 changes what the agent was built"):

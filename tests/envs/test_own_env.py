@@ -68,7 +68,7 @@ def test_your_own_env_trains_evaluates_films(tmp_path: Path) -> None:
     session = compose_session(tmp_path)
     episodes = play_episodes(session.policy, session.env, 1, film=film)
     frames = episodes[0].frames
-    assert len(frames) == episodes[0].facts["length"] and frames.shape[1:] == (3, 400, 600)
+    assert len(frames) == episodes[0].stats["length"] and frames.shape[1:] == (3, 400, 600)
     session.env.close()
 
 

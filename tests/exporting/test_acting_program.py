@@ -119,7 +119,7 @@ def test_the_card_says_what_goes_in_and_what_comes_out(card: Path) -> None:
 
 def test_a_mario_card_says_how_a_screen_becomes_a_picture() -> None:
     env = {"stage": "1-2", "crop_top": 32, "max_pool": True, "action_repeat": 4}
-    facts = ProgramInfo(env, ("noop", "right+A"), {"pixels": (3, 64, 64)})
-    picture = facts.picture()
+    info = ProgramInfo(env, ("noop", "right+A"), {"pixels": (3, 64, 64)})
+    picture = info.picture()
     assert picture["screen"] == [240, 256, 3] and picture["size"] == [64, 64]
     assert picture["crop_top"] == 32 and picture["max_pool"] is True

@@ -148,9 +148,9 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
     env, names = make_mario_env(crop_top=32, max_pool=max_pool), actions_of("simple")
     player = DreamerPlayer()
     options = {"stage": "1-1", "crop_top": 32, "max_pool": max_pool}
-    facts = ProgramInfo(options, names, {"pixels": (3, 64, 64)})
+    info = ProgramInfo(options, names, {"pixels": (3, 64, 64)})
     seen = {"observation": {"pixels": {"shape": ["N", 3, 64, 64]}}}
-    player.card = json.loads(json.dumps({"picture": facts.picture(), "inputs": seen}))
+    player.card = json.loads(json.dumps({"picture": info.picture(), "inputs": seen}))
     emulator = make_emulator("1-1")
     emulator.reset()
     frames = np.empty((1, *SCREEN), np.uint8)

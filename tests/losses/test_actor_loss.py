@@ -28,9 +28,9 @@ def uniform(actor: torch.nn.Module) -> torch.nn.Module:
 
 def test_the_loss_of_a_uniform_actor_is_known() -> None:
     loss = ActorLoss(uniform(make_tiny().agent.actor), entropy_scale=3e-4)
-    facts = dream()
-    facts["weight"], facts["advantage"] = torch.full((4, 4, 1), 0.5), torch.full((4, 3, 1), 2.0)
-    found = loss(facts)
+    rollouts = dream()
+    rollouts["weight"], rollouts["advantage"] = torch.full((4, 4, 1), 0.5), torch.full((4, 3, 1), 2.0)
+    found = loss(rollouts)
     # -(0.5 * (2 * log(1/3) + 3e-4 * log 3)); unimix leaves a uniform actor uniform
     expected = 0.5 * (2 * math.log(3) - 3e-4 * math.log(3))
     assert float(found["loss_actor"].detach()) == pytest.approx(expected, rel=1e-5)
@@ -40,10 +40,10 @@ def test_the_loss_of_a_uniform_actor_is_known() -> None:
 def test_a_better_action_becomes_likelier_and_a_worse_one_rarer() -> None:
     for sign in (1.0, -1.0):
         actor = uniform(make_tiny().agent.actor)
-        facts = dream(1, 1)
-        facts["action"] = torch.tensor([[[0.0, 1.0, 0.0]]])
-        facts["advantage"], facts["weight"] = torch.full((1, 1, 1), sign), torch.ones(1, 2, 1)
-        ActorLoss(actor, entropy_scale=0.0)(facts)["loss_actor"].backward()
+        rollouts = dream(1, 1)
+        rollouts["action"] = torch.tensor([[[0.0, 1.0, 0.0]]])
+        rollouts["advantage"], rollouts["weight"] = torch.full((1, 1, 1), sign), torch.ones(1, 2, 1)
+        ActorLoss(actor, entropy_scale=0.0)(rollouts)["loss_actor"].backward()
         gradient = actor.head.mlp.out.bias.grad
         assert float(gradient[1]) * sign < 0 and float(gradient[0]) * sign > 0
 
@@ -52,9 +52,9 @@ def test_the_advantage_scales_the_gradient() -> None:
     def gradient(scale: float) -> torch.Tensor:
         tiny = make_tiny()
         torch.manual_seed(5)
-        facts = dream()
-        facts["advantage"] = facts["advantage"].detach() / scale
-        ActorLoss(tiny.agent.actor, entropy_scale=0.0)(facts)["loss_actor"].backward()
+        rollouts = dream()
+        rollouts["advantage"] = rollouts["advantage"].detach() / scale
+        ActorLoss(tiny.agent.actor, entropy_scale=0.0)(rollouts)["loss_actor"].backward()
         return tiny.agent.actor.head.mlp.out.weight.grad
 
     torch.testing.assert_close(gradient(10.0) * 10.0, gradient(1.0))
@@ -80,21 +80,21 @@ def test_the_return_range_reaches_the_actors_gradient() -> None:
 
 def test_the_last_state_has_no_action_and_no_say() -> None:
     loss = ActorLoss(make_tiny().agent.actor)
-    facts = dream()
-    one = loss(facts)["loss_actor"]
+    rollouts = dream()
+    one = loss(rollouts)["loss_actor"]
     with torch.no_grad():
-        facts["feat"][:, -1], facts["weight"][:, -1] = 1e3, 1e3
-    assert torch.equal(one, loss(facts)["loss_actor"])
+        rollouts["feat"][:, -1], rollouts["weight"][:, -1] = 1e3, 1e3
+    assert torch.equal(one, loss(rollouts)["loss_actor"])
 
 
 def test_no_gradient_leaves_the_actor() -> None:
     tiny = make_tiny("critic.outscale=1.0")
-    facts = dream()
+    rollouts = dream()
     learner = tiny.learner
-    learner.actor_loss(facts)["loss_actor"].backward()
+    learner.actor_loss(rollouts)["loss_actor"].backward()
     assert gradients(tiny.agent.actor)
-    assert facts["feat"].grad is None and facts["advantage"].grad is None
-    assert facts["weight"].grad is None
+    assert rollouts["feat"].grad is None and rollouts["advantage"].grad is None
+    assert rollouts["weight"].grad is None
 
 
 def test_the_actor_loss_of_a_real_dream_teaches_the_actor_alone() -> None:
@@ -110,23 +110,23 @@ def test_the_actor_loss_of_a_real_dream_teaches_the_actor_alone() -> None:
 
 def test_keywords_do_as_well_as_a_tensordict() -> None:
     loss = ActorLoss(make_tiny().agent.actor)
-    facts = dream()
-    by_name = loss(**{key: facts[key] for key in loss.in_keys})
+    rollouts = dream()
+    by_name = loss(**{key: rollouts[key] for key in loss.in_keys})
     values = dict(zip(loss.out_keys, by_name, strict=True))
-    assert torch.equal(values["loss_actor"], loss(facts)["loss_actor"])
+    assert torch.equal(values["loss_actor"], loss(rollouts)["loss_actor"])
 
 
 def test_a_renamed_key_is_the_one_that_is_read() -> None:
     loss = ActorLoss(make_tiny().agent.actor)
     loss.set_keys(advantage="gain", action="button")
     assert loss.in_keys == ["feat", "button", "gain", "weight"]
-    facts = dream()
+    rollouts = dream()
     with pytest.raises(KeyError, match=r"ActorLoss: the input lacks \['button', 'gain'\]"):
-        loss(facts)
-    facts.rename_key_("advantage", "gain").rename_key_("action", "button")
-    one = loss(facts)["loss_actor"]
-    facts["gain"] = facts["gain"] + 10.0
-    assert not torch.equal(one, loss(facts)["loss_actor"])
+        loss(rollouts)
+    rollouts.rename_key_("advantage", "gain").rename_key_("action", "button")
+    one = loss(rollouts)["loss_actor"]
+    rollouts["gain"] = rollouts["gain"] + 10.0
+    assert not torch.equal(one, loss(rollouts)["loss_actor"])
 
 
 def test_out_keys_are_what_is_written() -> None:

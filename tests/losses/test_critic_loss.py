@@ -54,22 +54,22 @@ def test_the_pull_goes_to_what_the_slow_critic_says() -> None:
     with torch.no_grad():
         tiny.learner.slow_critic.head.mlp.out.bias[170] = 50.0  # certain of 871.75
         tiny.agent.critic.head.mlp.out.bias[170] = 50.0
-    facts = dream()
-    facts["lambda_return"].fill_(871.75384)
+    rollouts = dream()
+    rollouts["lambda_return"].fill_(871.75384)
     loss = CriticLoss(tiny.agent.critic, tiny.learner.slow_critic)
-    assert value(loss(facts)["loss_critic"]) < 0.01
+    assert value(loss(rollouts)["loss_critic"]) < 0.01
     with torch.no_grad():
         tiny.learner.slow_critic.head.mlp.out.bias[170] = 0.0
         tiny.learner.slow_critic.head.mlp.out.bias[127] = 50.0  # certain of 0
-    assert value(loss(facts)["loss_critic"]) == pytest.approx(50.0, abs=0.1)
+    assert value(loss(rollouts)["loss_critic"]) == pytest.approx(50.0, abs=0.1)
 
 
 def test_weights_count_and_the_last_state_does_not() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
-    facts = dream()
-    facts["weight"].fill_(0.25)
-    facts["weight"][:, -1] = 1e6
-    assert value(loss(facts)["loss_critic"]) == pytest.approx(0.25 * LN_255, abs=1e-5)
+    rollouts = dream()
+    rollouts["weight"].fill_(0.25)
+    rollouts["weight"][:, -1] = 1e6
+    assert value(loss(rollouts)["loss_critic"]) == pytest.approx(0.25 * LN_255, abs=1e-5)
 
 
 def test_the_dreamed_loss_teaches_the_critic_alone() -> None:
@@ -99,9 +99,9 @@ def test_the_recorded_loss_teaches_the_world_model_too() -> None:
 def test_what_returns_has_computed_is_not_computed_again() -> None:
     tiny = make_tiny("critic.outscale=1.0")
     loss = CriticLoss(tiny.agent.critic)
-    facts = dream()
-    fresh = loss(facts.copy())["loss_critic"]
-    with_params = tiny.agent.critic(facts.copy())
+    rollouts = dream()
+    fresh = loss(rollouts.copy())["loss_critic"]
+    with_params = tiny.agent.critic(rollouts.copy())
     calls = []
     handle = tiny.agent.critic.head.register_forward_hook(lambda *_: calls.append(1))
     assert torch.equal(loss(with_params)["loss_critic"], fresh)
@@ -170,18 +170,18 @@ def test_a_missing_key_is_named_of_the_dream_and_of_the_record() -> None:
 def test_a_renamed_key_is_the_one_that_is_read() -> None:
     tiny = make_tiny("critic.outscale=1.0")
     loss = CriticLoss(tiny.agent.critic)
-    facts, replayed = dream(), records()
-    one = loss(facts, replayed)
+    rollouts, replayed = dream(), records()
+    one = loss(rollouts, replayed)
     loss.set_keys(lambda_return="worth", reward="pay")
     assert "worth" in loss.in_keys
     with pytest.raises(KeyError, match="worth"):
-        loss(facts, replayed)
-    facts.rename_key_("lambda_return", "worth")
+        loss(rollouts, replayed)
+    rollouts.rename_key_("lambda_return", "worth")
     replayed.rename_key_("reward", "pay")
-    two = loss(facts, replayed)
+    two = loss(rollouts, replayed)
     assert torch.equal(one["loss_critic_replay"], two["loss_critic_replay"])
-    facts["worth"] = facts["worth"] + 500.0
-    assert not torch.equal(one["loss_critic"], loss(facts, replayed)["loss_critic"])
+    rollouts["worth"] = rollouts["worth"] + 500.0
+    assert not torch.equal(one["loss_critic"], loss(rollouts, replayed)["loss_critic"])
 
 
 def test_out_keys_are_what_is_written() -> None:

@@ -74,12 +74,12 @@ def test_laprop_with_clipping_and_warmup_agrees_with_dreamerv3optimizer() -> Non
 
 def test_the_actors_loss_agrees_with_plain_reinforce_on_torchs_distribution() -> None:
     tiny = make_tiny("actor.unimix=0.0", "actor.outscale=1.0")
-    facts = TensorDict(
+    rollouts = TensorDict(
         feat=torch.randn(6, 4, 28), action=torch.eye(3)[torch.randint(3, (6, 3))],
         advantage=torch.randn(6, 3, 1), weight=torch.rand(6, 4, 1), batch_size=[6],
     )  # fmt: skip
-    found = tiny.learner.actor_loss(facts)["loss_actor"]
-    logits = tiny.agent.actor.head(facts["feat"][:, :3])
+    found = tiny.learner.actor_loss(rollouts)["loss_actor"]
+    logits = tiny.agent.actor.head(rollouts["feat"][:, :3])
     policy = torch.distributions.OneHotCategorical(logits=logits)
-    gain = policy.log_prob(facts["action"]) * facts["advantage"][..., 0] + 3e-4 * policy.entropy()
-    torch.testing.assert_close(found, -(facts["weight"][:, :3, 0] * gain).mean())
+    gain = policy.log_prob(rollouts["action"]) * rollouts["advantage"][..., 0] + 3e-4 * policy.entropy()
+    torch.testing.assert_close(found, -(rollouts["weight"][:, :3, 0] * gain).mean())

@@ -64,8 +64,8 @@ def test_dyn_teaches_only_the_guess_and_rep_only_the_seen() -> None:
     # The sequence model carries the guess back to earlier frames; the last posterior gets none.
     post = WorldModelLoss(tiny.agent.world_model)._kl_terms
     logits = [torch.randn(1, 2, 3, 4, requires_grad=True) for _ in range(2)]
-    facts = {"post_logits": logits[0], "prior_logits": logits[1]}
-    terms = post(facts)
+    rollouts = {"post_logits": logits[0], "prior_logits": logits[1]}
+    terms = post(rollouts)
     dyn = torch.autograd.grad(terms["loss_dyn"], logits, retain_graph=True, allow_unused=True)
     rep = torch.autograd.grad(terms["loss_rep"], logits, allow_unused=True)
     assert dyn[0] is None or float(dyn[0].abs().sum()) == 0.0

@@ -20,8 +20,8 @@ from mario_dreamer.training.evaluation import Episode, play_episodes
 
 
 def episode(score: float, flag: float = 0.0, **more: float) -> Episode:
-    facts = {"return": score, "length": 3.0, "terminated": 1.0, "flag": flag, "x_max": score}
-    return Episode(facts | {"x_pos": score, "time": 300.0} | more, [1, 2, 3], tape=b"\x80\x80")
+    stats = {"return": score, "length": 3.0, "terminated": 1.0, "flag": flag, "x_max": score}
+    return Episode(stats | {"x_pos": score, "time": 300.0} | more, [1, 2, 3], buttons=b"\x80\x80")
 
 
 ENV = {"action_set": "simple", "stage": "1-1", "action_repeat": 4, "random_noops": 0, "sticky": 0.0}
@@ -34,8 +34,8 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     checkpoint.mkdir(parents=True)
     found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, 1, agent_steps=700)
     plain = [episode(10.0), episode(3161.0, 1.0), episode(3161.0, 1.0), episode(40.0)]
-    found.add(Condition("sampled"), [Episode(e.facts, e.actions) for e in plain])
-    found.add(Condition("greedy-sticky", True, 0, 0.25), [Episode(e.facts, e.actions, tape=b"")
+    found.add(Condition("sampled"), [Episode(e.stats, e.actions) for e in plain])
+    found.add(Condition("greedy-sticky", True, 0, 0.25), [Episode(e.stats, e.actions, buttons=b"")
                                                           for e in plain[:1]])  # fmt: skip
     found.write()
     return found
@@ -65,8 +65,8 @@ def test_every_flag_is_saved_and_of_the_others_the_best(evaluation: Evaluation) 
     assert names == ["greedy-sticky-best-0.json", "sampled-flag-0.json", "sampled-flag-1.json"]
     plain = replay_actions.read_actions(evaluation.out / "sampled-flag-0.json")
     assert replay_actions.buttons_of(plain) == ([128, 129, 130], 4)
-    by_chance = replay_actions.read_actions(evaluation.out / "greedy-sticky-best-0.json")
-    assert by_chance["tape"] == [] and by_chance["env"]["sticky"] == 0.25
+    by_random = replay_actions.read_actions(evaluation.out / "greedy-sticky-best-0.json")
+    assert by_random["buttons"] == [] and by_random["env"]["sticky"] == 0.25
 
 
 def test_pictures_lie_beside_the_page_as_files(evaluation: Evaluation) -> None:
@@ -131,13 +131,13 @@ class Winner(torch.nn.Module):
 def test_a_win_is_saved_verified_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tape = [
+    buttons = [
         int(byte) for byte in np.load(Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy")
     ]
-    kinds = sorted(set(tape))
+    kinds = sorted(set(buttons))
     names = ["+".join(n for n, bit in BUTTONS.items() if kind & bit) or "noop" for kind in kinds]
     env = make_mario_env(num_envs=1, action_set=names, max_steps=3000)
-    winner = Winner([kinds.index(byte) for byte in tape], len(names))
+    winner = Winner([kinds.index(byte) for byte in buttons], len(names))
     episodes = play_episodes(winner, env, 1)
     found = Evaluation(tmp_path, None, ENV | {"action_set": names}, {})
     summary = found.add(Condition("sampled"), episodes)

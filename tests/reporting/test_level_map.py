@@ -7,10 +7,10 @@ import pytest
 
 from mario_dreamer.reporting.agent_sections import by_stage
 from mario_dreamer.reporting.deaths import death_chart, outcome
-from mario_dreamer.reporting.level_map import level_map, map_of_tape
+from mario_dreamer.reporting.level_map import level_map, map_of_buttons
 from mario_dreamer.training.evaluation import Episode
 
-TAPE = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
+WIN = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
 
 def strip(*shades: int) -> np.ndarray:
@@ -57,8 +57,8 @@ def test_unreached_columns_are_grey_on_the_chart() -> None:
 
 @pytest.mark.rom
 def test_the_winning_tape_draws_the_whole_of_1_1() -> None:
-    tape = [int(byte) for byte in np.load(TAPE) for _ in range(4)]
-    picture, seen = map_of_tape("1-1", tape, every=16)
+    buttons = [int(byte) for byte in np.load(WIN) for _ in range(4)]
+    picture, seen = map_of_buttons("1-1", buttons, every=16)
     assert picture.shape == (208, 3027 + 256, 3) and seen.all()
     sky = (104, 136, 252)  # the console's blue
     shares = (np.abs(picture.astype(int) - sky).sum(-1) < 12).mean(0)  # of each column

@@ -39,9 +39,9 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert read(path, "learning") == {"agent_steps": 7, "run_id": "r"}
     assert (path / "config.yaml").read_text() == "a: 1\n"
     assert verify(path) is None
-    facts = json.loads((path / "manifest.json").read_text())
-    assert facts["step"] == 7
-    assert set(facts["files"]) == {"agent.pt", "learning.pt", "config.yaml"}
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["step"] == 7
+    assert set(manifest["files"]) == {"agent.pt", "learning.pt", "config.yaml"}
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

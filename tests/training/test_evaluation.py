@@ -16,25 +16,25 @@ from mario_dreamer.training.evaluation import (
 from mario_dreamer.training.filming import film, film_first
 
 
-def test_the_facts_of_an_episode_are_those_of_its_last_step() -> None:
+def test_the_stats_of_an_episode_are_those_of_its_last_step() -> None:
     tiny = make_tiny("env.length=[3,5]", "env.ending=truncated")
     ends = episode_ends(tiny.collect(8))
     # world 0 ends at steps 3 and 6, world 1 at step 5: in the order of time
-    assert [facts["length"] for facts in ends] == [3, 5, 3]
-    assert [facts["return"] for facts in ends] == [60.0, 150.0, 60.0]
-    assert all(facts["terminated"] == 0.0 for facts in ends)
+    assert [stats["length"] for stats in ends] == [3, 5, 3]
+    assert [stats["return"] for stats in ends] == [60.0, 150.0, 60.0]
+    assert all(stats["terminated"] == 0.0 for stats in ends)
 
 
 def test_short_episodes_are_not_preferred() -> None:
     tiny = make_tiny("env.length=[2,7]")
     episodes = play_episodes(tiny.policy, tiny.env, 4)
-    assert [episode.facts["length"] for episode in episodes] == [2, 2, 7, 7]
+    assert [episode.stats["length"] for episode in episodes] == [2, 2, 7, 7]
     assert [len(episode.actions) for episode in episodes] == [2, 2, 7, 7]
 
 
 def test_an_uneven_number_is_cut_from_a_fixed_grid() -> None:
     tiny = make_tiny("env.length=[2,7]")
-    lengths = [e.facts["length"] for e in play_episodes(tiny.policy, tiny.env, 3)]
+    lengths = [e.stats["length"] for e in play_episodes(tiny.policy, tiny.env, 3)]
     assert lengths == [2, 2, 7]
 
 
@@ -59,7 +59,7 @@ def test_a_film_of_the_first_world_alone_leaves_the_others_without_frames() -> N
 def test_what_takes_too_long_is_given_up() -> None:
     tiny = make_tiny("env.length=[2,50]")
     episodes = play_episodes(tiny.policy, tiny.env, 2, max_steps=10)
-    assert [episode.facts["length"] for episode in episodes] == [2]
+    assert [episode.stats["length"] for episode in episodes] == [2]
 
 
 def test_no_episodes_cannot_be_played() -> None:
@@ -96,17 +96,17 @@ class Runner(torch.nn.Module):
 
 @pytest.mark.rom
 def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator() -> None:
-    from mario_dreamer.envs.mario import recordings as tapes
+    from mario_dreamer.envs.mario import recordings
     from mario_dreamer.envs.mario.make import make_mario_env
 
     env = make_mario_env(num_envs=2, seed=3, random_noops=30, sticky=0.25, max_steps=30, threads=1)
     episodes = play_episodes(Runner(), env, 4)
-    assert len({len(episode.tape) for episode in episodes}) > 1, "the no-ops differ"
+    assert len({len(episode.buttons) for episode in episodes}) > 1, "the no-ops differ"
     for episode in episodes[1::2]:  # one of each world, neither the first after the start
-        found = tapes.play_buttons("1-1", episode.tape, 1).facts
-        told = {name: int(episode.facts[name]) for name in ("x_pos", "x_max", "time", "score")}
+        found = recordings.play_buttons("1-1", episode.buttons, 1).stats
+        told = {name: int(episode.stats[name]) for name in ("x_pos", "x_max", "time", "score")}
         assert told == {name: found[name] for name in told}
-        assert len(episode.tape) == found["frames"] and episode.facts["y_pos"] > 0
+        assert len(episode.buttons) == found["frames"] and episode.stats["y_pos"] > 0
 
 
 def test_mario_in_a_pit_is_below_the_screen_and_not_at_its_top() -> None:

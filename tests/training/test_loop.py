@@ -16,7 +16,7 @@ from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import Parts, Run, train
 
-# Two worlds, four steps each: eight agent steps a batch; 15 replayed records an update.
+# Two envs, four steps each: eight agent steps a batch; 15 replayed records an update.
 LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
 
 
@@ -35,7 +35,7 @@ def test_a_run_acts_remembers_learns_reports_and_saves(tmp_path: Path) -> None:
     assert train(parts, run) == "FINISHED"
     # The first batch has 8 + 2 records of the 15 that one batch needs; the second has enough.
     assert tiny.learner.updates == (48 - 16) // 2
-    # length 6: after 24 steps each world has had 4 episodes, 7 records each
+    # length 6: after 24 steps each env has had 4 episodes, 7 records each
     assert len(tiny.replay) == 2 * 4 * 7
     assert logged(parts, "run/agent_steps") == [16, 32, 48]
     assert logged(parts, "run/updates") == [0, 8, 16]
@@ -71,11 +71,11 @@ def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
 
 
 def played_over_a_resume(folder: Path, stage: str) -> torch.Tensor:
-    """Save in mid-episode, go on; return the is_first flags of the first world, in order."""
+    """Save in mid-episode, go on; return the is_first flags of the first env, in order."""
     _, parts, run = start(folder, "env.length=30", "steps=16")
     train(parts, run)
     _, parts, run = start(folder, "env.length=30", "steps=32")
-    parts.snapshot.worlds = stage
+    parts.snapshot.env_options = stage
     parts.snapshot.restore(parts, Checkpoints(folder).latest())
     train(parts, run, 16)
     batch = parts.replay.sample(200)
@@ -95,7 +95,7 @@ def test_in_other_worlds_the_cut_episode_is_closed_and_not_terminal(
 ) -> None:
     flags = played_over_a_resume(tmp_path, "another stage")
     assert flags.nonzero().flatten().tolist() == [0, 9]
-    assert "episodes begin again, because the options of the worlds have changed" in (
+    assert "episodes begin again, because the options of the envs have changed" in (
         capsys.readouterr().out
     )
 

@@ -13,12 +13,12 @@ from mario_dreamer.training.report import Report, episode_metrics
 def mario_end(score: float, flag: bool, x: float) -> TensorDict:
     """A transition [1, 1] that ends an episode as Mario's world tells it."""
     one = torch.ones(1, 1, 1)
-    facts = {
+    stats = {
         "done": one.bool(), "terminated": one.bool(), "episode_reward": one * score,
         "step_count": (one * 40).long(), "flag": one.bool() if flag else ~one.bool(),
         "x_max": one * x, "x_pos": one * x, "time": one * 300, "coins": one, "score": one * 200,
     }  # fmt: skip
-    return TensorDict({"next": TensorDict(facts, [1, 1])}, [1, 1])
+    return TensorDict({"next": TensorDict(stats, [1, 1])}, [1, 1])
 
 
 def test_an_episode_is_told_as_soon_as_it_ends() -> None:
@@ -36,11 +36,11 @@ def test_means_flags_and_records_are_kept_over_the_last_episodes() -> None:
     report = Report(Silence(), action_repeat=4, window=2)
     for score, flag, x in ((1.0, True, 3161.0), (2.0, False, 10.0), (4.0, True, 3161.0)):
         report.played(episode_ends(mario_end(score, flag, x)), 120)
-    facts = report.facts(120)
-    assert facts["run/episodes"] == 3 and facts["run/frames"] == 480
-    assert facts["play/return_mean"] == 3.0 and facts["play/flag_rate"] == 0.5
-    assert facts["play/flags"] == 2 and facts["play/x_best"] == 3161.0
-    assert undocumented(facts) == []
+    stats = report.stats(120)
+    assert stats["run/episodes"] == 3 and stats["run/frames"] == 480
+    assert stats["play/return_mean"] == 3.0 and stats["play/flag_rate"] == 0.5
+    assert stats["play/flags"] == 2 and stats["play/x_best"] == 3161.0
+    assert undocumented(stats) == []
 
 
 def test_what_an_update_measures_is_told_under_documented_names() -> None:
@@ -104,9 +104,9 @@ def test_counters_go_on_after_a_resume() -> None:
     one.learned({}, 40)
     two.load_state_dict(one.state_dict())
     two.played(episode_ends(mario_end(7.0, False, 20.0)), 80)
-    facts = two.facts(80)
-    assert facts["run/episodes"] == 2 and facts["play/flags"] == 1 and facts["run/updates"] == 1
-    assert facts["play/return_mean"] == 6.0 and facts["play/x_best"] == 3161.0
+    stats = two.stats(80)
+    assert stats["run/episodes"] == 2 and stats["play/flags"] == 1 and stats["run/updates"] == 1
+    assert stats["play/return_mean"] == 6.0 and stats["play/x_best"] == 3161.0
 
 
 def test_speed_counts_from_the_resume_and_not_from_zero() -> None:
@@ -115,7 +115,7 @@ def test_speed_counts_from_the_resume_and_not_from_zero() -> None:
     assert report._since[1] == 1_000_000
 
 
-def test_facts_without_a_name_in_the_table_are_left_out() -> None:
+def test_statistics_without_a_name_in_the_table_are_left_out() -> None:
     assert episode_metrics({"return": 1.0, "world": 1.0, "flag": 0.0}) == {
         "play/return": 1.0, "play/flag": 0.0,
     }  # fmt: skip

@@ -19,8 +19,9 @@ from mario_dreamer.commands import train
 from mario_dreamer.config import compose
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
-from mario_dreamer.training.env_state import restore_worlds, worlds_state
+from mario_dreamer.training.env_state import env_state, restore_env_state
 from mario_dreamer.training.report import Report
+from mario_dreamer.training.snapshot import Saved
 
 SMALL = [
     "env.image_size=16", "batch_size=2", "batch_length=6", "imag_horizon=2", "train_ratio=6",
@@ -66,11 +67,11 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
     assert one["learning"]["updates"] > read(cut / "checkpoints" / f"step_{first:09d}", "learning")[
         "updates"
     ] > 0  # fmt: skip
-    # Weights, slow critic, return norm, optimiser, ratio, random states, worlds, what the
+    # Weights, slow critic, return norm, optimiser, ratio, random states, envs, what the
     # collector carries, the loop's place, counters and episodes, replay with its sampler.
     assert differences(one, two) == []
-    assert {"random", "worlds", "loop", "ratio", "optimizer", "report"} <= set(one["learning"])
-    assert {"worlds", "carried"} <= set(one["learning"]["worlds"])
+    assert {"random", "envs", "loop", "ratio", "optimizer", "report"} <= set(one["learning"])
+    assert {"env", "carried"} <= set(one["learning"]["envs"])
     told = [row for row in rows(cut) if row[0] > first]
     assert told == [row for row in rows(whole) if row[0] > first]
     assert any("train_return" in row for _, row in told), "episodes are compared as well"
@@ -121,7 +122,7 @@ def test_a_run_on_mario_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Pa
     compare(MARIO, 96, 168, tmp_path)
 
 
-WORLDS = {
+ENVS = {
     "counting": ["env=counting"],
     "corridor": ["env=toy", "env.cells=4", "env.max_steps=7"],
     "delayed": ["env=delayed", "env.delay=3"],
@@ -129,11 +130,11 @@ WORLDS = {
 }
 
 
-@pytest.mark.parametrize("kind", WORLDS)
+@pytest.mark.parametrize("kind", ENVS)
 def test_the_next_transition_after_a_resume_is_the_one_that_was_due(
     kind: str, tmp_path: Path
 ) -> None:
-    options = [*WORLDS[kind], "env.image_size=16"]
+    options = [*ENVS[kind], "env.image_size=16"]
     tiny = make_tiny(*options, without=["env.length"])
     parts, _ = tiny.parts(tmp_path / "one")
     batches = iter(parts.collector)
@@ -154,7 +155,7 @@ def test_the_next_transition_after_a_resume_is_the_one_that_was_due(
             assert torch.equal(found[key], batch[key]), key
 
 
-def test_worlds_that_cannot_tell_where_they_stand_say_so(
+def test_envs_that_cannot_be_saved_say_so(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = ["env=cartpole", "collector.num_envs=2"]
@@ -163,7 +164,7 @@ def test_worlds_that_cannot_tell_where_they_stand_say_so(
     parts, _ = tiny.parts(tmp_path)
     next(iter(parts.collector))
     path = parts.snapshot.save(parts, 8)
-    assert read(path, "learning")["worlds"] == {
+    assert read(path, "learning")["envs"] == {
         "restarted": "SerialEnv cannot be saved in mid-episode"
     }
     other = make_tiny(*options, without=bare)
@@ -173,19 +174,36 @@ def test_worlds_that_cannot_tell_where_they_stand_say_so(
     assert capsys.readouterr().out == said
 
 
-def test_worlds_of_another_number_are_refused(tmp_path: Path) -> None:
+def test_another_number_of_envs_is_refused(tmp_path: Path) -> None:
     tiny = make_tiny()
     parts, _ = tiny.parts(tmp_path)
-    state = worlds_state(parts.env, parts.collector)
+    state = env_state(parts.env, parts.collector)
     other = make_tiny("collector.num_envs=3")
     again, _ = other.parts(tmp_path)
     with pytest.raises(ValueError, match="steps has the shape .3. in this env of 3, the"):
-        restore_worlds(state, again.env, again.collector)
+        restore_env_state(state, again.env, again.collector)
 
 
-def test_an_older_checkpoint_without_worlds_still_goes_on(tmp_path: Path) -> None:
+def test_envs_saved_under_the_older_names_are_restored(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    parts, _ = make_tiny().parts(tmp_path)
+    batches = iter(parts.collector)
+    next(batches)
+    saved = Saved.read(parts.snapshot.save(parts, 8))
+    expected = next(batches).clone()
+    state = saved.learning.pop("envs")
+    saved.learning["worlds"] = {"described": state.pop("options"), "worlds": state.pop("env"), **state}
+    again, _ = make_tiny(seed=77).parts(tmp_path)
+    next(iter(again.collector))
+    saved.restore(again)
+    assert "begin again" not in capsys.readouterr().out
+    assert torch.equal(next(iter(again.collector))["pixels"], expected["pixels"])
+
+
+def test_a_checkpoint_without_envs_still_goes_on(tmp_path: Path) -> None:
     parts, _ = make_tiny().fill().parts(tmp_path)
-    assert restore_worlds(None, parts.env, parts.collector) == "the checkpoint holds no worlds"
+    assert restore_env_state(None, parts.env, parts.collector) == "the checkpoint holds no envs"
 
 
 def resumed_from_the_first(folder: Path, say: Callable[[], str]) -> tuple[Path, str]:

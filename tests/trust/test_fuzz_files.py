@@ -49,7 +49,7 @@ def whole() -> tuple[Tiny, Parts, Path]:
 
 def signed(folder: Path) -> None:
     """Write a manifest that agrees with the damage, as an attacker would."""
-    facts = {
+    manifest = {
         path.name: {
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -57,7 +57,7 @@ def signed(folder: Path) -> None:
         for path in folder.iterdir()
         if path.name != "manifest.json" and path.is_file()
     }
-    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": facts}))
+    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": manifest}))
 
 
 @st.composite
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_action_list_gets_one_message(content: str) -> None:
 
 GOOD_LIST = {
     "env": {"stage": "1-1", "action_set": "simple", "action_repeat": 4}, "actions": [0, 1, 2],
-    "facts": {"x_max": 40, "flag": 0, "time": 400},
+    "stats": {"x_max": 40, "flag": 0, "time": 400},
 }  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def test_an_action_list_with_one_thing_wrong_gets_one_message(content: Any) -> N
     if saved is not None:  # what is taken can be played
         env = saved["env"]
         assert isinstance(env["action_repeat"], int) and 1 <= env["action_repeat"] <= 1000
-        assert all(float(value) == value for value in saved["facts"].values())
+        assert all(float(value) == value for value in saved["stats"].values())
 
 
 @pytest.mark.fuzz

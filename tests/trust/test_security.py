@@ -44,7 +44,7 @@ def sign(tmp_path: Path) -> Path:
 
 
 def manifest(folder: Path) -> None:
-    facts = {
+    manifest = {
         path.name: {
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -52,7 +52,7 @@ def manifest(folder: Path) -> None:
         for path in folder.iterdir()
         if path.name != "manifest.json"
     }
-    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": facts}))
+    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": manifest}))
 
 
 def checkpoint(folder: Path) -> Path:

@@ -55,7 +55,7 @@ def server(runs: Path) -> Iterator[Server]:
     env = OmegaConf.to_container(OmegaConf.load(next(runs.glob("tiny/*/*/config.yaml"))).env)
     file = runs / "evaluation" / "sampled-best-0.json"
     file.parent.mkdir()
-    file.write_text(json.dumps({"env": env, "actions": [2, 2, 1, 2, 2, 2], "facts": {}}))
+    file.write_text(json.dumps({"env": env, "actions": [2, 2, 1, 2, 2, 2], "stats": {}}))
     server = Server(runs, str(runs / "tiny"), "port=0", "max_pages=3", f"recording={file}")
     yield server
     server.stop()

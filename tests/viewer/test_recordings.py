@@ -19,7 +19,7 @@ WAY = [2, 2, 1, 2, 2, 2]
 
 def record(path: Path, options: dict, actions: list[int] | None = None, **env) -> Path:
     """An action list as evaluate writes it."""
-    saved = {"env": options | env, "actions": actions or WAY, "facts": {}}
+    saved = {"env": options | env, "actions": actions or WAY, "stats": {}}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(saved))
     return path

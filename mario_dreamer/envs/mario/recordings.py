@@ -11,39 +11,39 @@ import numpy as np
 from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, read_info
 from mario_dreamer.envs.mario.game import Game
 
-__all__ = ["Playback", "pack_tape", "play_buttons", "played_stage", "unpack_tape"]
+__all__ = ["Playback", "pack_buttons", "play_buttons", "played_stage", "unpack_buttons"]
 
 AREA_TYPE = 0x074E  # in the console's memory: 0 water, 1 ground, 2 underground, 3 castle
 
 
 @dataclass
 class Playback:
-    """What a tape led to.
+    """What recorded buttons led to.
 
     Args:
-        facts: of the last frame, see `envs.emulator.INFO`; and `frames`, `done`.
+        stats: of the last frame, see `envs.emulator.INFO`; and `frames`, `done`.
         screens: uint8 [240, 256, 3] after each step; empty unless filmed.
         lefts: where the screen's left edge lay in the stage then, in pixels.
         areas: the kind of area that was on screen then; a bonus room is another one.
     """
 
-    facts: dict[str, int]
+    stats: dict[str, int]
     screens: list[np.ndarray] = field(default_factory=list)
     lefts: list[int] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
 
 
-def pack_tape(tape: Iterable[int]) -> list[list[int]]:
-    """Write a tape as runs: [byte, number of raw frames].
+def pack_buttons(buttons: Iterable[int]) -> list[list[int]]:
+    """Write a button log as runs: [byte, number of raw frames].
 
-    >>> pack_tape(b"\\x80\\x80\\x81")
+    >>> pack_buttons(b"\\x80\\x80\\x81")
     [[128, 2], [129, 1]]
     """
-    return [[int(byte), len(list(run))] for byte, run in groupby(tape)]
+    return [[int(byte), len(list(run))] for byte, run in groupby(buttons)]
 
 
-def unpack_tape(runs: Sequence[Sequence[int]]) -> list[int]:
-    """Read what `pack_tape` wrote: one byte per raw frame.
+def unpack_buttons(runs: Sequence[Sequence[int]]) -> list[int]:
+    """Read what `pack_buttons` wrote: one byte per raw frame.
 
     Raises:
         ValueError: when it is something else.
@@ -54,21 +54,21 @@ def unpack_tape(runs: Sequence[Sequence[int]]) -> list[int]:
         for run in runs
     )  # fmt: skip
     if not right:
-        raise ValueError("a tape must be a list of [byte 0..255, number of frames].")
+        raise ValueError("a button log must be a list of [byte 0..255, number of frames].")
     if sum(count for _, count in runs) > 10**7:
-        raise ValueError("a tape may hold at most 10,000,000 frames, two days of play.")
+        raise ValueError("a button log may hold at most 10,000,000 frames, two days of play.")
     return [byte for byte, count in runs for _ in range(count)]
 
 
-def played_stage(stage: str | Sequence[str], facts: Mapping[str, float]) -> str:
+def played_stage(stage: str | Sequence[str], stats: Mapping[str, float]) -> str:
     """Return the stage, "w-s", that an episode was played on.
 
     Args:
         stage: the env's option; with several, the last frame's `world` and `stage` decide.
-        facts: of the episode's last frame.
+        stats: of the episode's last frame.
     """
     several = stage == "all" or not isinstance(stage, str)
-    return f"{int(facts['world'])}-{int(facts['stage'])}" if several else stage
+    return f"{int(stats['world'])}-{int(stats['stage'])}" if several else stage
 
 
 def play_buttons(
@@ -79,7 +79,7 @@ def play_buttons(
     Args:
         stage: "w-s".
         buttons: controller bytes, one per step.
-        action_repeat: raw frames each is held; 1 for a tape.
+        action_repeat: raw frames each is held; 1 for a button log.
         film: keep the screen after each step, and where it lay in the stage.
 
     Raises:
@@ -96,8 +96,8 @@ def play_buttons(
         if game.over:
             break
     if game.pressed:
-        played.facts = dict(zip(INFO, read_info(game.info), strict=True))
-    played.facts |= {"frames": len(game.pressed), "done": int(game.over)}
+        played.stats = dict(zip(INFO, read_info(game.info), strict=True))
+    played.stats |= {"frames": len(game.pressed), "done": int(game.over)}
     game.close()
     return played
 

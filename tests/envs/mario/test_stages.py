@@ -156,5 +156,5 @@ def test_the_buttons_really_pressed_replay_to_the_same_place() -> None:
         env = make_mario_env(num_envs=1, sticky=0.4, sticky_unit=unit, random_noops=20, seed=1)
         torch.manual_seed(0)
         last = env.rollout(25)[0, -1]["next"]
-        found = play_buttons("1-1", env.base_env.games[0].pressed, 1).facts
+        found = play_buttons("1-1", env.base_env.games[0].pressed, 1).stats
         assert found["x_pos"] == last["x_pos"] and found["time"] == last["time"]
