@@ -15,6 +15,7 @@ VECTOR = "vector"  # x_t       [B, T, V]        float, any range; symlog is appl
 ACTION = "action"  # a_t       [B, T, A]        one-hot or floats, chosen after seeing x_t
 ACTION_MASK = "action_mask"  # [N, A]            bool, the one-hot actions that are legal now
 PREV_ACTION = "prev_action"  # a_{t-1} [B, T, A]  one-hot or floats; zeros where is_first
+STATS = "stats"  # nested: numbers that the env reports of the episode so far, [N, 1] each, logged
 EXECUTED = "executed"  # [N, A]  the action really executed before x_t, where the env shows it
 
 # What arrives with x_t.

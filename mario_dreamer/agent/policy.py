@@ -102,7 +102,8 @@ class Policy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Choose a_t, [N, A], for the frame in `tensordict`, [N], and carry the state.
 
-        One-hot actions that `action_mask`, [N, A] bool, forbids are not chosen.
+        One-hot actions that `action_mask`, [N, A], forbids are not chosen. That is a rule of acting
+        alone: imagination draws from all actions, as nothing predicts the mask of a later state.
         """
         require_keys("Policy", tensordict, self.in_keys)
         wanted = {key: f"N {shape}: frame" for key, shape in self.world_model.shapes.items()} | {
@@ -118,7 +119,7 @@ class Policy(TensorDictModuleBase):
         deter, stoch, _, _ = self.observe(seen)
         dist = self.distribution(deter, stoch)
         if (mask := tensordict.get(keys.ACTION_MASK, None)) is not None:
-            dist = dist.masked(mask.to(device))
+            dist = dist.masked(mask.to(device, torch.bool))
         greedy = exploration_type() not in (ExplorationType.RANDOM, None)
         action = likeliest(dist) if greedy else dist.sample()
         tensordict.set(keys.ACTION, action.to(home, self.actor.head.action_dtype))

@@ -97,9 +97,9 @@ class OneHotCategorical:
         return (self.probs * (self.logits - other.logits)).sum(-1)  # [..., K] -> [...]
 
     def masked(self, mask: Tensor) -> OneHotCategorical:
-        """The same distribution over the classes that `mask`, [..., K] bool, allows."""
+        """The same over the classes that `mask`, [..., K] bool, allows; over all if it allows none."""
         masked = copy.copy(self)
-        masked.probs = self.probs * mask
+        masked.probs = self.probs * (mask | ~mask.any(-1, keepdim=True))
         masked.probs = masked.probs / masked.probs.sum(-1, keepdim=True)
         masked._logits = None
         return masked

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, TensorSpec
+from torchrl.data import (
+    Binary,
+    Bounded,
+    Categorical,
+    Composite,
+    MultiCategorical,
+    MultiOneHot,
+    OneHot,
+    TensorSpec,
+)
 from torchrl.envs import EnvBase, TransformedEnv
-from torchrl.envs.transforms import ActionScaling, Transform
+from torchrl.envs.transforms import ActionMask, ActionScaling, Transform
+
+from mario_dreamer.keys import ACTION_MASK
 
 __all__ = ["ClippedActionScaling", "OneHotActions", "with_agent_actions"]
 
@@ -50,29 +61,41 @@ class OneHotActions(Transform):
 
 
 def with_agent_actions(env: EnvBase) -> EnvBase:
-    """Append the transform that an env's action spec asks for, if any.
+    """Append the transforms that an env's action spec and its `action_mask` ask for, if any.
 
     Bounded numbers become [-1, 1], indices become one-hot. Numbers without bounds, one-hot and
-    binary actions are played as the actor draws them.
+    binary actions are played as the actor draws them. An observed mask goes into the action spec,
+    so that the spec's random actions are legal too.
 
     Args:
         env: its action spec is a single tensor, [N, ...].
+
+    Raises:
+        ValueError: a mask of another shape than the one-hot actions, or of another kind of action.
     """
     spec = env.action_spec
-    transform: Transform
     if isinstance(spec, Bounded) and spec.dtype.is_floating_point:
         bounds = torch.stack([spec.space.low, spec.space.high]).abs()
-        if not bool((bounds < torch.finfo(spec.dtype).max).all()):
-            return env
-        transform = ClippedActionScaling()
+        if bool((bounds < torch.finfo(spec.dtype).max).all()):
+            env = _append(env, ClippedActionScaling())
     elif isinstance(spec, MultiCategorical):
-        transform = OneHotActions(spec.nvec.reshape(-1, spec.shape[-1])[0].tolist())
+        env = _append(env, OneHotActions(spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()))
     elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
-        transform = OneHotActions()
-    else:
+        env = _append(env, OneHotActions())
+    mask = env.observation_spec.get(ACTION_MASK, None)
+    if mask is None:
         return env
-    return (
-        env.append_transform(transform)
-        if isinstance(env, TransformedEnv)
-        else TransformedEnv(env, transform)
-    )
+    spec = env.action_spec
+    if not isinstance(spec, OneHot | MultiOneHot) or mask.shape != spec.shape:
+        raise ValueError(
+            f"env: {ACTION_MASK} {list(mask.shape)} does not fit the actions, "
+            f"{type(spec).__name__} {list(spec.shape)}: one flag for each one-hot action. "
+            "Reshape it, or drop it with torchrl.envs.ExcludeTransform."
+        )
+    return _append(env, ActionMask())
+
+
+def _append(env: EnvBase, transform: Transform) -> EnvBase:
+    if isinstance(env, TransformedEnv):
+        return env.append_transform(transform)
+    return TransformedEnv(env, transform)

@@ -202,11 +202,9 @@ def check_at_least_one(**counts: int | None) -> None:
 
 
 def check_plays_each_action_once(action_repeat: int) -> None:
-    """Raise ValueError unless action_repeat is 1: a toy env has one frame per action."""
+    """Raise ValueError unless action_repeat is 1: this env has one frame per action."""
     if action_repeat != 1:
-        raise ValueError(
-            f"env.action_repeat must be 1 in a toy env; got {action_repeat}. Leave it at 1."
-        )
+        raise ValueError(f"env.action_repeat must be 1 in this env; got {action_repeat}.")
 
 
 def count_cpus() -> int:

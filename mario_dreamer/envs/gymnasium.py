@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -14,6 +14,7 @@ from torchrl.data import MultiOneHot
 from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
 from mario_dreamer.envs.base import check_at_least_one
+from mario_dreamer.envs.gymnasium_info import InfoReader
 from mario_dreamer.envs.gymnasium_wrappers import (
     PlainSpaces,
     RepeatAction,
@@ -34,12 +35,14 @@ def plain_env(
     observations: Sequence[str] | None = None,
     max_steps: int | None = None,
     action_repeat: int = 1,
+    info: Mapping[str, Any] | None = None,
 ) -> EnvBase:
     """Turn one Gymnasium env into a TorchRL env whose observations and actions are plain.
 
     Args:
         env: made with render_mode="rgb_array" where it is to be filmed or `from_render`.
         from_render, observations, max_steps, action_repeat: see `make_gym_env`.
+        info: as of a reset, see `InfoReader`; None: resets the env to see one.
 
     Raises:
         ValueError: an observation that cannot be learned from, or no rendered picture.
@@ -63,6 +66,7 @@ def plain_env(
     wrapped = GymWrapper(PlainSpaces(env, observations))
     if isinstance(actions, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
         wrapped.action_spec = MultiOneHot(actions.nvec.tolist(), dtype=torch.int64)
+    wrapped.set_info_dict_reader(InfoReader(env.reset()[1] if info is None else info))
     return wrapped
 
 

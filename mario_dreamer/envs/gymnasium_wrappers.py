@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mario_dreamer.envs.observations import RAW, is_chosen, is_image_shape
+from mario_dreamer.keys import ACTION_MASK
 
 __all__ = ["PlainSpaces", "RepeatAction", "is_image", "named_leaves"]
 
@@ -44,15 +45,15 @@ class PlainSpaces(gymnasium.ObservationWrapper):
     """Give every observation a name and a space that TorchRL reads as it is meant.
 
     Nested spaces become one flat Dict; Discrete ones start at 0; number types that torch lacks
-    (uint16) become float32 of the same range.
+    (uint16) become float32 of the same range. One called `action_mask` says what is legal.
 
     Args:
         env: the env.
         wanted: patterns of the names to keep; None: all.
 
     Raises:
-        ValueError: a space that holds no numbers (text, sequences, graphs) is kept, or the first frame contradicts
-            its space.
+        ValueError: a space that holds no numbers (text, sequences, graphs) is kept, or the first
+            frame contradicts its space.
     """
 
     def __init__(self, env: gymnasium.Env, wanted: Sequence[str] | None = None) -> None:
@@ -60,34 +61,38 @@ class PlainSpaces(gymnasium.ObservationWrapper):
         self.parts: dict[str, tuple[tuple[Any, ...], spaces.Space]] = {}
         for path, space in _leaves(env.observation_space):
             name = _joined(path)
-            if not is_chosen(name, wanted):
-                continue
-            if not isinstance(space, NUMBERS):
-                raise ValueError(
-                    f"env: observation {name!r} is {space}, which cannot be learned from. Name "
-                    "the others in env.observations."
-                )
-            self.parts[name] = (path, space)
-        if not self.parts:
+            if path[-1:] == (ACTION_MASK,) and isinstance(space, NUMBERS):
+                self.parts[ACTION_MASK] = path, spaces.MultiBinary(space.shape)
+            elif is_chosen(name, wanted):
+                self.parts[RAW + name] = path, _learnable(name, space)
+        if not self.parts.keys() - {ACTION_MASK}:
             raise ValueError(
-                f"env.observations={list(wanted or [])}: the env observes {env.observation_space}. Name at "
-                "least one observation of it."
+                f"env.observations={list(wanted or [])}: the env observes {env.observation_space}. "
+                "Name at least one observation of it."
             )
-        self.observation_space = spaces.Dict(
-            {RAW + name: _plain(space) for name, (_, space) in self.parts.items()}
-        )
+        plain = {key: _plain(space) for key, (_, space) in self.parts.items()}
+        self.observation_space = spaces.Dict(plain)
         self.is_checked = False
 
     def observation(self, observation: Any) -> dict[str, Any]:
         """Return the kept observations by name, each within its plain space."""
         found = {}
-        for name, (path, space) in self.parts.items():
-            value = functools.reduce(lambda part, key: part[key], path, observation)
+        for key, (path, space) in self.parts.items():
+            value = functools.reduce(lambda part, name: part[name], path, observation)
             if not self.is_checked and isinstance(space, spaces.Box):
-                _check_frame(name, space, np.asarray(value))
-            found[RAW + name] = _as_plain(space, value)
+                _check_frame(_joined(path), space, np.asarray(value))
+            found[key] = _as_plain(space, value)
         self.is_checked = True
         return found
+
+
+def _learnable(name: str, space: spaces.Space) -> spaces.Space:
+    if not isinstance(space, NUMBERS):
+        raise ValueError(
+            f"env: observation {name!r} is {space}, which cannot be learned from. Name the others "
+            "in env.observations."
+        )
+    return space
 
 
 def named_leaves(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:

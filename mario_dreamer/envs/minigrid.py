@@ -7,6 +7,7 @@ import functools
 import gymnasium
 from torchrl.envs import EnvBase
 
+from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import require_package, with_agent_interface
 
@@ -47,7 +48,6 @@ def make_minigrid_env(
     Raises:
         ImportError: minigrid is missing. ValueError: an unknown task.
     """
-    if action_repeat != 1:
-        raise ValueError(f"env.action_repeat must be 1 in MiniGrid; got {action_repeat}.")
+    check_plays_each_action_once(action_repeat)
     make = functools.partial(_make_grid, task, max_steps)
     return with_agent_interface(batch_of(num_envs, make, seed, parallel))

@@ -25,7 +25,7 @@ RAW = "raw_"  # stands before a Gymnasium key: TorchRL would rename one called `
 MAX_CHANNELS = 32  # of stacked frames
 MIN_SIDE = 8  # a smaller grid is a table of numbers, not a picture
 MULTIPLE = 16  # what the CNNs ask the sides to be divisible by
-BOOKKEEPING = ("is_init", "step_count", "episode_reward", "action_mask")
+BOOKKEEPING = ("is_init", "step_count", "episode_reward", keys.ACTION_MASK)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ def _range(spec: TensorSpec) -> tuple[float, float]:
 def sources_of(env: EnvBase) -> dict[NestedKey, TensorSpec]:
     """Return what an env observes, by key and without N; bookkeeping and info left out."""
     leaves = env.observation_spec.items(include_nested=True, leaves_only=True)
-    found = {key: spec for key, spec in leaves if key not in BOOKKEEPING}
+    found = {
+        key: spec for key, spec in leaves if key not in BOOKKEEPING and key[0] != keys.STATS
+    }
     ours = {key: spec for key, spec in found.items() if keys.is_observation(key)}
     batch = len(env.batch_size)
     return {key: _without(spec, batch) for key, spec in (ours or found).items()}

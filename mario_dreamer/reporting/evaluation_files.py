@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.mario.recordings import pack_buttons
+from mario_dreamer.keys import STATS
 from mario_dreamer.reporting.agent_sections import by_stage, rate_text, stitch
 from mario_dreamer.reporting.charts import embed, histogram
 from mario_dreamer.reporting.deaths import death_chart, outcome
@@ -102,7 +103,8 @@ class Evaluation:
         """Return the numbers to track, `evaluate/<condition>/<statistic>`."""
         return {
             f"evaluate/{condition.name}/{name}": summary[name]
-            for condition, summary, _ in self.results for name in TRACKED if name in summary
+            for condition, summary, _ in self.results for name in summary
+            if name in TRACKED or name.startswith(f"{STATS}/")
         }  # fmt: skip
 
     def tags(self) -> dict[str, str]:

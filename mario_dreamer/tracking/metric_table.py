@@ -96,6 +96,8 @@ def _episodes(group: str, kind: str, where: str) -> tuple[tuple[str, str, str, s
          where),
         (f"{group}/<stage>/flag_rate", "the same for one of several stages, such as 1-2", "0..1",
          "rises", where),
+        (f"{group}/stats/<name>", f"a number that the env reports of {kind} under `stats`, such as "
+         "collect_wood in Crafter", "the env's", "any", where),
         (f"{group}/score", f"the game's score at the end of {kind}", "points",
          "no goal; says what Mario does", where),
         (f"{group}/coins", f"coins at the end of {kind}", "coins", "no goal", where),
@@ -132,6 +134,7 @@ _RESULTS = (
           ("return", "return of the evaluated episodes, mean", "reward"),
           ("length", "length of the evaluated episodes, mean", "agent steps"),
           ("x_max", "furthest place, mean over the evaluated episodes", "pixels"),
+          ("stats/<name>", "what the env reports of an episode under `stats`, mean", "the env's"),
           ("x_max_best", "furthest place of all evaluated episodes", "pixels"),
           ("flag_rate", "share of the evaluated episodes that reached the flag", "0..1"),
           ("flag_low", "lower end of its Wilson 95 % interval", "0..1"),

@@ -86,6 +86,8 @@ def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
     ends = after.transpose(0, 1)[ended]
     names = {"return": "episode_reward", "length": "step_count", "terminated": "terminated"}
     names |= {name: name for name in STATS if name in after}
+    reported = after.get(keys.STATS, {})
+    names |= {f"{keys.STATS}/{name}": (keys.STATS, name) for name in reported.keys()}
     columns = {name: ends[key].flatten().tolist() for name, key in names.items()}
     return [
         {name: float(values[row]) for name, values in columns.items()} for row in range(len(ends))

@@ -21,7 +21,7 @@ from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
 from mario_dreamer.training.filming import NO_PICTURE, film_first
-from mario_dreamer.training.report import EPISODE_NAMES, stage_flag_rates
+from mario_dreamer.training.report import episode_metrics, stage_flag_rates
 
 __all__ = ["EvaluationReport", "eval_metrics", "open_loop", "unbroken"]
 
@@ -65,9 +65,10 @@ def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
 def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
     """Summarise evaluation episodes under the names of the metric table."""
     summary = summarise(episodes)
-    names = {**EPISODE_NAMES, "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
-    metrics = {f"{group}/{told}": summary[name] for name, told in names.items() if name in summary}
-    return metrics | stage_flag_rates((episode.stats for episode in episodes), group)
+    names = {"return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
+    more = {f"{group}/{name}": summary[key] for key, name in names.items() if key in summary}
+    stages = stage_flag_rates((episode.stats for episode in episodes), group)
+    return episode_metrics(summary, group) | more | stages
 
 
 class EvaluationReport:

@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from mario_dreamer.keys import STATS
 from mario_dreamer.tracking.clock import work_seconds
 from mario_dreamer.tracking.metrics import full_names, with_seed_names
 from mario_dreamer.tracking.tracker import Tracker
@@ -29,8 +30,9 @@ EPISODE_NAMES = {
 
 
 def episode_metrics(stats: Mapping[str, float], group: str = "play") -> dict[str, float]:
-    """Give an episode's statistics the names of the metric table; others are left out."""
-    return {f"{group}/{name}": stats[key] for key, name in EPISODE_NAMES.items() if key in stats}
+    """Give an episode's statistics, and those of the env's `stats`, the metric table's names."""
+    names = EPISODE_NAMES | {key: key for key in stats if key.startswith(f"{STATS}/")}
+    return {f"{group}/{name}": stats[key] for key, name in names.items() if key in stats}
 
 
 def stage_flag_rates(episodes: Iterable[Mapping[str, float]], group: str) -> dict[str, float]:

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 import torch
+from tensordict.nn import TensorDictModule as Mod
 from torchrl.envs import check_env_specs
 
 from mario_dreamer.config import build, compose
 from mario_dreamer.training.filming import film
 
-KINDS = {"atari": "ale_py", "minigrid": "minigrid", "dmc": "dm_control"}
+KINDS = {"atari": "ale_py", "crafter": "crafter", "minigrid": "minigrid", "dmc": "dm_control"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -28,6 +29,7 @@ def test_a_missing_package_is_named_with_its_extra(
 @pytest.mark.parametrize(
     ("experiment", "package", "shapes", "actions"),
     [("minigrid", "minigrid", {"vector": (980,)}, 7),
+     pytest.param("crafter", "crafter", {"pixels": (3, 64, 64)}, 17, marks=pytest.mark.slow),
      ("atari", "ale_py", {"pixels": (3, 64, 64)}, 6),
      ("pendulum", "pygame", {"vector": (3,)}, 1),
      ("dmc", "dm_control", {"vector": (5,)}, 1)],
@@ -60,6 +62,21 @@ def test_an_atari_step_is_four_frames() -> None:
         ale = ale.base_env
     assert ale.unwrapped[0].ale.getEpisodeFrameNumber() == 20
     assert played["pixels"].dtype == torch.uint8
+
+
+@pytest.mark.slow
+def test_crafter_reports_its_achievements_and_its_end() -> None:
+    pytest.importorskip("crafter")
+    from mario_dreamer.envs.crafter import make_crafter_env
+
+    env = make_crafter_env(max_steps=200)
+    noop = torch.zeros(1, 17, dtype=torch.int64)
+    noop[0, 6] = 1  # sleep, and wake up
+    played = env.rollout(200, Mod(lambda _: noop, ["is_init"], ["action"]))
+    stats = played["next", "stats"][0]
+    assert len(stats.keys()) == 22 and stats["wake_up"].max() == 1 and stats["wake_up"][0] == 0
+    assert played["next", "reward"][0].max() > 0.8  # an achievement pays 1, damage costs 0.1
+    assert played["next", "truncated"][0, -1] != played["next", "terminated"][0, -1]
 
 
 def test_a_recipes_env_options_do_not_leak_into_another_env() -> None:
