@@ -35,7 +35,7 @@ from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
@@ -115,10 +115,10 @@ def judge(run: Path, episodes: int = EPISODES, wiped: bool = False, seed: int = 
         {"checkpoint": str(run), "runs_dir": str(run.parent), "trust_config": False,
          "device": "cpu", "precision": "fp32", "threads": 1, "seed": 20_000 + seed, "env": {}}
     )  # fmt: skip
-    session = open_session(cfg, num_envs=min(20, episodes))
-    policy = Wiped(session.policy) if wiped else session.policy
-    played = play_episodes(policy, session.env, episodes)
-    session.env.close()
+    agent = agent_of(cfg)
+    env = agent.make_env(min(20, episodes), cfg.seed)
+    played = play_episodes(Wiped(agent.policy) if wiped else agent.policy, env, episodes)
+    env.close()
     return float(np.mean([episode.stats["return"] for episode in played]))
 
 

@@ -21,9 +21,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mario_dreamer.config.load_agent import steps_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
-from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, read, verify
+from mario_dreamer.training.checkpoint_files import (
+    CheckpointError,
+    find_run,
+    read,
+    steps_of,
+    verify,
+)
 
 SHIPPED = Path(__file__).resolve().parents[1] / "mario_dreamer" / "shipped"
 SMALL = 1024  # tensors of fewer elements keep their type: they weigh nothing

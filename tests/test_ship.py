@@ -12,10 +12,9 @@ from omegaconf import OmegaConf
 from wheel_build import run_from, unpacked_wheel
 
 from mario_dreamer.config import compose
-from mario_dreamer.config.load_agent import shipped_checkpoint
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import read, verify
+from mario_dreamer.training.checkpoint_files import read, shipped_checkpoint, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "mario_dreamer" / "shipped"
@@ -84,18 +83,19 @@ def test_without_any_run_the_shipped_agent_plays(
         {"checkpoint": "auto", "runs_dir": str(tmp_path), "trust_config": False, "device": "cpu",
          "precision": "fp32", "threads": 1, "seed": 0, "env": {}}
     )  # fmt: skip
-    session = open_session(cfg, num_envs=1)
-    assert session.checkpoint == SHIPPED and "comes with the package" in capsys.readouterr().out
-    assert all(p.dtype == torch.float32 for p in session.policy.parameters())
-    played = session.env.rollout(3, session.policy)
+    agent = agent_of(cfg)
+    assert agent.checkpoint == SHIPPED and "comes with the package" in capsys.readouterr().out
+    assert all(p.dtype == torch.float32 for p in agent.policy.parameters())
+    env = agent.make_env()
+    played = env.rollout(3, agent.policy)
     assert played["action"].sum() == 3
-    session.env.close()
+    env.close()
 
 
 @pytest.mark.slow
 def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> None:
     site = unpacked_wheel(tmp_path)
-    call = "from mario_dreamer.config import load_agent; print(load_agent.shipped_checkpoint())"
+    call = "from mario_dreamer.training import checkpoint_files as f; print(f.shipped_checkpoint())"
     done = run_from(site, "-c", call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout.strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -68,22 +70,26 @@ class Policy(TensorDictModuleBase):
         specs = {key: Unbounded(shape=shape, dtype=torch.float32) for key, shape in shapes.items()}
         return TensorDictPrimer(specs, expand_specs=True)
 
-    def observe(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def observe(
+        self, root: TensorDictBase | Mapping[str, Tensor], point: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Fold a frame into the state: z_t ~ q(z_t | h_t, x_t).
 
         Args:
-            tensordict: [N] with `in_keys`, on the device of the networks.
+            root: [N] with `in_keys`, on the device of the networks.
+            point: uniform numbers that z_t is drawn with, [N, S, 1]; None makes them.
 
         Returns:
             deter h_t [N, D], stoch z_t [N, S, K], posterior and prior logits [N, S, K].
         """
         with self._autocast():
             return self.world_model.rssm.obs_step(
-                tensordict[keys.DETER],
-                tensordict[keys.STOCH],
-                tensordict[keys.PREV_ACTION],
-                self.world_model.encode(tensordict),
-                tensordict["is_init"],
+                root[keys.DETER],
+                root[keys.STOCH],
+                root[keys.PREV_ACTION],
+                self.world_model.encode(root),
+                root["is_init"],
+                point,
             )
 
     def distribution(self, deter: Tensor, stoch: Tensor) -> Distribution:
@@ -92,11 +98,10 @@ class Policy(TensorDictModuleBase):
             params = self.actor.head(self.world_model.rssm.feat(deter, stoch))
         return self.actor.head.uniform(params) if self.uniform else self.actor.head.dist(params)
 
-    def _autocast(self) -> torch.autocast:
-        device = next(self.parameters()).device
-        return torch.autocast(
-            device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
-        )
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, self.autocast_dtype)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -114,7 +119,7 @@ class Policy(TensorDictModuleBase):
         check("Policy", None, getattr(self.world_model.rssm, "sizes", {}), fields)
         home = tensordict.get(self.in_keys[0]).device
         device = next(self.parameters()).device
-        # Worlds live on the CPU; a collector moves their frames by itself, evaluation does not.
+        # Envs live on the CPU; a collector moves their frames by itself, evaluation does not.
         seen = tensordict if home == device else tensordict.select(*self.in_keys).to(device)
         deter, stoch, _, _ = self.observe(seen)
         dist = self.distribution(deter, stoch)

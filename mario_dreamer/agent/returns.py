@@ -69,8 +69,8 @@ class Returns(TensorDictModuleBase):
 
         Args:
             tensordict: [N] or [B, T], with feat [..., H + 1, F].
-            update_range: move the running percentiles first, as training does; a batch with a
-                return that is not finite leaves them as they are.
+            update_range: move the running percentiles first, as training does (the learner takes
+                that back where a loss is not finite).
 
         Returns:
             the same with reward, cont, value [..., H + 1, 1]; lambda_return and advantage
@@ -108,17 +108,9 @@ class Returns(TensorDictModuleBase):
         advantage = returns - value[..., :-1, :].detach()
         if self.norm is not None:
             if update_range:
-                self._update_range(returns.detach())
+                seen = returns.detach()
+                self.norm.update(seen if self.gather is None else self.gather(seen))
             advantage = advantage / self.norm.scale()
         tensordict.set(keys.LAMBDA_RETURN, returns)
         tensordict.set(keys.WEIGHT, continuation_weights(discount, first).detach())
         tensordict.set(keys.ADVANTAGE, advantage)
-
-    def _update_range(self, returns: Tensor) -> None:
-        if self.gather is not None:
-            returns = self.gather(returns)
-        before = [buffer.clone() for buffer in self.norm.buffers()]
-        self.norm.update(returns)
-        is_finite = returns.isfinite().all()
-        for buffer, old in zip(self.norm.buffers(), before, strict=True):
-            buffer.copy_(torch.where(is_finite, buffer, old))

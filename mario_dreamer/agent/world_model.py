@@ -67,9 +67,9 @@ class WorldModel(TensorDictModuleBase):
         """The keys of x_t that are encoded and decoded."""
         return list(self.decoders)
 
-    def encode(self, tensordict: TensorDictBase) -> Tensor:
-        """Return embed e_t [..., E] of the observations in `tensordict`, bytes or floats."""
-        return self.encoder({key: to_model_input(tensordict[key]) for key in self.decoders})
+    def encode(self, observations: TensorDictBase | Mapping[str, Tensor]) -> Tensor:
+        """Return embed e_t [..., E] of the observations by key, bytes or floats."""
+        return self.encoder({key: to_model_input(observations[key]) for key in self.decoders})
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Take in records [B, T]; write deter, stoch, feat and both logits, graph attached.

@@ -23,7 +23,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import ToRecords, to_records
@@ -68,27 +68,28 @@ def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
     encode = film_encoder(out)  # first: a wrong ending should not cost an episode
-    session = open_session(cfg, num_envs=cfg.rows)
-    image = keys.first_image(session.policy.world_model.observation_keys)
+    agent = agent_of(cfg)
+    image = keys.first_image(agent.world_model.observation_keys)
     if image is None:
         raise ValueError(
             "this agent reads numbers, so its world model draws no pictures. `mario-dreamer play` "
             "films it through the env's render(); env.from_render=true trains one on pictures."
         )
+    env = agent.make_env(cfg.rows, cfg.seed)
     with torch.no_grad():
-        records = record_windows(session.policy, session.env, cfg.start, cfg.steps, cfg.rows)
-        records = records.to(session.agent.device)
-        dream = session.policy.world_model.open_loop(records, cfg.context)
+        records = record_windows(agent.policy, env, cfg.start, cfg.steps, cfg.rows)
+        records = records.to(agent.device)
+        dream = agent.world_model.open_loop(records, cfg.context)
     truth = to_rgb(to_model_input(records[image]))
     prediction = to_rgb(dream[keys.RECON, image]).clamp(0, 1)
-    fps = 60 / session.action_repeat
+    fps = 60 / agent.action_repeat
     path = encode(open_loop_video(truth, prediction, cfg.context, cfg.scale), out, fps)
     every = max(1, cfg.steps // 12)
     strip = image_strip(truth[0], prediction[0], cfg.context, every=every, scale=cfg.scale)
     picture = save_png(strip, out.with_suffix(".png"))
     error = (prediction - truth)[:, cfg.context :].square().mean()
     print(f"{path}, {picture}: mean squared error in open loop {error:.4f}")
-    session.env.close()
+    env.close()
 
 
 if __name__ == "__main__":

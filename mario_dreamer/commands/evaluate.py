@@ -24,8 +24,7 @@ from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
 from mario_dreamer.config import build
-from mario_dreamer.config.load_agent import LoadedAgent
-from mario_dreamer.config.session import agent_of
+from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance

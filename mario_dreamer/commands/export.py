@@ -20,11 +20,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config.load_agent import steps_of
-from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
@@ -37,37 +36,37 @@ __all__ = ["main"]
 FORMATS = ("pt2", "mlflow")
 
 
-def export_program(session: Session, path: Path) -> Path:
-    """Write a session's policy as a program; return its card's path.
+def export_program(agent: LoadedAgent, path: Path) -> Path:
+    """Write an agent's policy as a program; return its card's path.
 
     Args:
-        session: an agent with a checkpoint.
+        agent: with a checkpoint.
         path: the .pt2 file.
     """
-    program = ActingProgram(session.policy)
-    options = OmegaConf.to_container(session.cfg.env, resolve=True)
-    file = ProgramFile(program, ProgramInfo.of(program, session.env, options))
-    return file.write(path, str(session.checkpoint), steps_of(session.checkpoint))
+    program, env = ActingProgram(agent.policy), agent.make_env()
+    file = ProgramFile(program, ProgramInfo.of(program, env, agent.env_options))
+    env.close()
+    return file.write(path, str(agent.checkpoint), agent.steps)
 
 
 def _tags(cfg: DictConfig, checkpoint: Path, card: Path) -> dict[str, str]:
     file = Path(cfg.results) if cfg.results else find_results(checkpoint)
     if file is None:
-        print("no evaluation found beside the checkpoint: the model carries none in its tags")
+        print("no evaluation of the checkpoint is found: the model carries none in its tags")
     results = [] if file is None else read_results(file)
     return evaluation_tags(results, read_card(card))
 
 
-def _as_model(cfg: DictConfig, session: Session) -> None:
+def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / PROGRAM
-        card = export_program(session, program)
+        card = export_program(agent, program)
         out = save_model(program, card, Path(cfg.out or "mlflow_model"))
         print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
         if cfg.register is None:
             return
-        in_run = session.checkpoint.parent.name == "checkpoints"
-        run_id = recorded_run(session.checkpoint.parents[1]) if in_run else None
+        in_run = agent.checkpoint.parent.name == "checkpoints"
+        run_id = recorded_run(agent.checkpoint.parents[1]) if in_run else None
         model = log_model(
             program,
             card,
@@ -75,7 +74,7 @@ def _as_model(cfg: DictConfig, session: Session) -> None:
             run_id,
             cfg.experiment,
             str(cfg.register),
-            tags := _tags(cfg, session.checkpoint, card),
+            tags := _tags(cfg, agent.checkpoint, card),
         )
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
 
@@ -90,15 +89,14 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out or PROGRAM)
     if cfg.format == "pt2" and out.suffix != ".pt2":
         raise ValueError(f"out={out}: the program is a file ending in .pt2.")
-    session = open_session(cfg, num_envs=1)
-    if session.checkpoint is None:
+    agent = agent_of(cfg)
+    if agent.checkpoint is None:
         raise ValueError("there is no checkpoint to export. Train first, or give one.")
     if cfg.format == "mlflow":
-        _as_model(cfg, session)
+        _as_model(cfg, agent)
     else:
-        card = export_program(session, out)
-        print(f"{out}, {card}: the policy of {session.checkpoint}")
-    session.env.close()
+        card = export_program(agent, out)
+        print(f"{out}, {card}: the policy of {agent.checkpoint}")
 
 
 if __name__ == "__main__":

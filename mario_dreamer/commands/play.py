@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import NO_PICTURE, film
@@ -54,20 +54,19 @@ def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
     encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
-    session = open_session(cfg, num_envs=1)
-    episodes = play_episodes(
-        session.policy, session.env, cfg.episodes, cfg.greedy, film, cfg.max_steps
-    )
+    agent = agent_of(cfg)
+    env = agent.make_env(1, cfg.seed)
+    episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, cfg.max_steps)
+    env.close()
     if not episodes:
         raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
     if episodes[0].frames.ndim != 4:
         raise ValueError(f"nothing to film: {NO_PICTURE}.")
     for number, episode in enumerate(episodes):
         path = encode(
-            episode.frames, _path(out, number, len(episodes)), 60 / session.action_repeat, cfg.scale
+            episode.frames, _path(out, number, len(episodes)), 60 / agent.action_repeat, cfg.scale
         )
-        print(sentence_of(episode.stats, session.action_repeat, path))
-    session.env.close()
+        print(sentence_of(episode.stats, agent.action_repeat, path))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.config.stored import stored_config
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
@@ -79,16 +79,16 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     if "max_steps" in stored.env:  # an episode that the env cuts off still counts
         changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)
     num_envs = min(8, cfg.episodes)
-    session = open_session(cfg, num_envs, **changes)
+    agent = agent_of(cfg)
+    env = agent.make_env(num_envs, cfg.seed, **changes)
     longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
-    watched = watch(session.policy, session.env, session.agent, cfg.episodes, longest)
-    session.env.close()
+    watched = watch(agent.policy, env, agent, cfg.episodes, longest)
+    env.close()
     if not watched:
         print(f"no episode ended within max_steps={cfg.max_steps}")
         return {}
-    options = session.env_options
+    options = agent.env_options
     stages = stages_of(options["stage"]) if "stage" in options else ()
-    agent = session.agent
     return add_agent(page, watched, agent, stages, trained, cfg.horizon, gamma=agent.gamma)
 
 

@@ -36,14 +36,13 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.commands import _command, _sweep
 from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
-from mario_dreamer.config.load_agent import find_checkpoint
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.progress import print_line
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
 from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_checkpoint, find_run
 from mario_dreamer.training.distributed import Processes, ProcessLost, join, same_everywhere
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot

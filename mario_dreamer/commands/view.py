@@ -28,7 +28,7 @@ __all__ = ["main"]
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     # Imported only now: `--help` and a bad option should not wait for the web server.
-    from mario_dreamer.config.session import open_session
+    from mario_dreamer.config.load_agent import agent_of
     from mario_dreamer.viewer.agents import Agents
     from mario_dreamer.viewer.server import make_app
     from mario_dreamer.viewer.serving import address_of, bind, host_check, is_local, run
@@ -36,14 +36,14 @@ def main(cfg: DictConfig) -> None:
     if cfg.max_pages < 1:
         raise ValueError(f"max_pages={cfg.max_pages}: expected at least 1.")
     agents = Agents(
-        lambda place: open_session(OmegaConf.merge(cfg, {"checkpoint": place}), num_envs=1),
+        lambda place: agent_of(OmegaConf.merge(cfg, {"checkpoint": place})),
         str(cfg.checkpoint),
         None if cfg.compare is None else str(cfg.compare),
         Path(cfg.runs_dir),
         None if cfg.recording is None else Path(str(cfg.recording)),
         int(cfg.seed),
     )
-    if agents.first.session.checkpoint is None:
+    if agents.first.loaded.checkpoint is None:
         print("an untrained agent plays at random; give a checkpoint to see a trained one")
     host = str(cfg.host)
     listener = bind(host, int(cfg.port))

@@ -1,11 +1,12 @@
-"""Load a checkpoint for playing: no optimizer, no losses, no replay."""
+"""Load a checkpoint for playing: no optimizer, no losses, no replay.
+
+In `config`, because the stored configuration says what to build, and only this folder builds.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,18 @@ from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.stored import stored_config
 from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
-from mario_dreamer.training.checkpoint_files import MANIFEST, CheckpointError, find_run
+from mario_dreamer.training.checkpoint_files import (
+    CheckpointError,
+    find_checkpoint,
+    read_manifest,
+    shipped_checkpoint,
+    steps_of,
+)
 from mario_dreamer.training.evaluation import Episode, play_episodes
 from mario_dreamer.training.filming import film
 from mario_dreamer.training.snapshot import load_weights
 
-__all__ = ["LoadedAgent", "find_checkpoint", "load_agent", "shipped_checkpoint", "steps_of"]
+__all__ = ["LoadedAgent", "agent_of", "load_agent"]
 
 
 @dataclass(frozen=True)
@@ -76,14 +83,17 @@ class LoadedAgent:
         return OmegaConf.to_container(self.cfg.env, resolve=True)
 
     def make_env(self, num_envs: int = 1, seed: int = 0, **changes: Any) -> EnvBase:
-        """Build an env as it was trained in, which carries the policy's state.
+        """Build [N] envs as it was trained in, which carry the policy's state.
+
+        torch's random state stays as it is.
 
         Args:
             num_envs: N.
-            seed: of the env's own randomness.
+            seed: of the envs' own randomness.
             changes: options that differ, such as stage="1-2".
         """
-        env = build.make_env(self.cfg, num_envs, seed, **changes)
+        with torch.random.fork_rng(devices=[]):
+            env = build.make_env(self.cfg, num_envs, seed, **changes)
         return env.append_transform(self.policy.make_tensordict_primer())
 
     def play(self, env: EnvBase | None = None, greedy: bool = False) -> Episode:
@@ -175,50 +185,37 @@ def _load(
             ) from error
     policy = Policy(agent.world_model, agent.actor, autocast_dtype(precision, place))
     policy.uniform = checkpoint is None
-    manifest = {} if checkpoint is None else _manifest(checkpoint)
-    sha256 = manifest.get("files", {}).get("agent.pt", {}).get("sha256")
-    steps, gamma = manifest.get("step"), float(stored.loss.discount.gamma)
+    steps = sha256 = None
+    if checkpoint is not None:
+        steps = steps_of(checkpoint)
+        sha256 = read_manifest(checkpoint)["files"]["agent.pt"]["sha256"]
+    gamma = float(stored.loss.discount.gamma)
     return LoadedAgent(stored, checkpoint, steps, sha256, policy, agent.critic, gamma)
 
 
-def shipped_checkpoint() -> Path | None:
-    """Return the checkpoint that comes with the package, if it does."""
-    path = Path(str(files("mario_dreamer"))) / "shipped"
-    return path if (path / MANIFEST).is_file() else None
-
-
-def find_checkpoint(where: str, runs_dir: str) -> Path | None:
-    """Return the folder that `checkpoint=` or `init_from=` means; None: an untrained agent.
+def agent_of(cfg: DictConfig) -> LoadedAgent:
+    """Load the agent that a command's options name; seed everything first.
 
     Args:
-        where: none | shipped | auto | latest | best | a run or checkpoint folder.
-        runs_dir: folder of the runs.
+        cfg: with checkpoint, runs_dir, weights, device, precision, threads, seed, trust_config
+            and env; see configs/session.yaml.
 
     Raises:
-        CheckpointError: when there is no whole checkpoint.
+        CheckpointError, ValueError: as `load_agent`.
     """
-    if where == "none":
-        return None
-    if where == "shipped":
-        if (shipped := shipped_checkpoint()) is None:
-            raise CheckpointError("no checkpoint came with this installation; train one first.")
-        return shipped
-    if where != "auto":
-        return find_run(where, runs_dir)
-    if any(Path(runs_dir).glob("*/checkpoints/step_*")):
-        return find_run("latest", runs_dir)
-    return shipped_checkpoint()
-
-
-def steps_of(checkpoint: Path) -> int | None:
-    """Return the agent steps a checkpoint was trained for; None when it does not say."""
-    step = _manifest(checkpoint).get("step")
-    return step if isinstance(step, int) else None
-
-
-def _manifest(checkpoint: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    build.set_threads(cfg.threads)
+    build.seed_everything(cfg.seed)
+    agent = load_agent(
+        str(cfg.checkpoint),
+        runs_dir=str(cfg.runs_dir),
+        weights=str(cfg.get("weights", "average")),
+        device=str(cfg.device),
+        precision=str(cfg.precision),
+        env=OmegaConf.to_container(cfg.env, resolve=True) if cfg.env else None,
+        trust_config=cfg.trust_config,
+    )
+    if agent.checkpoint is None:
+        print("no checkpoint yet: an untrained agent that draws its actions uniformly plays")
+    elif agent.checkpoint == shipped_checkpoint() and cfg.checkpoint == "auto":
+        print(f"no run in {cfg.runs_dir}: the agent that comes with the package plays")
+    return agent

@@ -52,7 +52,7 @@ class ProgramInfo:
         count = env.action_spec.shape[-1]
         names = tuple(names) if names else tuple(f"action {index}" for index in range(count))
         spec = env.observation_spec
-        shapes = {key: tuple(spec[key].shape[1:]) for key in program.observation_keys}
+        shapes = {key: tuple(spec[key].shape[1:]) for key in program.policy.world_model.observation_keys}
         return cls(dict(options), names, shapes)
 
     @property
@@ -86,7 +86,7 @@ def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], 
         shapes: observation key -> shape of one observation.
         games: N.
     """
-    rssm = program.rssm
+    rssm = program.policy.world_model.rssm
     seen: dict[str, Tensor] = {
         key: torch.zeros(games, *shape, dtype=torch.uint8 if keys.is_image(key) else torch.float32)
         for key, shape in shapes.items()

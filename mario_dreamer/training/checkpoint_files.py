@@ -9,14 +9,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
 __all__ = [
-    "BEST", "CheckpointError", "find_run", "file_info", "list_checkpoints", "newest_whole", "read",
-    "read_small_text", "verify",
+    "BEST", "CheckpointError", "file_info", "find_checkpoint", "find_run", "list_checkpoints",
+    "newest_whole", "read", "read_manifest", "read_small_text", "shipped_checkpoint", "steps_of",
+    "verify",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -202,3 +204,47 @@ def _newest_first(runs_dir: Path) -> Iterator[Path]:
         except OSError:
             continue
     yield from (folder for _, folder in sorted(times, reverse=True))
+
+
+def shipped_checkpoint() -> Path | None:
+    """Return the checkpoint that comes with the package, if it does."""
+    path = Path(str(files("mario_dreamer"))) / "shipped"
+    return path if (path / MANIFEST).is_file() else None
+
+
+def find_checkpoint(where: str, runs_dir: str) -> Path | None:
+    """Return the folder that `checkpoint=` or `init_from=` means; None: an untrained agent.
+
+    Args:
+        where: none | shipped | auto | latest | best | a run or checkpoint folder.
+        runs_dir: folder of the runs.
+
+    Raises:
+        CheckpointError: when there is no whole checkpoint.
+    """
+    if where == "none":
+        return None
+    if where == "shipped":
+        if (shipped := shipped_checkpoint()) is None:
+            raise CheckpointError("no checkpoint came with this installation; train one first.")
+        return shipped
+    if where != "auto":
+        return find_run(where, runs_dir)
+    if any(Path(runs_dir).glob("*/checkpoints/step_*")):
+        return find_run("latest", runs_dir)
+    return shipped_checkpoint()
+
+
+def steps_of(checkpoint: Path) -> int | None:
+    """Return the agent steps a checkpoint was trained for; None when it does not say."""
+    step = read_manifest(checkpoint).get("step")
+    return step if isinstance(step, int) else None
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest, its step and its files' sums; empty when it cannot be read."""
+    try:
+        found = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -24,6 +24,9 @@ from mario_dreamer.training.optim import ClippedOptimizer
 __all__ = ["Learner", "LearnerOptions", "Losses", "NonFiniteLoss", "load_modules"]
 
 
+Changed = list[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
+
+
 class NonFiniteLoss(RuntimeError):
     """A term of the loss is NaN or infinite; the weights are still those of before."""
 
@@ -102,8 +105,10 @@ class Learner:
             averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
             self.average = copy.deepcopy(averaged).requires_grad_(False)
         self.updates = 0
-        # GPU: a term that was not finite since the last `check`; the updates it spoiled were void.
+        # GPU: number of losses that were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
+        waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
+        self._guard = self._raise_if_spoiled if waits else self._void_if_spoiled
         self._forward_backward = accelerate(self.forward_backward, options.compile, self.device)
         self._step = capture(self.step, options.compile, self.device)
 
@@ -167,12 +172,17 @@ class Learner:
         Returns:
             as `forward_backward`, and the optimiser's metrics.
         """
-        metrics = self._forward_backward(records)
-        self.processes.average_(self.optimizer.parameters(), metrics)
-        if self.device.type == "cpu":
-            self.check(metrics)
-        else:
-            self._void_if_spoiled(metrics)
+        norm = self.returns.norm
+        state = [] if norm is None else [(now, now.clone()) for now in norm.buffers()]
+        try:
+            metrics = self._forward_backward(records)
+            self.processes.average_(self.optimizer.parameters(), metrics)
+            self._guard(metrics, state)
+        except (NonFiniteLoss, ProcessLost):  # leave nothing of this update behind
+            self.optimizer.zero_grad()
+            for now, before in state:
+                now.copy_(before)
+            raise
         metrics.update(self.optimizer.step())
         self.optimizer.zero_grad()
         self.slow_critic.follow(self.critic)
@@ -187,21 +197,13 @@ class Learner:
 
         Raises:
             NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
-                A GPU makes such an update void instead, and `check` tells when metrics are fetched.
+                A GPU makes such an update void instead, and `check` raises when metrics are fetched.
             ProcessLost: another process that learns with this one ended; likewise.
         """
         for key, value in records.items():
             if not isinstance(value, torch.Tensor) or value.device.type == "meta":
                 raise TypeError(f"Learner.update: {key} must be a tensor with data; got {value!r}.")
-        norm = self.returns.norm if self.device.type == "cpu" else None
-        range_before = [] if norm is None else [buffer.clone() for buffer in norm.buffers()]
-        try:
-            metrics = self._step(records.to(self.device, non_blocking=True))
-        except (NonFiniteLoss, ProcessLost):  # leave nothing of it behind
-            self.optimizer.zero_grad()
-            for buffer, before in zip(norm.buffers() if norm else [], range_before, strict=True):
-                buffer.copy_(before)
-            raise
+        metrics = self._step(records.to(self.device, non_blocking=True))
         self.updates += 1
         return metrics
 
@@ -212,10 +214,15 @@ class Learner:
             now = [*self.world_model.parameters(), *self.actor.parameters()]
             torch._foreach_lerp_(list(self.average.parameters()), now, self.average_rate)
 
+    def _raise_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
+        self.check(metrics)
+
     @torch.no_grad()
-    def _void_if_spoiled(self, metrics: TensorDictBase) -> None:
-        """Set all gradients to zero where the loss is not finite, and remember that it was so."""
+    def _void_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
+        """Where the loss is not finite: no gradients, the range of returns of before; note it."""
         good = torch.isfinite(metrics["total"])
+        for now, before in state:
+            now.copy_(torch.where(good, now, before))
         for param in self.optimizer.parameters():
             if param.grad is not None:
                 param.grad.copy_(torch.where(good, param.grad, 0.0))

@@ -7,36 +7,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mario_dreamer.config.load_agent import shipped_checkpoint, steps_of
-from mario_dreamer.config.session import Session
+from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.training.checkpoint_files import shipped_checkpoint, steps_of
 from mario_dreamer.viewer.inspector import AgentInspector
 from mario_dreamer.viewer.recordings import Recordings
 
-__all__ = ["Agents", "LoadedAgent"]
+__all__ = ["Agents", "ViewedAgent"]
 
 KEPT = 3  # agents in memory at once
 
 
 @dataclass
-class LoadedAgent:
+class ViewedAgent:
     """An agent in memory.
 
     Args:
         id: its name in messages.
         name: for people.
-        session: networks, options and maker of its envs.
+        loaded: networks, options and maker of its envs.
         inspector: steps and reads its state.
     """
 
     id: str
     name: str
-    session: Session
+    loaded: LoadedAgent
     inspector: AgentInspector
 
     @property
     def rate(self) -> float:
         """Agent steps per second of the real game's clock."""
-        return 60.0 / self.session.action_repeat if "stage" in self.session.env_options else 4.0
+        return 60.0 / self.loaded.action_repeat if "stage" in self.loaded.env_options else 4.0
 
 
 def name_of(checkpoint: Path | None) -> str:
@@ -72,7 +72,7 @@ class Agents:
 
     def __init__(
         self,
-        open_agent: Callable[[str], Session],
+        open_agent: Callable[[str], LoadedAgent],
         checkpoint: str,
         compare: str | None = None,
         runs_dir: Path = Path("runs"),
@@ -80,19 +80,19 @@ class Agents:
         seed: int = 0,
     ) -> None:
         self.open_agent, self.runs_dir, self.seed = open_agent, runs_dir, seed
-        self._loaded: OrderedDict[str, LoadedAgent] = OrderedDict()
+        self._loaded: OrderedDict[str, ViewedAgent] = OrderedDict()
         self.places = {"main": checkpoint} | ({"second": compare} if compare else {})
         self.first = self.load("main")
         if compare:
             self.load("second")
-        folders, shown = [Path("evaluation")], self.first.session.checkpoint
+        folders, shown = [Path("evaluation")], self.first.loaded.checkpoint
         if shown is not None and shown.parent.name == "checkpoints":
             folders.append(shown.resolve().parents[1] / "evaluation")
         self.recordings = Recordings(recording, folders)
 
     def listed(self) -> list[dict[str, str]]:
         """Return id and name of every agent on offer, the first one first."""
-        shown = self.first.session.checkpoint
+        shown = self.first.loaded.checkpoint
         for folder in sorted(self.runs_dir.glob("*/checkpoints")):
             if any(folder.glob("step_*")) and (shown is None or shown.parent != folder):
                 self.places.setdefault(f"run:{folder.parent.name}"[:64], str(folder.parent))
@@ -112,7 +112,7 @@ class Agents:
             return name_of(None if place == "none" else shipped_checkpoint())
         return id.removeprefix("run:") if id.startswith("run:") else Path(place).name
 
-    def load(self, id: str) -> LoadedAgent:
+    def load(self, id: str) -> ViewedAgent:
         """Return an agent of the list, from memory or from its checkpoint.
 
         Raises:
@@ -122,10 +122,9 @@ class Agents:
         if id not in self.places:
             raise ValueError(f"there is no agent {id!r}; expected one of {list(self.places)}.")
         if id not in self._loaded:
-            session = self.open_agent(self.places[id])
-            session.env.close()
-            inspector = AgentInspector(session.policy, session.agent.critic)
-            self._loaded[id] = LoadedAgent(id, name_of(session.checkpoint), session, inspector)
+            loaded = self.open_agent(self.places[id])
+            inspector = AgentInspector(loaded.policy, loaded.critic)
+            self._loaded[id] = ViewedAgent(id, name_of(loaded.checkpoint), loaded, inspector)
         self._loaded.move_to_end(id)
         for old in list(self._loaded)[:-KEPT]:
             if old != "main":

@@ -11,7 +11,7 @@ from torchrl.data import Binary, MultiOneHot
 from torchrl.envs import EnvBase, step_mdp
 
 from mario_dreamer import keys
-from mario_dreamer.config.session import Session
+from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.training.filming import NO_PICTURE, film
 from mario_dreamer.viewer.controller import ActionSet
@@ -50,7 +50,7 @@ class LiveEnv:
     began; `replay` brings it back.
 
     Args:
-        session: the agent's, which makes the env.
+        agent: makes the env.
         seed: of the first episode.
         stage: "w-s"; None: the first of the agent's.
         is_random: False: no random no-ops and no sticky actions, whatever the options say.
@@ -60,9 +60,9 @@ class LiveEnv:
     """
 
     def __init__(
-        self, session: Session, seed: int = 0, stage: str | None = None, is_random: bool = True
+        self, agent: LoadedAgent, seed: int = 0, stage: str | None = None, is_random: bool = True
     ) -> None:
-        options = session.env_options
+        options = agent.env_options
         self.has_stages, self.is_random = "stage" in options, is_random
         if stage is not None and not self.has_stages:
             raise ValueError(f"this agent's env has no stages; got stage {stage!r}.")
@@ -77,7 +77,7 @@ class LiveEnv:
             changes = {"stage": self.stage, "backend": "batched", "threads": 1}
         if not is_random:
             changes |= {name: 0 for name in ("random_noops", "sticky") if name in options}
-        self.env = session.make_env(1, seed, **changes)
+        self.env = agent.make_env(1, seed, **changes)
         self.action_set = action_set(self.env)
         self.seed, self.actions = seed, list[Tensor]()
         self.is_over = True

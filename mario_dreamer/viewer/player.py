@@ -29,7 +29,7 @@ class Player:
         self.paused = self.hidden = False
         self.agent = agents.first
         self.rate = min(self.agent.rate, 60.0)
-        self.simulation = Simulation(self.agent.inspector, self.agent.session, seed)
+        self.simulation = Simulation(self.agent.inspector, self.agent.loaded, seed)
 
     @property
     def idle(self) -> bool:
@@ -43,7 +43,7 @@ class Player:
             "type": "hello",
             "agent": agent.id,
             "name": agent.name,
-            "untrained": agent.session.checkpoint is None,
+            "untrained": agent.loaded.checkpoint is None,
             "agents": self.agents.listed(),
             "actions": list(env.action_set.names),
             "low": list(env.action_set.low),
@@ -119,9 +119,9 @@ class Player:
     def _change_agent(self, command: dict[str, Any]) -> list[dict[str, Any] | bytes]:
         agent, old = self.agents.load(command["id"]), self.simulation
         seed, stage = command.get("seed", old.seed), command.get("stage")
-        if "stage" not in agent.session.env_options:
+        if "stage" not in agent.loaded.env_options:
             stage = None
-        simulation = Simulation(agent.inspector, agent.session, seed, stage, old.horizon)
+        simulation = Simulation(agent.inspector, agent.loaded, seed, stage, old.horizon)
         simulation.is_greedy, simulation.is_open_loop = old.is_greedy, old.is_open_loop
         old.close()
         self.agent, self.simulation = agent, simulation

@@ -1,4 +1,4 @@
-"""A live session of one agent: it plays an env, or a person plays inside its dream."""
+"""One agent live: it plays an env, or a person plays inside its dream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mario_dreamer import keys
-from mario_dreamer.config.session import Session
+from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.viewer.environment import LiveEnv
 from mario_dreamer.viewer.inspector import (
     AgentInspector,
@@ -62,7 +62,7 @@ class Simulation:
 
     Args:
         inspector: of the agent.
-        session: of the agent; makes its env.
+        agent: makes the env.
         seed: of actions and envs.
         stage: "w-s"; None: the first of the agent's.
         horizon: k, how long ago the predictions shown were begun, in steps.
@@ -77,15 +77,15 @@ class Simulation:
     def __init__(
         self,
         inspector: AgentInspector,
-        session: Session,
+        agent: LoadedAgent,
         seed: int = 0,
         stage: str | None = None,
         horizon: int = 15,
     ) -> None:
-        self.inspector, self.session, self.horizon = inspector, session, horizon
+        self.inspector, self.agent, self.horizon = inspector, agent, horizon
         self.mode, self.is_greedy, self.is_open_loop = "watch", False, False
         self.held: frozenset[str] = frozenset()
-        self.env = LiveEnv(session, seed, stage)
+        self.env = LiveEnv(agent, seed, stage)
         self.restart(seed)
 
     def restart(self, seed: int, stage: str | None = None) -> None:
@@ -95,7 +95,7 @@ class Simulation:
             ValueError: no such stage; the simulation then goes on as before.
         """
         if not self.env.is_random or (stage is not None and stage != self.env.stage):
-            env = LiveEnv(self.session, seed, self.env.stage if stage is None else stage)
+            env = LiveEnv(self.agent, seed, self.env.stage if stage is None else stage)
             self.env.close()
             self.env = env
         self.seed, self.episode, self.mode = seed, 0, "watch"
@@ -183,8 +183,8 @@ class Simulation:
         Raises:
             ValueError: it does not fit this agent, or ends before; all goes on as before.
         """
-        recording.check(self.session.env_options, self.env.action_set)
-        env = LiveEnv(self.session, 0, recording.stage, is_random=False)
+        recording.check(self.agent.env_options, self.env.action_set)
+        env = LiveEnv(self.agent, 0, recording.stage, is_random=False)
         with self._own_randomness():
             observation = env.begin(0)
             belief = self.inspector.observe(observation, None, None)

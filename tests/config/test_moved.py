@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.config.compose import compose_default
-from mario_dreamer.config.load_agent import shipped_checkpoint
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.config.moved import MOVED, with_new_targets
-from mario_dreamer.config.session import open_session
+from mario_dreamer.training.checkpoint_files import shipped_checkpoint
 
 HERE = Path(__file__).parent / "before_move"
 # Written by the code of commit a84b743: torch, one thread, seed 0.
@@ -26,10 +26,11 @@ def first_actions(checkpoint: str | Path) -> list[int]:
         {"checkpoint": str(checkpoint), "runs_dir": "nowhere", "trust_config": False,
          "device": "cpu", "precision": "auto", "threads": 1, "seed": 0, "env": {}}
     )  # fmt: skip
-    session = open_session(cfg, 1)
+    agent = agent_of(cfg)
+    env = agent.make_env()
     with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
-        played = session.env.rollout(50, session.policy, break_when_any_done=False)
-    session.env.close()
+        played = env.rollout(50, agent.policy, break_when_any_done=False)
+    env.close()
     return played["action"].argmax(-1).flatten().tolist()
 
 

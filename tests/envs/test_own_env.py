@@ -21,7 +21,7 @@ from torchrl.envs import (
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import film
@@ -65,23 +65,23 @@ def test_your_own_env_trains_evaluates_films(tmp_path: Path) -> None:
     again = compose.compose_default([f"resume={tmp_path}/own", f"runs_dir={tmp_path}"])
     again.trust_config = True
     assert train.run_training(again, ["steps=96"])["status"] == "FINISHED"
-    session = compose_session(tmp_path)
-    episodes = play_episodes(session.policy, session.env, 1, film=film)
+    agent = newest_agent(tmp_path)
+    env = agent.make_env()
+    episodes = play_episodes(agent.policy, env, 1, film=film)
     frames = episodes[0].frames
     assert len(frames) == episodes[0].stats["length"] and frames.shape[1:] == (3, 400, 600)
-    session.env.close()
+    env.close()
 
 
-def compose_session(folder: Path):
-    """Open the run's newest checkpoint as evaluate and play do."""
+def newest_agent(folder: Path) -> LoadedAgent:
+    """Load the run's newest checkpoint as evaluate and play do."""
     from omegaconf import OmegaConf
 
-    return open_session(
+    return agent_of(
         OmegaConf.create(
             {"checkpoint": str(folder / "own"), "runs_dir": str(folder), "trust_config": True,
              "device": "cpu", "precision": "fp32", "threads": 1, "seed": 0, "env": {}}
-        ),
-        1,
+        )
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The exported program is the agent: same frames, same chance, same actions."""
+"""The exported program is the agent: same frames, same noise, same actions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ for episode in torch.load(sys.argv[2], weights_only=True):
 
 
 def play(agent: tiny.Tiny, greedy: bool, steps: int) -> tuple[dict, list]:
-    """Let the agent play; note what it saw, its chances, and the actions it took."""
+    """Let the agent play; note what it saw, its noise, and its actions."""
     rssm = agent.agent.world_model.rssm
     games, kind = 2, ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     notes: dict[str, list] = {"pixels": [], "first": [], "noise": []}
@@ -99,10 +99,10 @@ def test_an_opening_frame_forgets_the_past(agent: tiny.Tiny) -> None:
 def test_the_program_is_a_copy_that_learning_does_not_change(agent: tiny.Tiny) -> None:
     program = ActingProgram(agent.policy)
     parameter = next(agent.agent.actor.parameters())
-    before = next(program.actor.parameters()).clone()
+    before = next(program.policy.actor.parameters()).clone()
     with torch.no_grad():
         parameter.add_(1.0)
-    assert torch.equal(before, next(program.actor.parameters()))
+    assert torch.equal(before, next(program.policy.actor.parameters()))
     with torch.no_grad():
         parameter.sub_(1.0)
 
@@ -113,7 +113,7 @@ def test_the_card_says_what_goes_in_and_what_comes_out(card: Path) -> None:
     assert told["inputs"]["noise"] == {"shape": ["N", 4], "dtype": "float32"}  # S = 3, and one
     assert told["outputs"]["action"]["shape"] == ["N", 3]
     assert told["action_names"] == ["action 0", "action 1", "action 2"]
-    assert told["picture"] is None and told["buttons"] is None  # a world without a raw screen
+    assert told["picture"] is None and told["buttons"] is None  # an env without a raw screen
     assert (told["checkpoint"], told["agent_steps"]) == ("runs/a", 123)
 
 

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.commands.export import export_program
-from mario_dreamer.config.session import open_session
+from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte, copy_screen, make_emulator
 from mario_dreamer.exporting.mlflow_model import save_model
 
@@ -72,21 +72,22 @@ def played() -> dict[bool, tuple[list[int], np.ndarray]]:
          "precision": "fp32", "threads": 1, "seed": 0, "env": {}}
     )  # fmt: skip
     for greedy in (False, True):
-        session, game = open_session(cfg, num_envs=1), RawGame()
-        actions, frames, state = [], [], session.env.reset()
+        agent, game = agent_of(cfg), RawGame()
+        env = agent.make_env()
+        actions, frames, state = [], [], env.reset()
         kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
         torch.manual_seed(SEED)
         with set_exploration_type(kind):
             for _ in range(STEPS):
                 frames.append(game.frames.copy())
-                after, state = session.env.step_and_maybe_reset(session.policy(state))
+                after, state = env.step_and_maybe_reset(agent.policy(state))
                 if greedy:
                     torch.rand(1)  # the number that a greedy program is given and does not use
                 actions.append(int(after["action"].argmax()))
-                game.press(button_byte(session.env.action_names[actions[-1]]))
+                game.press(button_byte(env.action_names[actions[-1]]))
                 if after["next", "done"].item():
                     break
-        session.env.close()
+        env.close()
         result[greedy] = actions, np.stack(frames)
     return result
 
@@ -98,7 +99,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"checkpoint": "shipped", "runs_dir": "none", "trust_config": False, "device": "cpu",
          "precision": "fp32", "threads": 1, "seed": 0, "env": {}}
     )  # fmt: skip
-    card = export_program(open_session(cfg, num_envs=1), folder / "policy.pt2")
+    card = export_program(agent_of(cfg), folder / "policy.pt2")
     return save_model(folder / "policy.pt2", card, folder / "model")
 
 

@@ -122,7 +122,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_learner(*changes: str) -> Learner:
     learner = make_tiny("optimizer.warmup=20", *changes).learner
-    learner.check = learner._void_if_spoiled  # a GPU waits for no number
+    learner._guard = learner._void_if_spoiled  # a GPU waits for no number
     return learner
 
 
@@ -171,14 +171,17 @@ def test_a_recorded_update_learns_what_the_plain_one_learns(recipe: str) -> None
 
 
 @pytest.mark.usefixtures("taped", "as_on_a_gpu")
-def test_a_loss_that_is_not_finite_leaves_the_weights_of_a_recorded_update_finite() -> None:
+def test_a_recorded_update_with_nan_leaves_weights_and_range() -> None:
     learner = make_learner()
     learner._step = GraphedUpdate(learner.step, CPU, warmup=1)
     spoiled = batches(1)[0]
-    spoiled["reward"][0, 0] = float("nan")
-    for batch in (*batches(3), spoiled):
+    spoiled["prev_action"].fill_(float("nan"))  # states, losses and returns
+    for batch in batches(3):
         learner.update(batch)
+    before = [value.clone() for value in learner.returns.norm.buffers()]
+    learner.update(spoiled)
     assert all(value.isfinite().all() for value in learner.optimizer.parameters())
+    assert all(map(torch.equal, learner.returns.norm.buffers(), before))
     assert float(learner._spoiled) == 1
 
 
@@ -217,7 +220,7 @@ def test_an_update_touches_nothing_outside_its_device(
 def test_no_value_is_read_from_drawing_a_batch_to_writing_the_latents_back() -> None:
     """The whole of `learn`: sample, update, write-back. Only the host's own books are read."""
     tiny = make_tiny().fill()
-    tiny.learner.check = tiny.learner._void_if_spoiled
+    tiny.learner._guard = tiny.learner._void_if_spoiled
     learn(tiny.replay, tiny.learner)
     with Tape(WAITING - {"lift_fresh"}) as tape:  # fresh windows come pinned
         learn(tiny.replay, tiny.learner)

@@ -136,7 +136,7 @@ def test_after_a_bad_batch_a_good_one_is_learned_as_if_nothing_had_been() -> Non
     tiny, other = make_tiny().fill(), make_tiny().fill()
     good = tiny.replay.sample()
     bad = good.clone()
-    bad["prev_action"].fill_(float("nan"))  # poisons states, dreams and the range of returns
+    bad["prev_action"].fill_(float("nan"))  # poisons states, rollouts and the range of returns
     with pytest.raises(NonFiniteLoss):
         tiny.learner.update(bad)
     for one in (tiny, other):

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from tiny import Tiny, make_tiny
 
 from mario_dreamer.commands import replay, runs
-from mario_dreamer.config import session, stored
+from mario_dreamer.config import load_agent, stored
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.outbox import Outbox
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -105,8 +105,7 @@ def use_checkpoint(path: Path) -> None:
         "checkpoint": str(path), "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
     })  # fmt: skip
-    opened = session.open_session(asked, 1)
-    opened.env.close()
+    load_agent.agent_of(asked).make_env().close()
     assert steps == 48, f"agent steps {steps} instead of 48"
 
 

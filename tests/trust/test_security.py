@@ -95,18 +95,19 @@ def test_a_malicious_pickle_in_a_checkpoint_is_refused_and_never_runs(
 
 
 def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkeypatch) -> None:
-    from mario_dreamer.config import load_agent, session
+    from mario_dreamer.config import load_agent
+    from mario_dreamer.training import checkpoint_files
 
     path = checkpoint(tmp_path)
     poison(path / "agent.pt", sign, "zip")
     manifest(path)
-    monkeypatch.setattr(load_agent, "shipped_checkpoint", lambda: path)
+    monkeypatch.setattr(checkpoint_files, "shipped_checkpoint", lambda: path)
     asked = OmegaConf.create({
         "checkpoint": "shipped", "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
     })  # fmt: skip
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        session.open_session(asked, 1)
+        load_agent.agent_of(asked)
     assert not sign.exists()
 
 

@@ -11,9 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from mario_dreamer.config import build, compose
-from mario_dreamer.config.session import Session, open_session
+from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.viewer.agents import Agents, LoadedAgent
+from mario_dreamer.viewer.agents import Agents, ViewedAgent
 from mario_dreamer.viewer.simulation import Simulation
 
 
@@ -40,12 +40,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def agents_of(runs: Path, checkpoint: str, **options: Any) -> Agents:
     """Return the agents that the command would offer."""
 
-    def open_agent(place: str) -> Session:
+    def open_agent(place: str) -> LoadedAgent:
         cfg = {
             "checkpoint": place, "runs_dir": str(runs), "trust_config": False, "device": "cpu",
             "precision": "fp32", "threads": 1, "seed": 0, "env": {},
         }  # fmt: skip
-        return open_session(OmegaConf.create(cfg), num_envs=1)
+        return agent_of(OmegaConf.create(cfg))
 
     return Agents(open_agent, checkpoint, runs_dir=runs, **options)
 
@@ -63,15 +63,15 @@ def agents(runs: Path) -> Agents:
 
 
 @pytest.fixture
-def agent(agents: Agents) -> LoadedAgent:
+def agent(agents: Agents) -> ViewedAgent:
     """Return the tiny agent."""
     return agents.first
 
 
 @pytest.fixture
-def simulation(agent: LoadedAgent) -> Iterator[Simulation]:
+def simulation(agent: ViewedAgent) -> Iterator[Simulation]:
     """Return a simulation of the tiny agent in its corridor."""
     torch.manual_seed(0)
-    simulation = Simulation(agent.inspector, agent.session, seed=3, horizon=4)
+    simulation = Simulation(agent.inspector, agent.loaded, seed=3, horizon=4)
     yield simulation
     simulation.close()

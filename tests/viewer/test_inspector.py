@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal
 from torchrl.data import Binary, Bounded, MultiOneHot, OneHot, TensorSpec, Unbounded
 
 from mario_dreamer import keys
-from mario_dreamer.viewer.agents import LoadedAgent
+from mario_dreamer.viewer.agents import ViewedAgent
 from mario_dreamer.viewer.controller import ActionSet
 from mario_dreamer.viewer.environment import action_set
 from mario_dreamer.viewer.inspector import (
@@ -55,7 +55,7 @@ def test_a_horizon_of_one_shows_the_prediction_of_a_step_ago() -> None:
 
 
 def test_predictions_are_finite_numbers_and_probabilities(
-    agent: LoadedAgent, simulation: Simulation
+    agent: ViewedAgent, simulation: Simulation
 ) -> None:
     belief = agent.inspector.observe(simulation.env.begin(0), None, None)
     prediction, imagined = agent.inspector.predict(belief)
@@ -67,7 +67,7 @@ def test_predictions_are_finite_numbers_and_probabilities(
 
 
 def test_the_first_frame_of_an_episode_erases_the_past(
-    agent: LoadedAgent, simulation: Simulation
+    agent: ViewedAgent, simulation: Simulation
 ) -> None:
     observe, action = agent.inspector.observe, simulation.env.action_set.one_hot(1)
     observation = simulation.env.begin(0)
@@ -76,8 +76,8 @@ def test_the_first_frame_of_an_episode_erases_the_past(
     assert not torch.equal(first.deter, observe(observation, first, action).deter)
 
 
-def test_observing_is_one_step_of_the_policy(agent: LoadedAgent, simulation: Simulation) -> None:
-    policy, observation = agent.session.policy, simulation.env.begin(0)
+def test_observing_is_one_step_of_the_policy(agent: ViewedAgent, simulation: Simulation) -> None:
+    policy, observation = agent.loaded.policy, simulation.env.begin(0)
     root = observation.clone()
     rssm = policy.world_model.rssm
     deter, stoch = rssm.initial(1, torch.device("cpu"))
@@ -94,7 +94,7 @@ def test_observing_is_one_step_of_the_policy(agent: LoadedAgent, simulation: Sim
 
 
 def test_frames_decoded_together_equal_those_decoded_alone(
-    agent: LoadedAgent, simulation: Simulation
+    agent: ViewedAgent, simulation: Simulation
 ) -> None:
     belief = agent.inspector.observe(simulation.env.begin(0), None, None)
     imagined = agent.inspector.imagine(belief, simulation.env.action_set.one_hot(2))
@@ -165,7 +165,7 @@ def test_buttons_are_those_of_the_action_set() -> None:
     assert ActionSet(("action 0", "action 1")).buttons == ["0", "1"]
 
 
-def test_the_agent_must_observe_pixels(agent: LoadedAgent) -> None:
+def test_the_agent_must_observe_pixels(agent: ViewedAgent) -> None:
     blind = SimpleNamespace(world_model=SimpleNamespace(observation_keys=[keys.VECTOR]))
     with pytest.raises(ValueError, match="observes only \\['vector'\\]"):
         AgentInspector(blind, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mario_dreamer.viewer.agents import Agents, LoadedAgent
+from mario_dreamer.viewer.agents import Agents, ViewedAgent
 from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.recordings import Recordings, read_recording
 from mario_dreamer.viewer.simulation import Simulation
@@ -26,8 +26,8 @@ def record(path: Path, options: dict, actions: list[int] | None = None, **env) -
 
 
 @pytest.fixture
-def file(tmp_path: Path, agent: LoadedAgent) -> Path:
-    return record(tmp_path / "evaluation" / "greedy-best-0.json", agent.session.env_options)
+def file(tmp_path: Path, agent: ViewedAgent) -> Path:
+    return record(tmp_path / "evaluation" / "greedy-best-0.json", agent.loaded.env_options)
 
 
 def test_a_dream_begins_at_the_chosen_step_of_the_episode(
@@ -62,7 +62,7 @@ def test_the_last_moment_is_the_one_before_the_end(simulation: Simulation, file:
 
 def test_an_episode_that_ends_before_is_refused(simulation: Simulation, tmp_path: Path) -> None:
     simulation.tick()
-    long = read_recording(record(tmp_path / "long.json", simulation.session.env_options, [2] * 50))
+    long = read_recording(record(tmp_path / "long.json", simulation.agent.env_options, [2] * 50))
     with pytest.raises(ValueError, match="ends after"):
         simulation.enter_recording(long, 49)
     assert simulation.tick().info["mode"] == "watch"
@@ -83,10 +83,10 @@ def test_an_episode_of_another_env_is_refused(
     simulation: Simulation, tmp_path: Path, change: dict, said: str
 ) -> None:
     recording = read_recording(
-        record(tmp_path / "a.json", simulation.session.env_options, **change)
+        record(tmp_path / "a.json", simulation.agent.env_options, **change)
     )
     with pytest.raises(ValueError, match=said):
-        recording.check(simulation.session.env_options, simulation.env.action_set)
+        recording.check(simulation.agent.env_options, simulation.env.action_set)
 
 
 @pytest.mark.parametrize(

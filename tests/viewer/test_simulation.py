@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mario_dreamer.training.checkpoint import CheckpointError
-from mario_dreamer.viewer.agents import Agents, LoadedAgent
+from mario_dreamer.viewer.agents import Agents, ViewedAgent
 from mario_dreamer.viewer.simulation import Simulation
 
 
@@ -50,10 +50,10 @@ def test_an_ended_episode_is_shown_and_then_a_new_one_begins(simulation: Simulat
     assert after["time"] == 0 and after["episode"] == 1 and not after["over"]
 
 
-def test_one_seed_shows_the_same_twice_whatever_others_do(agent: LoadedAgent) -> None:
-    alone = Simulation(agent.inspector, agent.session, seed=5)
+def test_one_seed_shows_the_same_twice_whatever_others_do(agent: ViewedAgent) -> None:
+    alone = Simulation(agent.inspector, agent.loaded, seed=5)
     expected = ticks(alone, 30)
-    first, second = (Simulation(agent.inspector, agent.session, seed=seed) for seed in (5, 6))
+    first, second = (Simulation(agent.inspector, agent.loaded, seed=seed) for seed in (5, 6))
     seen = []
     for _ in range(30):
         seen += ticks(first, 1)
@@ -181,7 +181,7 @@ def test_only_agents_of_the_list_can_be_loaded(agents: Agents) -> None:
     assert agents.listed()[0] == {"id": "main", "name": "tiny, 7 steps"}
     assert [entry["id"] for entry in agents.listed()] == ["main", "run:wide", "shipped", "none"]
     other = agents.load("run:wide")
-    assert other.session.env_options["cells"] == 16
+    assert other.loaded.env_options["cells"] == 16
     with pytest.raises(ValueError, match="no agent '/etc'"):
         agents.load("/etc")
 
@@ -191,8 +191,8 @@ def test_mario_is_shown_at_full_resolution_and_stages_can_be_changed(
     tmp_path: Path, offer: Callable[..., Agents]
 ) -> None:
     untrained = offer(tmp_path, "none").first
-    assert untrained.session.checkpoint is None and untrained.session.policy.uniform
-    simulation = Simulation(untrained.inspector, untrained.session)
+    assert untrained.loaded.checkpoint is None and untrained.loaded.policy.uniform
+    simulation = Simulation(untrained.inspector, untrained.loaded)
     frame = simulation.tick()
     assert frame.pictures["screen"].shape == (240, 256, 3)
     assert frame.pictures["observation"].shape == (64, 64, 3)
@@ -208,9 +208,9 @@ def test_mario_is_shown_at_full_resolution_and_stages_can_be_changed(
 
 
 def test_watching_changes_nothing_that_training_changes(
-    agent: LoadedAgent, simulation: Simulation
+    agent: ViewedAgent, simulation: Simulation
 ) -> None:
-    loaded = agent.session.agent
+    loaded = agent.loaded
     modules = torch.nn.ModuleList([loaded.policy, loaded.critic])
     before = {key: value.clone() for key, value in modules.state_dict().items()}
     ticks(simulation, 12)
