@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.checks import check, require_keys
+from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.model_input import to_model_input
 
 __all__ = ["WorldModel"]
@@ -98,6 +99,20 @@ class WorldModel(TensorDictModuleBase):
                 keys.PRIOR_LOGITS: prior_logits,
             }
         )
+
+    def predict(self, posterior: TensorDictBase) -> TensorDict:
+        """Return the states that imagination would have had: feat of (h_t, z_t ~ p(z_t | h_t)).
+
+        Args:
+            posterior: what `forward` wrote, [B, T]; the graph goes on through h and the prior.
+
+        Returns:
+            TensorDict [B, T] with feat [B, T, F].
+        """
+        rssm = self.rssm
+        stoch = OneHotCategorical(posterior[keys.PRIOR_LOGITS], rssm.unimix).rsample()
+        feat = rssm.feat(posterior[keys.DETER], stoch)
+        return TensorDict({keys.FEAT: feat}, posterior.batch_size)
 
     def _check(self, records: TensorDictBase) -> None:
         """Raise KeyError or ValueError unless these are records [B, T] of this world."""

@@ -44,6 +44,10 @@ class WorldModelLoss(LossModule):
         reward: module with `get_dist(tensordict)` over r_t; None takes `world_model.reward`.
         cont: the same over c_t in [0, 1]; None takes `world_model.cont`.
         beta_pred, beta_dyn, beta_rep: weights of the terms, at least 0.
+        beta_prior: weight of a term that the paper does not have: the reward and continue heads
+            predict from (h_t, z_t ~ p), which is what imagination reads, too.
+
+                L_prior = -log p(r_t | h_t, z_t) - log p(c_t | h_t, z_t),   z_t ~ p(z_t | h_t)
         free_nats: a KL below this many nats has no gradient.
         unimix: share of uniform probability in q and p; the RSSM's own when it has one.
         discount: the agent's discount; says what the continue head is to predict.
@@ -78,6 +82,7 @@ class WorldModelLoss(LossModule):
         beta_pred: float = 1.0,
         beta_dyn: float = 1.0,
         beta_rep: float = 0.1,
+        beta_prior: float = 0.0,
         free_nats: float = 1.0,
         unimix: float | None = None,
         discount: Discount = Discount(),
@@ -93,12 +98,14 @@ class WorldModelLoss(LossModule):
         self.reward = world_model.reward if reward is None else reward
         self.cont = world_model.cont if cont is None else cont
         self.beta_pred, self.beta_dyn, self.beta_rep = beta_pred, beta_dyn, beta_rep
+        self.beta_prior = beta_prior
         self.free_nats = free_nats
         rssm = getattr(world_model, "rssm", None)
         unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
         self.latent = latent or functools.partial(OneHotCategorical, unimix=unimix)
         self.discount, self.reduction = discount, reduction
         self.out_keys = ["loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep"]
+        self.out_keys += ["loss_prior"] if beta_prior else []
         self.out_keys += ["kl", "post_entropy", "prior_entropy"]
 
     @property
@@ -140,14 +147,24 @@ class WorldModelLoss(LossModule):
             decoder.get_dist(posterior).log_prob(records.get(key))
             for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
         )  # [B, T]
-        reward = self.reward.get_dist(posterior).log_prob(reward)
-        cont = self.cont.get_dist(posterior).log_prob(self.discount.cont_target(is_terminal))
+        cont = self.discount.cont_target(is_terminal)
         losses = TensorDict(
             loss_recon=-self.beta_pred * reduce(recon, self.reduction),
-            loss_reward=-self.beta_pred * reduce(reward, self.reduction),
-            loss_cont=-self.beta_pred * reduce(cont, self.reduction),
+            loss_reward=self._head_loss(self.reward, posterior, reward, self.beta_pred),
+            loss_cont=self._head_loss(self.cont, posterior, cont, self.beta_pred),
         )
+        if self.beta_prior:
+            predicted = self.world_model.predict(posterior)
+            losses["loss_prior"] = self._head_loss(
+                self.reward, predicted, reward, self.beta_prior
+            ) + self._head_loss(self.cont, predicted, cont, self.beta_prior)
         return losses.update(self._kl_terms(posterior)), posterior
+
+    def _head_loss(
+        self, head: nn.Module, states: TensorDictBase, target: Tensor, weight: float
+    ) -> Tensor:
+        """-weight * log p(target | states), reduced."""
+        return -weight * reduce(head.get_dist(states).log_prob(target), self.reduction)
 
     def _kl_terms(self, posterior: TensorDictBase) -> dict[str, Tensor]:
         """Both KL terms, and the KL and entropies as metrics."""

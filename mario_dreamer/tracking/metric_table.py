@@ -38,6 +38,8 @@ _TRAIN = (
      "nats", "above beta_dyn * free_nats; falls", _MODEL),
     ("train/loss_rep", "KL[q || sg(p)], clipped below at free nats, times beta_rep", "nats",
      "beta_rep / beta_dyn of loss_dyn", _MODEL),
+    ("train/loss_prior", "cross-entropy of reward and continue flag predicted before the frame is "
+     "seen, times beta_prior (logged where it is not 0)", "nats", "above the sum of both", _MODEL),
     ("train/loss_actor", "REINFORCE term minus the entropy bonus", "nats", "near 0, either sign",
      _ACTOR),
     ("train/loss_critic", "cross-entropy of the critic on imagined returns, slow critic included",

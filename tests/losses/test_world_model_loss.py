@@ -185,3 +185,31 @@ def test_a_missing_key_is_named_with_what_is_there(key: str) -> None:
     records = random_records().exclude(key)
     with pytest.raises(KeyError, match=f"WorldModelLoss: the batch of records lacks .*{key}"):
         loss(records)
+
+
+def test_beta_prior_adds_the_heads_loss_on_a_draw_of_the_prior() -> None:
+    tiny = make_tiny("loss.world_model.beta_prior=2.0")
+    world_model = tiny.agent.world_model
+    with torch.no_grad():  # heads that say the same whatever they read
+        for head in (world_model.reward, world_model.cont):
+            for parameter in head.parameters():
+                parameter.zero_()
+    terms, _ = tiny.learner.world_model_loss(random_records())
+    expected = 2.0 * float(terms["loss_reward"] + terms["loss_cont"])
+    assert float(terms["loss_prior"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_prior_term_teaches_the_prior_and_what_it_reads() -> None:
+    tiny = make_tiny("loss.world_model.beta_prior=1.0")
+    world_model = tiny.agent.world_model
+    with torch.no_grad():
+        for head in (world_model.reward, world_model.cont):
+            for parameter in head.parameters():
+                parameter.normal_(std=0.3)
+    terms, _ = tiny.learner.world_model_loss(random_records())
+    assert "loss_prior" in tiny.learner.world_model_loss.out_keys
+    terms["loss_prior"].backward()
+    reached = gradients(world_model)
+    for part in ("rssm.prior", "rssm.sequence_model", "reward", "cont"):
+        assert any(name.startswith(part) for name in reached), part
+    assert not any(name.startswith("decoders") for name in reached)
