@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: as typed after `mario-dreamer`; None takes the process's own.
     """
     typed = sys.argv[1:] if arguments is None else arguments
+    for name in ("stdout", "stderr"):  # closed by whoever started this, as in `train >&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         _run(typed)
         sys.stdout.flush()
@@ -66,12 +69,14 @@ def _run(typed: list[str]) -> None:
         importlib.import_module(f"mario_dreamer.commands.{command}").main()
         return
     # First what costs a second, then torch.
-    from mario_dreamer.config.command_line import checked_words
+    from mario_dreamer.config.command_line import answered, checked_words
 
     try:
         ready = checked_words(command, words)
     except ValueError as error:
         _fail(f"error: {error}", 1)
+    if answered(command, ready):
+        return
     if command in ("train", "view"):
         if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
             print(f"starting {command} ...", flush=True)

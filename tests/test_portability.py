@@ -63,6 +63,11 @@ def test_no_process_is_looked_for_with_os_kill() -> None:
     assert [path.name for path in files if "os.kill(" in path.read_text(encoding="utf-8")] == []
 
 
+def test_no_file_is_opened_twice_that_windows_opens_once() -> None:
+    files = (ROOT / "mario_dreamer").rglob("*.py")
+    assert [p.name for p in files if "NamedTemporaryFile" in p.read_text(encoding="utf-8")] == []
+
+
 def without_encoding(path: Path) -> list[str]:
     """Calls in a file that read or write text in the machine's own encoding."""
     found = []

@@ -17,20 +17,20 @@ from typing import Any
 import hydra
 import torch
 from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mario_dreamer.commands import _sweep
 from mario_dreamer.config.command_line import CONFIGS, checked_words
+from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.learner import NonFiniteLoss
 from mario_dreamer.training.loop import EnvFailed
 
-__all__ = ["command", "entry_point", "in_sweep", "lock"]
+__all__ = ["command", "entry_point", "exit_code", "lock"]
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
@@ -64,6 +64,7 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(1)
             sys.argv = [f"mario-dreamer {name}", *ready]
+            _sweep.announce_sweep(ready)  # before Hydra hands the jobs to other processes
             with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
                 file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
                 os.environ[FAILED_JOBS] = str(file)
@@ -76,11 +77,6 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
         return main
 
     return make
-
-
-def in_sweep() -> bool:
-    """Whether this is one job of several, typed with -m."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def entry_point(function: Command) -> Command:
@@ -115,13 +111,26 @@ def entry_point(function: Command) -> Command:
             if os.environ.get("MARIO_DREAMER_TRACEBACK") or not known:
                 raise
             print(f"error: {_root(error)}", file=sys.stderr)
-            if not in_sweep():
+            if not _sweep.in_sweep():
                 sys.exit(1)
             if FAILED_JOBS in os.environ:  # not on another machine that a launcher chose
                 with open(os.environ[FAILED_JOBS], "a", encoding="utf-8") as file:
-                    file.write(" ".join(HydraConfig.get().overrides.task) + "\n")
+                    file.write(" ".join(given_overrides()) + "\n")
 
     return guarded
+
+
+def exit_code(reason: str) -> int:
+    """Return a shell's exit code for what ended a process early.
+
+    Args:
+        reason: a signal's name, or other words for a pipe that nobody reads.
+
+    Examples:
+        >>> exit_code("SIGINT"), exit_code("SIGTERM"), exit_code("stdout closed")
+        (130, 143, 141)
+    """
+    return 128 + (signal.Signals[reason] if reason in signal.Signals.__members__ else 13)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -120,7 +120,9 @@ def _description(cfg: DictConfig, learner: Learner) -> str:
     """Device, precision and size, in one line."""
     count = sum(p.numel() for p in learner.optimizer.parameters())
     precision = "float32" if learner.dtype is None else str(learner.dtype).removeprefix("torch.")
-    threads = f", {torch.get_num_threads()} threads" if learner.device.type == "cpu" else ""
+    count_threads = torch.get_num_threads()
+    plural = "" if count_threads == 1 else "s"
+    threads = f", {count_threads} thread{plural}" if learner.device.type == "cpu" else ""
     mode = {"False": "off", "True": "on"}.get(str(cfg.compile), str(cfg.compile))
     return (
         f"device: {learner.device}{threads}, {precision}, compile {mode}; "

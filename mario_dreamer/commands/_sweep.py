@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from mario_dreamer.config.command_line import MULTIRUN
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
-__all__ = ["announce_sweep", "finished_before", "job_name"]
-
-_MULTIRUN = ("-m", "--multirun")
+__all__ = ["announce_sweep", "finished_before", "in_sweep", "job_name"]
 
 
-def announce_sweep(words: list[str] | None = None) -> None:
+def announce_sweep(words: list[str]) -> None:
     """Describe the sweep that this process starts, for its jobs in whatever process they run.
 
     Args:
-        words: as typed; None takes the process's own.
+        words: as typed after the command.
     """
-    words = sys.argv[1:] if words is None else words
-    if any(word in _MULTIRUN for word in words):
+    if any(word in MULTIRUN for word in words):
         swept = [word for word in words if "=" in word and _is_swept(word)]
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         os.environ[SWEEP] = " ".join([name, *swept])
@@ -39,9 +36,14 @@ def _is_swept(word: str) -> bool:
     return not in_list and ("," in value or value.startswith(("range(", "choice(", "glob(")))
 
 
+def in_sweep() -> bool:
+    """Whether this is one job of several, typed with -m."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def job_name() -> str | None:
     """Return what differs between this job and the others, such as `seed=1`; None outside."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not in_sweep():
         return None
     swept = {word.partition("=")[0] for word in os.environ.get(SWEEP, "").split(" ")[1:]}
     typed = [str(word) for word in HydraConfig.get().overrides.task]

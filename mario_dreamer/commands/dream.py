@@ -67,7 +67,7 @@ def record_windows(
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
-    encode = film_encoder(out)  # first: a wrong ending should not cost an episode
+    encode = film_encoder(out)
     agent = agent_of(cfg)
     image = keys.first_image(agent.world_model.observation_keys)
     if image is None:

@@ -33,8 +33,6 @@ from mario_dreamer.tracking.mlflow.store import store_uri
 
 __all__ = ["main"]
 
-FORMATS = ("pt2", "mlflow")
-
 
 def export_program(agent: LoadedAgent, path: Path) -> Path:
     """Write an agent's policy as a program; return its card's path.
@@ -82,19 +80,13 @@ def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
 @_command.command("export")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
-    if cfg.format not in FORMATS:
-        raise ValueError(f"format={cfg.format!r}: expected one of {', '.join(FORMATS)}.")
-    if cfg.register is not None and cfg.format != "mlflow":
-        raise ValueError("register=... registers an MLflow model; add format=mlflow.")
-    out = Path(cfg.out or PROGRAM)
-    if cfg.format == "pt2" and out.suffix != ".pt2":
-        raise ValueError(f"out={out}: the program is a file ending in .pt2.")
     agent = agent_of(cfg)
     if agent.checkpoint is None:
         raise ValueError("there is no checkpoint to export. Train first, or give one.")
     if cfg.format == "mlflow":
         _as_model(cfg, agent)
     else:
+        out = Path(cfg.out or PROGRAM)
         card = export_program(agent, out)
         print(f"{out}, {card}: the policy of {agent.checkpoint}")
 

@@ -53,7 +53,7 @@ def sentence_of(info: Mapping[str, float], action_repeat: int, path: Path) -> st
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)
-    encode = film_encoder(out)  # asked first: a wrong ending should not cost an episode
+    encode = film_encoder(out)
     agent = agent_of(cfg)
     env = agent.make_env(1, cfg.seed)
     episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, cfg.max_steps)

@@ -100,10 +100,11 @@ def _add_evaluation(page: Page, checkpoint: Path) -> None:
     columns = ("return", "length", "x_max", "x_max_best")
     rows = []
     for entry in read_results(file):
-        summary = entry["summary"]
-        name = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
-        cells = [f"{summary[column]:.1f}" if column in summary else "-" for column in columns]
-        rows.append([name, f"{summary['episodes']:.0f}", rate_text(summary), *cells])
+        condition = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
+        stages = {f"{condition}, {stage}": told for stage, told in entry.get("stages", {}).items()}
+        for name, summary in {condition: entry["summary"], **stages}.items():
+            cells = [f"{summary[column]:.1f}" if column in summary else "-" for column in columns]
+            rows.append([name, f"{summary['episodes']:.0f}", rate_text(summary), *cells])
     page.section(
         "Evaluation",
         "By mario-dreamer evaluate, with Wilson's 95 % intervals; healthy is a flag rate that "
@@ -137,11 +138,6 @@ def _intro(history: History, checkpoint: Path | None) -> str:
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     began = time.monotonic()
-    if cfg.episodes < 0 or cfg.horizon < 1:
-        raise ValueError(
-            f"episodes={cfg.episodes} horizon={cfg.horizon}: episodes must be 0 or more, horizon "
-            "1 or more."
-        )
     folder, checkpoint = run_folder(str(cfg.checkpoint), cfg.runs_dir)
     history = read_history(folder)
     page = Page(f"mario-dreamer: {history.name}", _intro(history, checkpoint))

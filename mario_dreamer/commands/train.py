@@ -12,7 +12,9 @@
 
 A sweep that is started again skips the jobs that have finished. With mario_dreamer[sweep] jobs run
 side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (submitit_slurm).
-Ctrl-C saves a checkpoint and leaves. On CPU a resumed run goes on bit for bit, in mid-episode.
+Ctrl-C, SIGTERM or a terminal that is gone: a checkpoint is saved, the run ends KILLED. On CPU a
+resumed run goes on bit for bit, in mid-episode. Exit codes: 0 all steps or minutes are done, 1 an
+error, 128 + signal (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), 141 nobody reads the output any more.
 resume=runs/NAME/checkpoints/step_000010000 goes on from that one: later checkpoints of the run are
 moved to checkpoints/set_aside, and what was logged after it is logged again.
 init_from starts at step 0 with another run's weights; init_parts says which, the sizes must match.
@@ -218,13 +220,14 @@ def _run(parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: 
     return train(parts, run, agent_steps)
 
 
-_sweep.announce_sweep()  # here, before Hydra hands the jobs to other processes
-
-
 @_command.command("train")
 def main(cfg: DictConfig) -> float | None:
-    """Run the command; return what a sweeper such as Optuna maximises, play/return_mean."""
-    if _command.in_sweep() and cfg.resume is None:
+    """Run the command; return what a sweeper such as Optuna maximises, play/return_mean.
+
+    Raises:
+        SystemExit: with 128 + signal, when a signal or a closed stdout ended the training.
+    """
+    if _sweep.in_sweep() and cfg.resume is None:
         own, _ = compose.own_env_options(cfg, compose.given_overrides())
         config = OmegaConf.to_yaml(own, resolve=True)
         before = _sweep.finished_before(config, Path(str(cfg.runs_dir)))
@@ -246,8 +249,8 @@ def main(cfg: DictConfig) -> float | None:
     with contextlib.suppress(BrokenPipeError):
         print_line(f"{status} ({stopped}): {folder}")
         print_line(f"go on with: mario-dreamer train resume={folder}{more}")
-    if status == "KILLED" and _command.in_sweep():
-        sys.exit(130)  # the other jobs are not wanted either
+    if status == "KILLED":
+        sys.exit(_command.exit_code(stopped))  # ends a sweep: nobody wants the other jobs either
     return result["metrics"].get("play/return_mean")
 
 

@@ -33,8 +33,6 @@ def main(cfg: DictConfig) -> None:
     from mario_dreamer.viewer.server import make_app
     from mario_dreamer.viewer.serving import address_of, bind, host_check, is_local, run
 
-    if cfg.max_pages < 1:
-        raise ValueError(f"max_pages={cfg.max_pages}: expected at least 1.")
     agents = Agents(
         lambda place: agent_of(OmegaConf.merge(cfg, {"checkpoint": place})),
         str(cfg.checkpoint),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,8 +17,13 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config import limits
+from mario_dreamer.config.combinations import check_together
 
-__all__ = ["CONFIGS", "CONFIGURED", "checked_words", "compose_config", "with_bare_path"]
+__all__ = [
+    "CONFIGS", "CONFIGURED", "MULTIRUN", "answered", "checked_words", "compose_config",
+    "with_bare_path",
+]  # fmt: skip
+
 
 def _folder() -> Path:
     """The folder of the YAML files: a package once installed, a plain folder in a checkout."""
@@ -34,7 +42,10 @@ CONFIGURED = {
     **dict.fromkeys(("evaluate", "play", "dream", "report", "export"), ("checkpoint",) * 2),
 }
 MULTIRUN = ("-m", "--multirun")
-FLAGS = ("-c", "--cfg", "-i", "--info", "-p", "--package", "-cd", "--config-dir", "--resolve")
+QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, and nothing runs
+FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)
+OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
+COMPOSED, SWEPT = 8, 1000  # jobs of a sweep that are composed, values of an option that are read
 WORDS = ("latest", "best", "none", "shipped", "auto")  # instead of a path
 
 
@@ -51,20 +62,41 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     if _begins_with_path(typed):
         _check_path(command, typed[0])
     words = with_bare_path(typed, *CONFIGURED[command])
-    if any(word in FLAGS for word in words):
-        return words  # Hydra's own questions, such as --cfg job
+    if any(word.partition("=")[0] in OTHER_FILES for word in words):
+        return words  # files that are not known here
+    flags, words = _flags(words)
     for number, word in enumerate(words):
         _check_form(command, word, next(iter(words[number + 1 :]), ""))
-    flags = [word for word in words if word in MULTIRUN]
-    parsed = _parsed([word for word in words if word not in MULTIRUN])
+    parsed = _parsed(words)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
-    first = [_first_value(word) for word in ready] if flags else ready
-    for override in _parsed(first):  # first what was typed, by the name that was typed
-        if "${" not in override.input_line and not override.is_sweep_override():
-            limits.check_numbers({override.key_or_group: override.value()}, command)
+    jobs = _jobs(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
+    for job in jobs:
+        for override in _parsed(job):  # first what was typed, by the name that was typed
+            if "${" not in override.input_line and not override.is_sweep_override():
+                limits.check_numbers({override.key_or_group: override.value()}, command)
     if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
-        limits.check_numbers(compose_config(command, first), command)
+        for job in jobs[:COMPOSED]:
+            cfg = compose_config(command, job)
+            limits.check_numbers(cfg, command)
+            check_together(command, cfg)
     return [*flags, *ready]
+
+
+def answered(command: str, words: list[str]) -> bool:
+    """Let Hydra answer `--cfg job`, `--info` and the like, without torch and without a run.
+
+    Args:
+        command: one of `CONFIGURED`.
+        words: of `checked_words`.
+
+    Returns:
+        False where nothing was asked.
+    """
+    if not any(word in QUESTIONS for word in words):
+        return False
+    sys.argv = [f"mario-dreamer {command}", *words]
+    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=command)(lambda cfg: None)()
+    return True
 
 
 def compose_config(command: str, words: list[str]) -> DictConfig:
@@ -175,16 +207,40 @@ def _options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def _first_value(word: str) -> str:
-    """The first job of a sweep stands for all: the others are checked when they start."""
+def _flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """Part Hydra's flags, each with the word that belongs to it, from the options."""
+    flags, rest = [], list(words)
+    for flag in FLAGS:
+        while flag in rest:
+            at = rest.index(flag)
+            follows = rest[at + 1 : at + 2] if flag not in (*MULTIRUN, "--resolve") else []
+            end = at + 1 + bool(follows and "=" not in follows[0] and follows[0][0] != "-")
+            flags += rest[at:end]
+            del rest[at:end]
+    return flags, rest
+
+
+def _jobs(words: list[str]) -> list[list[str]]:
+    """Jobs of a sweep in which each swept value comes up once."""
+    values = [_values(word) for word in words]
+    first = [options[0] for options in values]
+    jobs = [
+        [*first[:place], value, *first[place + 1 :]]
+        for place, options in enumerate(values) for value in options[1:]
+    ]  # fmt: skip
+    return [first, *jobs]
+
+
+def _values(word: str) -> list[str]:
+    """Every value of a swept option, `name=value`; of an interval its lower end."""
     override = _parsed([word])[0]
     if not override.is_sweep_override():
-        return word
+        return [word]
     if override.is_interval_sweep():  # a sweeper such as Optuna draws from it
-        first: object = override.value().start
+        found: list[object] = [override.value().start]
     else:
-        first = next(iter(override.sweep_string_iterator()))
-    return f"{word.partition('=')[0]}={first}"
+        found = list(islice(override.sweep_string_iterator(), SWEPT))
+    return [f"{word.partition('=')[0]}={value}" for value in found]
 
 
 def _near(word: str, known: list[str]) -> str | None:

@@ -117,7 +117,9 @@ LAYERS = _whole(0, 1000)
 STAGE = r'[1-8]-[1-4]'
 
 # Of one command only, where the same name means something else in another.
+FILM = Words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
 OF_COMMAND = {
+    "play": {"out": FILM}, "dream": {"out": FILM},
     "report": {"episodes": _whole(0, 10**6)},
     "view": {"compare": TEXT_OR_NONE, "recording": TEXT_OR_NONE},
 }

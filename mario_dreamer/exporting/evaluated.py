@@ -44,7 +44,8 @@ def read_results(file: Path) -> list[dict[str, Any]]:
     """Read results.json as `mario-dreamer evaluate` writes it.
 
     Returns:
-        for each condition: `actions`, `random_noops`, `sticky` and `summary`.
+        for each condition: `actions`, `random_noops`, `sticky`, `summary`, and `stages` with a
+        summary for each of several stages.
 
     Raises:
         ValueError: when it is not such a file.
@@ -53,7 +54,8 @@ def read_results(file: Path) -> list[dict[str, Any]]:
         results = json.loads(file.read_text("utf-8"))["results"]
         for entry in results:
             entry["actions"], entry["random_noops"], entry["sticky"]
-            entry["summary"]["episodes"], entry["summary"]["return"]
+            for told in (entry["summary"], *dict(entry.get("stages", {})).values()):
+                float(told["episodes"]), float(told["return"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} holds no evaluation ({type(error).__name__}: {error}). "

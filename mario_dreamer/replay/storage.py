@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from typing import Any
 
@@ -102,13 +103,15 @@ class MemmapRecordStorage(_GatherRows, LazyMemmapStorage):
         self.streams = streams
 
     def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:
-        """As `RecordStorage.copy_rows`, into files without a name: memory may be too small."""
+        """As `RecordStorage.copy_rows` of at least one row, into files without a name: memory may
+        be too small."""
         copies: dict[str, Tensor] = {}
         for key, (shape, dtype) in self.row_kinds().items():
-            with tempfile.NamedTemporaryFile(dir=self.scratch_dir) as file:
-                size = len(rows) * shape.numel()
-                copy = torch.from_file(file.name, shared=True, size=size, dtype=dtype)
-            copies[key] = copy.reshape(len(rows), *shape)
+            with tempfile.TemporaryFile(dir=self.scratch_dir) as file:
+                size = len(rows) * shape.numel() * dtype.itemsize
+                file.truncate(size)
+                mapped = mmap.mmap(file.fileno(), size)
+            copies[key] = torch.frombuffer(mapped, dtype=dtype).reshape(len(rows), *shape)
         for part in range(0, len(rows), CHUNK):
             for key, values in self.get(rows[part : part + CHUNK]).items():
                 copies[key][part : part + CHUNK] = values

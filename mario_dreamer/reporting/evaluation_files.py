@@ -100,12 +100,26 @@ class Evaluation:
         return summary
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers to track, `evaluate/<condition>/<statistic>`."""
+        """Return the numbers to track: `evaluate/<condition>/<statistic>`.
+
+        Where several stages were played also `evaluate/<condition>/<stage>/<statistic>`.
+        """
         return {
-            f"evaluate/{condition.name}/{name}": summary[name]
-            for condition, summary, _ in self.results for name in summary
-            if name in TRACKED or name.startswith(f"{STATS}/")
+            f"evaluate/{'/'.join(place)}/{name}": summary[name]
+            for place, summary, _ in self._summaries() for name in summary
+            if name in TRACKED or (len(place) == 1 and name.startswith(f"{STATS}/"))
         }  # fmt: skip
+
+    def _summaries(self) -> list[tuple[tuple[str, ...], dict[str, float], list[Episode]]]:
+        """(condition,) with its summary and episodes, then (condition, stage) of several stages."""
+        found = [((condition.name,), told, played) for condition, told, played in self.results]
+        if len(self.stages) > 1:
+            found += [
+                ((condition.name, stage), summarise(mine), mine)
+                for condition, _, episodes in self.results
+                for stage, mine in by_stage(episodes, self.stages).items()
+            ]
+        return found
 
     def tags(self) -> dict[str, str]:
         """Return success rates as text, one per condition, and the stage."""
@@ -121,10 +135,14 @@ class Evaluation:
         return [self._json(), self._csv(), self._page()]
 
     def _json(self) -> Path:
+        stages: dict[str, dict[str, dict[str, float]]] = {}
+        for (name, *stage), summary, _ in self._summaries():
+            stages.setdefault(name, {}).update({place: summary for place in stage})
         results = [
             {
                 **asdict(condition), "actions": "greedy" if condition.greedy else "sampled",
-                "summary": summary, "episodes": [episode.stats for episode in episodes],
+                "summary": summary, "stages": stages.get(condition.name, {}),
+                "episodes": [episode.stats for episode in episodes],
             }
             for condition, summary, episodes in self.results
         ]  # fmt: skip
@@ -187,18 +205,10 @@ class Evaluation:
         """Summarise each condition, and each of several stages."""
         head = ["condition", "episodes", "flag rate", "return", "steps", "mean x", "best x"]
         columns = ("return", "length", "x_max", "x_max_best")
-        groups = [(c.name, episodes) for c, _, episodes in self.results]
-        if len(self.stages) > 1:
-            groups += [
-                (f"{condition.name}, {stage}", mine)
-                for condition, _, episodes in self.results
-                for stage, mine in by_stage(episodes, self.stages).items()
-            ]
         rows = []
-        for name, episodes in groups:
-            told = summarise(episodes)
+        for place, told, episodes in self._summaries():
             numbers = [f"{told[column]:.1f}" if column in told else "-" for column in columns]
-            rows.append([name, str(len(episodes)), rate_text(told), *numbers])
+            rows.append([", ".join(place), str(len(episodes)), rate_text(told), *numbers])
         page.table(head, rows)
 
     def _add_charts(self, page: Page, condition: Condition, episodes: list[Episode]) -> None:

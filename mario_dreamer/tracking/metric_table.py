@@ -130,8 +130,8 @@ _EPISODES = (
 )  # fmt: skip
 
 _RESULTS = (
-    *((f"evaluate/<condition>/{fact}", f"{meaning}; a condition is such as greedy-noops-sticky",
-       unit, "judged by its interval", "reporting/evaluation_files.py")
+    *((f"evaluate/<condition>/{stage}{fact}", f"{meaning}{about}", unit,
+       "judged by its interval", "reporting/evaluation_files.py")
       for fact, meaning, unit in (
           ("return", "return of the evaluated episodes, mean", "reward"),
           ("length", "length of the evaluated episodes, mean", "agent steps"),
@@ -140,7 +140,9 @@ _RESULTS = (
           ("x_max_best", "furthest place of all evaluated episodes", "pixels"),
           ("flag_rate", "share of the evaluated episodes that reached the flag", "0..1"),
           ("flag_low", "lower end of its Wilson 95 % interval", "0..1"),
-          ("flag_high", "upper end of its Wilson 95 % interval", "0..1"))),
+          ("flag_high", "upper end of its Wilson 95 % interval", "0..1"))
+      for stage, about in (("", "; a condition is such as greedy-noops-sticky"),
+                           ("<stage>/", ", of one of several stages"))),
     ("report/live_classes", "classes of the latent taken more than 1 % of the time", "classes",
      "a good part of S x K", "reporting/latents.py"),
     ("report/value_bias", "critic's mean minus the discounted return that followed, mean", "reward",

@@ -20,6 +20,7 @@ from mario_dreamer.training.checkpoint_files import (
     file_info,
     list_checkpoints,
     newest_whole,
+    steps_of,
 )
 
 __all__ = ["Checkpoints", "save_tensors"]
@@ -189,6 +190,12 @@ class Checkpoints:
             target.parent.mkdir(exist_ok=True)
             _delete(target)
             os.replace(path, target)
+            moved.append(target)
+        best = self.folder / BEST
+        if (steps_of(best) or 0) > age(chosen)[0]:  # of what was given up
+            target = self.folder / "set_aside" / BEST
+            _delete(target)
+            os.replace(best, target)
             moved.append(target)
         return moved
 

@@ -232,12 +232,13 @@ class Report:
         """Show that a checkpoint has been written; the tracker keeps the newest weights."""
         for name in ("agent.pt", "config.yaml", "manifest.json"):
             self.tracker.log_artifact(path / name, "checkpoints/latest")
+        again = self._saved == (agent_steps, path)  # the last one, with its evaluation
         self._saved = agent_steps, path
         self._keep_best()
         model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
             self.tracker.log_model(model, agent_steps)
-        if self.progress is not None:
+        if self.progress is not None and not again:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
 
     def close(self) -> None:

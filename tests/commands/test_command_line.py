@@ -40,6 +40,16 @@ WRONG = {
     "train resume=x steps=many": "steps must be a whole number",
     "train env.image_size=100000": "env.image_size must be a whole number",
     "train -m seed=x,1": "seed must be a whole number",
+    "train -m seed=0,1,x": "seed must be a whole number, at least 0 and at most 2147483647; got 'x'",
+    "train -m experiment=debug,lptop": "experiment=lptop: did you mean laptop?",
+    "train -m env.stage=1-1,9-9": 'env.stage must be one of "1-1" to "8-4"',
+    "train --cfg job env.stge=1-2": "did you mean env.stage=...?",
+    "train experiment=debug batch_length=999 replay.capacity=99": "Raise replay.capacity to 7992",
+    "train actor=tanh_normal actor.min_std=3 actor.max_std=1": "min_std=3 is above actor.max_std=1",
+    "dream steps=8 context=8": "none is predicted. Give steps=56",
+    "dream out=a.avi": "out must be a file ending in .mp4 or .gif",
+    "export register=mario": "add format=mlflow",
+    "export out=policy.onnx": "a file ending in .pt2",
     "evaluate episodes=many": "episodes must be a whole number",
     "evaluate conditions=[greedy,fast]": "conditions must be all, or some of sampled",
     "evaluate env.sticky=2": "env.sticky must be a number, at least 0 and at most 1",
@@ -98,6 +108,13 @@ def test_a_wrong_option_ends_before_torch_is_imported() -> None:
     help, _ = program("train", "--help")
     assert "learn to play" in help.stdout and " hydra" not in help.stderr
     assert seconds < 20, "it takes half a second on an idle machine"
+
+
+def test_a_question_to_hydra_is_answered_without_torch() -> None:
+    done, _ = program("play", "--cfg", "job", "env.stage=1-2", "name=x")
+    assert done.returncode == 1 and "there is no option 'name'" in done.stderr
+    done, _ = program("play", "--cfg", "job", "env.stage=1-2")
+    assert done.returncode == 0 and "stage: 1-2" in done.stdout and " torch" not in done.stderr
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture) -> None:

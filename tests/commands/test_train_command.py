@@ -98,7 +98,7 @@ def test_control_c_saves_a_checkpoint_and_leaves(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err[-3000:]
+    assert process.returncode == 130, err[-3000:]
     assert "KILLED (SIGINT)" in out and "Traceback" not in err
     assert f"go on with: mario-dreamer train resume={tmp_path / 'two'}" in out
     assert json.loads((tmp_path / "two" / "run.json").read_text())["status"] == "KILLED"
@@ -228,10 +228,11 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         return {"status": status, "stopped": stopped, "folder": "x", "updates": 1, "metrics": {}}
 
     monkeypatch.setattr(train, "run_training", run)
-    code, said = told(["-m", "seed=0,1,2"], tmp_path, monkeypatch, capfd)
+    code, said = told(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
     assert ran == [0, 1, 2] and code == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
     assert "error: not this one" in said and "1 runs failed: " in said and "seed=1" in said
-    code, _ = told(["-m", "seed=2,3,4"], tmp_path, monkeypatch, capfd)
+    code, _ = told(["-m", "seed=2,3,4"], tmp_path / "runs", monkeypatch, capfd)
     assert ran[3:] == [2, 3] and code == 130, "Ctrl-C ends the sweep"
 
 

@@ -15,7 +15,9 @@ from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.commands.evaluate import chosen_conditions
 from mario_dreamer.envs.mario.emulator import BUTTONS
 from mario_dreamer.envs.mario.make import make_mario_env
+from mario_dreamer.exporting.evaluated import read_results
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
+from mario_dreamer.tracking.metrics import undocumented
 from mario_dreamer.training.evaluation import Episode, play_episodes
 
 
@@ -76,6 +78,20 @@ def test_pictures_lie_beside_the_page_as_files(evaluation: Evaluation) -> None:
         assert "<svg" in (evaluation.out / name).read_text()
     assert (evaluation.out / "deaths-sampled.png").stat().st_size > 5000
     assert str(evaluation.out.parent) not in page, "no path of this machine"
+
+
+def test_each_of_several_stages_has_numbers_of_its_own(tmp_path: Path) -> None:
+    found = Evaluation(tmp_path, None, {**ENV, "stage": ["1-1", "1-2"]}, {})
+    places = [(1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 2.0, 0.0)]  # world, stage, flag
+    played = [episode(8.0, flag, world=world, stage=stage) for world, stage, flag in places]
+    found.add(Condition("greedy"), [Episode(e.facts, e.actions) for e in played])
+    numbers = found.metrics()
+    assert numbers["evaluate/greedy/flag_rate"] == pytest.approx(1 / 3)
+    assert numbers["evaluate/greedy/1-1/flag_rate"] == 0.5
+    assert numbers["evaluate/greedy/1-2/flag_rate"] == 0
+    assert undocumented(numbers) == []
+    (entry,) = read_results(tmp_path / "results.json")
+    assert entry["stages"]["1-1"]["episodes"] == 2 and set(entry["stages"]) == {"1-1", "1-2"}
 
 
 def test_tracked_numbers_are_in_the_metric_table(evaluation: Evaluation) -> None:

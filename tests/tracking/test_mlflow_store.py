@@ -106,9 +106,12 @@ def test_a_folder_as_tracking_uri_is_refused_with_the_cure(
         store_uri((tmp_path / "mlruns").as_uri())
 
 
-def test_the_page_is_that_of_the_runs() -> None:
+def test_the_page_is_that_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = "#/experiments/3/runs?workflowType=machine_learning"
     assert watch_hint("http://host:5000/", "3") == f"http://host:5000/{page}"
     local = watch_hint("sqlite:////data/mlflow.db", "3")
-    assert local.startswith("mlflow ui --backend-store-uri sqlite:////data/mlflow.db --workers 1")
-    assert local.endswith(f"http://127.0.0.1:5000/{page}")
+    command = "  after mlflow ui --backend-store-uri sqlite:////data/mlflow.db --workers 1"
+    assert local.splitlines() == [f"http://127.0.0.1:5000/{page}", command]
+    monkeypatch.chdir(tmp_path)
+    here = watch_hint(f"sqlite:///{tmp_path}/mlflow.db", "3")
+    assert here.endswith("mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1")

@@ -168,6 +168,15 @@ def test_whoever_goes_on_from_an_older_one_has_the_later_ones_put_aside(tmp_path
     assert checkpoints.latest() == tmp_path / "step_000000002"
 
 
+def test_the_best_of_an_abandoned_branch_is_set_aside(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1, 2)
+    checkpoints.save_best(2, tmp_path / "step_000000002", {})
+    assert checkpoints.go_on_from(tmp_path / "step_000000002") == []
+    moved = checkpoints.go_on_from(tmp_path / "step_000000001")
+    assert moved[-1] == tmp_path / "set_aside" / "best" and verify(moved[-1]) is None
+    assert not (tmp_path / "best").exists()
+
+
 def test_whoever_goes_on_from_the_newest_has_nothing_moved(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1, 2)
     assert checkpoints.go_on_from(tmp_path / "step_000000002") == []

@@ -48,7 +48,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen]:
 def test_sigterm_saves_and_says_so(running: subprocess.Popen, tmp_path: Path) -> None:
     running.send_signal(signal.SIGTERM)
     out, err = running.communicate(timeout=120)
-    assert running.returncode == 0 and "KILLED" in out, err[-2000:]
+    assert running.returncode == 143 and "KILLED" in out, err[-2000:]
     assert "SIGTERM" in err and "Traceback" not in err
     assert Checkpoints(tmp_path / "one" / "checkpoints").latest() is not None
     assert json.loads((tmp_path / "one" / "run.json").read_text())["status"] == "KILLED"
@@ -60,7 +60,7 @@ def test_sigint_twice_leaves_at_once(running: subprocess.Popen, tmp_path: Path) 
         running.send_signal(signal.SIGINT)
         time.sleep(0.05)
     out, err = running.communicate(timeout=120)
-    assert running.returncode in (0, 130) and "Traceback" not in err, err[-2000:]
+    assert running.returncode == 130 and "Traceback" not in err, err[-2000:]
     assert "left at once" in err or "KILLED" in out
     assert list((tmp_path / "one" / "checkpoints").glob(".tmp-*")) == [] or running.returncode
 

@@ -121,12 +121,21 @@ def _check(database: Path) -> None:
 
 
 def watch_hint(uri: str, experiment_id: str) -> str:
-    """Tell how to look at the runs of an experiment: a command, where one is needed, and a page.
+    """Tell how to look at the runs of an experiment: a page, and the command that serves it.
 
     The page is that of the runs: MLflow 3 opens on one for language models otherwise.
+
+    Args:
+        uri: of the database or server.
+        experiment_id: MLflow's.
+
+    Returns:
+        one line for a server, else two, each short enough to be copied from a terminal.
     """
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
+    here = f"sqlite:///{Path.cwd()}/"
+    uri = f"sqlite:///{uri.removeprefix(here)}" if uri.startswith(here) else uri
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --workers 1"
-    return f"{command}   then   http://127.0.0.1:5000/{page}"
+    return f"http://127.0.0.1:5000/{page}\n  after {command}"

@@ -7,7 +7,11 @@ in whatever processes a launcher runs them.
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,12 +35,13 @@ def parent_tag(client: MlflowClient, experiment: str) -> dict[str, str]:
     sweep, _, words = os.environ.get(SWEEP, "").partition(" ")
     if not sweep:
         return {}
-    # Two jobs may start at once: the oldest run with the tag is the parent for both.
     mine = f"tags.`{_TAG}` = '{sweep}'"
-    oldest = ["attributes.start_time ASC"]
-    if not client.search_runs([experiment], mine, max_results=1):
-        tags = {_TAG: sweep, "mlflow.note.content": f"Sweep over {words}. Its runs are below."}
-        made = client.create_run(experiment, run_name=f"sweep {words} {sweep}", tags=tags)
-        client.set_terminated(made.info.run_id, "FINISHED")
-    (parent,) = client.search_runs([experiment], mine, max_results=1, order_by=oldest)
+    # Jobs of one machine wait for each other; of several machines the oldest parent serves all.
+    with FileLock(Path(tempfile.gettempdir(), f"mario-dreamer-sweep-{sweep}.lock"), timeout=120):
+        if not client.search_runs([experiment], mine, max_results=1):
+            tags = {_TAG: sweep, "mlflow.note.content": f"Sweep over {words}. Its runs are below."}
+            made = client.create_run(experiment, run_name=f"sweep {words} {sweep}", tags=tags)
+            client.set_terminated(made.info.run_id, "FINISHED")
+        oldest = ["attributes.start_time ASC"]
+        (parent,) = client.search_runs([experiment], mine, max_results=1, order_by=oldest)
     return {"mlflow.parentRunId": parent.info.run_id}

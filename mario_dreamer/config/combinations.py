@@ -1,0 +1,57 @@
+"""Options that must fit each other; checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+__all__ = ["check_together"]
+
+
+def check_together(command: str, cfg: DictConfig) -> None:
+    """Refuse options that are right alone and wrong together.
+
+    Args:
+        command: whose options they are.
+        cfg: its configuration; each number is checked already.
+
+    Raises:
+        ValueError: naming the options and what would fit.
+    """
+    if command in CHECKS:
+        CHECKS[command](cfg)
+
+
+def _train(cfg: DictConfig) -> None:
+    capacity, envs = cfg.replay.get("capacity"), cfg.collector.get("num_envs", 1)
+    if capacity is not None and cfg.batch_length > capacity // envs:
+        raise ValueError(
+            f"batch_length={cfg.batch_length} does not fit into replay: each of {envs} envs has "
+            f"{capacity // envs} of replay.capacity={capacity} records. Raise replay.capacity to "
+            f"{cfg.batch_length * envs} or lower batch_length."
+        )
+    low, high = cfg.actor.get("min_std"), cfg.actor.get("max_std")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"actor.min_std={low} is above actor.max_std={high}.")
+
+
+def _dream(cfg: DictConfig) -> None:
+    if cfg.context >= cfg.steps:
+        raise ValueError(
+            f"context={cfg.context} steps of steps={cfg.steps} are seen, so none is predicted. "
+            f"Give steps={cfg.context + 48} or a smaller context."
+        )
+
+
+def _export(cfg: DictConfig) -> None:
+    if cfg.register is not None and cfg.format != "mlflow":
+        raise ValueError("register=... registers an MLflow model; add format=mlflow.")
+    if cfg.format == "pt2" and cfg.out is not None and Path(str(cfg.out)).suffix != ".pt2":
+        raise ValueError(f"out={cfg.out}: the program is a file ending in .pt2.")
+
+
+CHECKS: dict[str, Callable[[DictConfig], None]] = {
+    "train": _train, "dream": _dream, "export": _export,
+}  # fmt: skip
