@@ -28,11 +28,16 @@ class ActingProgram(nn.Module):
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
+        self.check(policy)
+        self.policy = copy.deepcopy(_without_heads(policy)).cpu().float().eval()
+        self.policy.requires_grad_(False)
+
+    @staticmethod
+    def check(policy: Policy) -> None:
+        """Raise ValueError for a policy that cannot be exported."""
         kind = getattr(policy.actor.head, "kind", "onehot")
         if kind != "onehot":
             raise ValueError(f"only one-hot actions are exported; those of this agent are {kind}.")
-        self.policy = copy.deepcopy(_without_heads(policy)).cpu().float().eval()
-        self.policy.requires_grad_(False)
 
     @torch.no_grad()
     def take(self, policy: Policy) -> None:

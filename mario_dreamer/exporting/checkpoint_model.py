@@ -27,7 +27,8 @@ class CheckpointModel:
 
     The program is exported once, at the first checkpoint; later ones only write its newest
     weights. A full disk costs the model of one checkpoint; any other failure ends the writing of
-    models. Either is one warning, and training goes on.
+    models. Either is one warning, and training goes on. Actions that cannot be exported are one
+    warning at the start.
 
     Args:
         policy: the one that learns.
@@ -39,6 +40,10 @@ class CheckpointModel:
         self.policy, self.env, self.options = policy, env, options
         self.file: ProgramFile | None = None
         self.given_up = False
+        try:
+            ActingProgram.check(policy)
+        except ValueError as error:  # before training, not after its first hour
+            self._give_up(error)
 
     def __call__(self, checkpoint: Path, agent_steps: int) -> Path | None:
         """Write the model of a checkpoint just saved.
@@ -58,10 +63,12 @@ class CheckpointModel:
             log.warning("no MLflow model next to %s: %s", checkpoint, error)
             return None
         except Exception as error:  # noqa: BLE001 - of torch and MLflow; none stops a training
-            self.given_up = True
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("checkpoints get no MLflow model from here on: %s", reason)
-            return None
+            return self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.given_up = True
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        log.warning("checkpoints get no MLflow model from here on: %s", reason)
 
     def _write(self, checkpoint: Path, agent_steps: int) -> Path:
         with tempfile.TemporaryDirectory(dir=checkpoint) as folder:

@@ -18,6 +18,7 @@ from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment
 from mario_dreamer.tracking.mlflow.store import import_mlflow, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
@@ -33,15 +34,22 @@ def _requirements() -> list[str]:
 
 
 def _signature(card: Mapping[str, Any]) -> ModelSignature:
-    import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    examples = _examples(card)
+    frames_only = list(examples) == ["pixels"]
 
     outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
     if card["buttons"] is not None:
         outputs.append(ColSpec(DataType.long, "buttons"))
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *_frame_shape(card)))]),
+        inputs=Schema(
+            [
+                TensorSpec(example.dtype, (-1, *example.shape[1:]), None if frames_only else key)
+                for key, example in examples.items()
+            ]
+        ),
         outputs=Schema([*outputs, ColSpec(DataType.long, "step")]),
         params=ParamSchema(
             [
@@ -54,30 +62,30 @@ def _signature(card: Mapping[str, Any]) -> ModelSignature:
     )
 
 
-def _frame_shape(card: Mapping[str, Any]) -> tuple[int, ...]:
-    seen = card["inputs"]["observation"]
-    if list(seen) != ["pixels"]:
-        raise ValueError(
-            f"an MLflow model plays from frames, but this agent reads {list(seen)}. "
-            "Export it with format=pt2."
-        )
-    if card["picture"] is not None:
-        return tuple(card["picture"]["screen"])
-    channels, height, width = seen["pixels"]["shape"][1:]
-    return height, width, channels
+def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What the player takes of each observation: uint8 [1, H, W, C], or float32 [1, V]."""
+    import numpy as np
+
+    examples = {}
+    for key, spec in card["inputs"]["observation"].items():
+        shape = spec["shape"][1:]
+        if spec["dtype"] == "uint8":
+            raw = card["picture"]["screen"] if key == "pixels" and card["picture"] else None
+            shape = raw or [*shape[1:], shape[0]]
+        examples[key] = np.zeros((1, *shape), spec["dtype"])
+    return examples
 
 
 def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[str, Any]:
     """What MLflow's save_model takes."""
-    import numpy as np
-
     card = json.loads(card_file.read_text("utf-8"))
+    examples = _examples(card)
     kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
     return {
         "python_model": str(PLAYER),
         "artifacts": {"program": str(program.resolve()), "card": str(card_file.resolve())},
         "signature": _signature(card),
-        "input_example": np.zeros((1, *_frame_shape(card)), np.uint8),
+        "input_example": examples["pixels"] if list(examples) == ["pixels"] else examples,
         "pip_requirements": _requirements(),
         "metadata": {**{key: card[key] for key in kept}, **tags},
     }
@@ -100,7 +108,7 @@ def save_model(
         the folder.
 
     Raises:
-        ValueError: the agent reads no frames, or `folder` holds something else.
+        ValueError: `folder` holds something else.
     """
     mlflow = import_mlflow()
     if folder.exists():
@@ -133,9 +141,6 @@ def log_model(
 
     Returns:
         the model's URI: models:/NAME/VERSION when registered, else models:/ID.
-
-    Raises:
-        ValueError: the agent reads no frames.
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)

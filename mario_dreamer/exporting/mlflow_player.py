@@ -1,4 +1,4 @@
-"""The player inside an MLflow model: raw frames in, actions out, a state for each episode.
+"""The player inside an MLflow model: observations in, actions out, a state for each episode.
 
 MLflow copies this file into the model ("models from code") and runs it where the model is loaded.
 It needs mlflow, torch, numpy and pandas, and nothing of this package.
@@ -25,10 +25,12 @@ KEPT = 1024  # episodes remembered at once; the one unused for longest is forgot
 class DreamerPlayer(mlflow.pyfunc.PythonModel):
     """Play episodes, frame by frame, each with a memory of its own.
 
-    `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, 240, 256, 3],
-    and answers with one row: `action` (index), `name`, `buttons` (the controller's byte) and
-    `step`. One frame is enough; the agent saw the brighter of the last two frames of each step
-    in training (`max_pool`), so give the last two to show it exactly that. Hold the action for
+    `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, H, W, C] (of
+    Mario [n, 240, 256, 3]), and answers with one row: `action` (index), `name`, `buttons` (the
+    controller's byte, of Mario) and `step`. An agent that reads other observations takes a
+    dictionary: images as above, vectors as float32 [n, V]; the newest is last. One frame is
+    enough; the agent saw the brighter of the last two frames of each step in Mario's training
+    (`max_pool`), so give the last two to show it exactly that. Hold the action for
     `action_repeat` raw frames, then ask again. Parameters:
 
         episode   name of the episode, any text; several go on side by side
@@ -45,17 +47,17 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         self.lock = threading.Lock()  # a server may ask from several threads
 
     def predict(
-        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: Any, model_input: Any, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Choose the next action of one episode; see the class."""
         given = {"episode": "0", "reset": False, "greedy": False, "seed": 0, **(params or {})}
-        pixels = self.picture(model_input)
+        seen = self.observation(model_input)
         with self.lock, torch.no_grad():
             name = str(given["episode"])
             if given["reset"] or name not in self.episodes:
                 self.episodes[name] = self._opened(int(given["seed"]))
             state = self.episodes[name]
-            action = self._act(state, pixels, bool(given["greedy"]))
+            action = self._act(state, seen, bool(given["greedy"]))
             self.episodes.move_to_end(name)
             while len(self.episodes) > KEPT:
                 self.episodes.popitem(last=False)
@@ -64,18 +66,45 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
                 row["buttons"] = self.card["buttons"][action]
             return pd.DataFrame([{**row, "step": state["step"] - 1}])
 
-    def picture(self, frames: np.ndarray) -> torch.Tensor:
-        """Turn raw frames into what the agent sees, uint8 [1, 3, H, W].
+    def observation(
+        self, given: np.ndarray | dict[str, np.ndarray]
+    ) -> dict[str, torch.Tensor]:
+        """Turn what `predict` takes into the program's observation.
+
+        Raises:
+            ValueError: a key is missing, or a shape is another one.
+        """
+        specs = self.card["inputs"]["observation"]
+        given = given if isinstance(given, dict) else dict.fromkeys(list(specs)[:1], given)
+        if given.keys() != specs.keys():
+            raise ValueError(f"expected the observations {list(specs)}, got {list(given)}.")
+        return {
+            key: self.picture(given[key], key)
+            if spec["dtype"] == "uint8"
+            else self._vector(given[key], key, spec["shape"][1:])
+            for key, spec in specs.items()
+        }
+
+    def _vector(self, rows: np.ndarray, key: str, shape: list[int]) -> torch.Tensor:
+        """The newest of some vectors, float32 [1, V]."""
+        rows = np.asarray(rows, np.float32)
+        if len(rows) == 0 or list(rows.shape[1:]) != shape or not np.isfinite(rows).all():
+            raise ValueError(f"{key}: expected finite {['n', *shape]}, got {list(rows.shape)}.")
+        return torch.from_numpy(rows[-1:].copy())
+
+    def picture(self, frames: np.ndarray, key: str = "pixels") -> torch.Tensor:
+        """Turn raw frames into what the agent sees, uint8 [1, C, H, W].
 
         Args:
-            frames: uint8 [n, height, width, 3], the newest last.
+            frames: uint8 [n, height, width, C], the newest last.
+            key: of the observation.
 
         Raises:
             ValueError: other frames than the agent was trained on.
         """
         frames = np.asarray(frames)
-        rules = self.card["picture"]
-        channels, height, width = self.card["inputs"]["observation"]["pixels"]["shape"][1:]
+        rules = self.card["picture"] if key == "pixels" else None
+        channels, height, width = self.card["inputs"]["observation"][key]["shape"][1:]
         expected = rules["screen"] if rules else [height, width, channels]
         if frames.dtype != np.uint8 or frames.ndim != 4 or list(frames.shape[1:]) != expected:
             raise ValueError(
@@ -102,12 +131,12 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
                 "generator": generator}  # fmt: skip
 
-    def _act(self, state: dict[str, Any], pixels: torch.Tensor, greedy: bool) -> int:
+    def _act(self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool) -> int:
         """Take one step in an episode; return the action's index."""
         size = self.card["inputs"]["noise"]["shape"][1]
         noise = torch.rand(1, size, generator=state["generator"])
         out = self.program(
-            observation={"pixels": pixels},
+            observation=seen,
             prev_action=state["action"],
             deter=state["deter"],
             stoch=state["stoch"],

@@ -76,4 +76,5 @@ class Interrupt:
             raise KeyboardInterrupt
         if not self._signal:
             self._signal, self._first = name, time.monotonic()
-            log.warning("%s: saving a checkpoint, then leaving. Once more to leave at once.", name)
+            again = "" if name == "SIGHUP" else " Once more to leave at once."
+            log.warning("%s: saving a checkpoint, then leaving.%s", name, again)

@@ -51,6 +51,16 @@ def test_a_model_that_cannot_be_exported_is_one_warning(
     assert len(warned) == 1 and "no MLflow model from here on:" in warned[0]
 
 
+def test_actions_that_cannot_be_exported_are_named_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = tiny.make_tiny()
+    agent.policy.actor.head.kind = "tanh_normal"
+    write = CheckpointModel(agent.policy, agent.env, {})
+    assert "only one-hot actions are exported; those of this agent are tanh_normal" in caplog.text
+    assert write(tmp_path, 1) is None and len(caplog.records) == 1
+
+
 def test_a_full_disk_costs_one_model_and_not_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from mario_dreamer.envs.mario.emulator import (
     make_emulator,
 )
 from mario_dreamer.envs.mario.make import make_mario_env
+from mario_dreamer.exporting import mlflow_model
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
@@ -94,6 +95,41 @@ def test_a_new_name_opens_an_episode_and_greedy_needs_no_luck(
     first = model.predict(frames[:1], {"episode": "new", "greedy": True})
     second = model.predict(frames[:1], {"episode": "new", "greedy": True})
     assert first["step"].tolist() == [0] and second["step"].tolist() == [1]
+
+
+@pytest.mark.parametrize("shapes", [
+    {"pixels": (1, 16, 16)}, {"vector": (4,)}, {"pixels": (3, 16, 16), "vector_joints": (2,)},
+])  # fmt: skip
+def test_grey_vector_and_mixed_observations_have_their_own_signature(
+    shapes: dict[str, tuple[int, ...]], tmp_path: Path
+) -> None:
+    seen = {
+        key: {"shape": ["N", *shape], "dtype": "uint8" if len(shape) == 3 else "float32"}
+        for key, shape in shapes.items()
+    }
+    card = {"inputs": {"observation": seen}, "picture": None, "buttons": None}
+    examples = mlflow_model._examples(card)
+    names = mlflow_model._signature(card).inputs.input_names()
+    assert names == ([0] if list(shapes) == ["pixels"] else list(shapes))
+    player = DreamerPlayer()
+    player.card = card
+    given = examples["pixels"] if list(shapes) == ["pixels"] else examples
+    found = player.observation(given)
+    assert {key: tuple(value.shape[1:]) for key, value in found.items()} == shapes
+    with pytest.raises(ValueError, match="expected"):
+        player.observation({"other": examples[next(iter(shapes))]})
+
+
+def test_a_model_plays_cartpole_from_its_numbers(tmp_path: Path) -> None:
+    agent = tiny.make_tiny("env=cartpole", without=("env", "env.image_size", "env.length"))
+    acting = ActingProgram(agent.policy)
+    path = tmp_path / "policy.pt2"
+    card = ProgramFile(acting, ProgramInfo.of(acting, agent.env, {})).write(path, "runs/a", 1)
+    model = mlflow.pyfunc.load_model(str(save_model(path, card, tmp_path / "model")))
+    state = {"vector": np.zeros((1, 4), np.float32)}
+    assert model.predict(state, {"seed": 3})["action"].iloc[0] in (0, 1)
+    with pytest.raises(Exception, match="vector"):
+        model.predict({"vector": np.zeros((1, 3), np.float32)})
 
 
 @pytest.mark.parametrize(
