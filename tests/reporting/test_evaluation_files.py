@@ -84,7 +84,7 @@ def test_each_of_several_stages_has_numbers_of_its_own(tmp_path: Path) -> None:
     found = Evaluation(tmp_path, None, {**ENV, "stage": ["1-1", "1-2"]}, {})
     places = [(1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 2.0, 0.0)]  # world, stage, flag
     played = [episode(8.0, flag, world=world, stage=stage) for world, stage, flag in places]
-    found.add(Condition("greedy"), [Episode(e.facts, e.actions) for e in played])
+    found.add(Condition("greedy"), [Episode(e.stats, e.actions) for e in played])
     numbers = found.metrics()
     assert numbers["evaluate/greedy/flag_rate"] == pytest.approx(1 / 3)
     assert numbers["evaluate/greedy/1-1/flag_rate"] == 0.5
