@@ -1,8 +1,7 @@
-"""One check at every border: is this tensor what was asked for? If not, say so in one line.
+"""Input checks of public entry points: keys, shapes, types and devices of tensors.
 
-A wrong shape would often broadcast, a wrong type be cast, a foreign device fail far below: the
-answer would be nonsense, or somebody else's traceback. Only shapes, types and devices are looked
-at, never values, so a check costs microseconds and never waits for a GPU.
+Without them a wrong shape may broadcast, a wrong type be cast, another device fail far below.
+Values are never looked at, so a check costs microseconds and never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 
-__all__ = ["check", "require_keys", "show"]
+__all__ = ["check", "check_states", "require_keys", "show"]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -144,13 +143,16 @@ def _wish(wanted: str, bound: Mapping[str, object]) -> str:
     return f"[{', '.join(spelled)}]"
 
 
-def require_keys(who: str, tensordict: TensorDictBase, needed: Iterable[NestedKey]) -> None:
+def require_keys(
+    who: str, tensordict: TensorDictBase, needed: Iterable[NestedKey], what: str = "input"
+) -> None:
     """Refuse a TensorDict that lacks keys.
 
     Args:
         who: the module, for the message.
         tensordict: what it was given.
         needed: the keys that it reads.
+        what: what the TensorDict is, for the message.
 
     Raises:
         TypeError: it is no TensorDict. KeyError: names what is missing and what is there.
@@ -159,7 +161,28 @@ def require_keys(who: str, tensordict: TensorDictBase, needed: Iterable[NestedKe
         return
     if not isinstance(tensordict, TensorDictBase):
         raise TypeError(f"{who}: expected a TensorDict; got {show(tensordict)}.")
-    missing = [key for key in needed if key not in tensordict]
+    there = set(tensordict.keys(include_nested=True))
+    missing = [key for key in needed if key not in there]
     if missing:
-        there = sorted(map(str, tensordict.keys(include_nested=True)))
-        raise KeyError(f"{who}: the input lacks {missing}; it holds {there}. Add what is missing.")
+        raise KeyError(
+            f"{who}: the {what} lacks {missing}; it holds {sorted(map(str, there))}. Add what is "
+            "missing; set_keys(...) renames the keys that a loss reads."
+        )
+
+
+def check_states(who: str, head: nn.Module, tensordict: TensorDictBase, batch: str) -> None:
+    """Refuse states that a head cannot read.
+
+    Args:
+        who: the loss, for the message.
+        head: with `in_keys`, and `sizes` where it knows the width F of what it reads.
+        tensordict: holds the states.
+        batch: sizes of all dimensions but the last, such as "4 16" or "B T".
+
+    Raises:
+        ValueError: expected [batch, F], what came.
+    """
+    sizes = getattr(head, "sizes", {})
+    width = "F" if "F" in sizes and len(head.in_keys) == 1 else "*"
+    fields = {key: (tensordict.get(key), f"{batch} {width}: weight") for key in head.in_keys}
+    check(who, head, sizes, fields)

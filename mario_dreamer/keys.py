@@ -22,7 +22,7 @@ EXECUTED = "executed"  # [N, A]  the action really executed before x_t, where th
 REWARD = "reward"  # r_t       [B, T, 1]  float, the consequence of a_{t-1}
 IS_FIRST = "is_first"  #       [B, T, 1]  bool, x_t opens an episode
 IS_LAST = "is_last"  #         [B, T, 1]  bool, x_t closes an episode, for whatever reason
-IS_TERMINAL = "is_terminal"  # [B, T, 1]  bool, x_t closes an episode by the rules of the world
+IS_TERMINAL = "is_terminal"  # [B, T, 1]  bool, x_t closes an episode by the rules of the env
 
 # The latent state.
 EMBED = "embed"  # e_t              [B, T, E]
@@ -34,13 +34,13 @@ PREV_STOCH = "prev_stoch"  # z_{t-1} [B, T, S, K]; class indices [B, T, S] uint8
 POST_LOGITS = "post_logits"  # q(z_t | h_t, e_t)  [B, T, S, K]
 PRIOR_LOGITS = "prior_logits"  # p(z_t | h_t)     [B, T, S, K]
 
-# What the heads say.
+# What the heads predict.
 RECON = "recon"  # nested: ("recon", PIXELS) is the decoder's mean for ("pixels")
 CONT = "cont"  # c_t            [B, T, 1]  probability that the episode goes on
 VALUE = "value"  # v_t          [B, T, 1]
 SLOW_VALUE = "slow_value"  #    [B, T, 1]  the slow critic's v_t
 
-# What is made of a dream; H imagined steps from each start state.
+# Of imagined rollouts: H steps from each start state.
 WEIGHT = "weight"  # product of continues           [N, H + 1, 1]
 LAMBDA_RETURN = "lambda_return"  # R^lambda_t       [N, H, 1]
 ADVANTAGE = "advantage"  # (R^lambda_t - v_t) / S   [N, H, 1]

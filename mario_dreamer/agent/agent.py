@@ -1,4 +1,4 @@
-"""The networks of a run."""
+"""World model, actor and critic of a run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Agent:
 
     Args:
         world_model: encoder, RSSM, decoders, reward and continue heads.
-        actor: distribution over actions.
-        critic: distribution over returns.
+        actor: feat [..., F] -> distribution over a_t, [..., A].
+        critic: feat [..., F] -> distribution over the return v_t, [..., 1].
     """
 
     world_model: WorldModel

@@ -1,25 +1,19 @@
-"""Critic and slow critic."""
+"""The slow critic: a running average of the critic."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import nn
 
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 
-__all__ = ["SlowCritic", "make_critic"]
-
-
-def make_critic(head: nn.Module) -> DistributionModule:
-    """Wrap a critic head: feat [..., F] -> distribution over the return, v_t [..., 1]."""
-    return DistributionModule(head, [keys.FEAT], keys.VALUE)
+__all__ = ["SlowCritic"]
 
 
 class SlowCritic(DistributionModule):
-    """Remember the critic as it was a while ago, to keep it from chasing itself.
+    """A copy of the critic that follows it slowly, so that its own targets stay in place.
 
     Paper: arXiv:2301.04104, "Critic learning".
 

@@ -1,4 +1,4 @@
-"""The policy: it plays with world model and actor."""
+"""The policy: choose actions with world model and actor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Policy", "likeliest"]
 
 
 class Policy(TensorDictModuleBase):
-    """Play: fold each new frame into the latent state and draw an action from it.
+    """Update the latent state by each new frame and choose an action.
 
     Paper: arXiv:2301.04104, "Actor critic learning". The state h_t, z_t and the last action
     travel through the environment loop in the TensorDict, as TorchRL's recurrent modules do:
@@ -73,7 +73,7 @@ class Policy(TensorDictModuleBase):
     def observe(
         self, root: TensorDictBase | Mapping[str, Tensor], point: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Fold a frame into the state: z_t ~ q(z_t | h_t, x_t).
+        """Update the state by a frame: z_t ~ q(z_t | h_t, x_t).
 
         Args:
             root: [N] with `in_keys`, on the device of the networks.

@@ -19,7 +19,7 @@ __all__ = ["WorldModel"]
 
 
 class WorldModel(TensorDictModuleBase):
-    """Learn what the world is like: what a frame means, what comes next, what it pays.
+    """Predict observations, rewards and the end of episodes from a recurrent latent state.
 
     Paper: arXiv:2301.04104, "World model learning".
 
@@ -28,8 +28,8 @@ class WorldModel(TensorDictModuleBase):
         z_t ~ p(z_t | h_t)                     dynamics (prior)
         x_t, r_t, c_t ~ p(. | h_t, z_t)        decoder, reward head, continue head
 
-    `forward` takes in a batch of real records and writes the posterior states; the heads are
-    modules of their own with `get_dist(tensordict)`, asked by the losses and by `Returns`.
+    `forward` reads a batch of records and writes the posterior states; the heads are modules of
+    their own with `get_dist(tensordict)`, called by the losses and by `Returns`.
 
     Args:
         encoder: `encoder({key: [..., *]}) -> embed [..., E]`, with `embed_dim`.
@@ -73,7 +73,7 @@ class WorldModel(TensorDictModuleBase):
         return self.encoder({key: to_model_input(observations[key]) for key in self.decoders})
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Take in records [B, T]; write deter, stoch, feat and both logits, graph attached.
+        """Read records [B, T]; write deter, stoch, feat and both logits, graph attached.
 
         Reads prev_deter [B, T, D] and prev_stoch [B, T, S, K] too where replay stores them
         (only t = 0 is used): the sequence then starts from that state. Without them it starts
@@ -115,7 +115,7 @@ class WorldModel(TensorDictModuleBase):
         return TensorDict({keys.FEAT: feat}, posterior.batch_size)
 
     def _check(self, records: TensorDictBase) -> None:
-        """Raise KeyError or ValueError unless these are records [B, T] of this world."""
+        """Raise KeyError or ValueError unless these are records [B, T] of this model's observations."""
         latents = [keys.PREV_DETER, keys.PREV_STOCH] if keys.PREV_DETER in records else []
         require_keys("WorldModel", records, [*self.in_keys, *latents])
         wanted = {key: f"B T {self.shapes[key]}: frame" for key in self.decoders}
@@ -128,7 +128,7 @@ class WorldModel(TensorDictModuleBase):
 
     @torch.no_grad()
     def open_loop(self, records: TensorDictBase, context: int) -> TensorDict:
-        """Watch `context` frames with open eyes, then dream the rest along the real actions.
+        """Take the posterior for `context` frames, then predict the rest along the real actions.
 
         Paper: arXiv:2301.04104, "World model learning", the figure of long-term predictions.
 
@@ -141,7 +141,7 @@ class WorldModel(TensorDictModuleBase):
             [B, T, 1]: posterior for t < context, prior after.
 
         Raises:
-            ValueError: when `context` leaves nothing to see or nothing to dream.
+            ValueError: when `context` leaves no frame to read or none to predict.
         """
         self._check(records)
         length = records[keys.IS_FIRST].shape[1]

@@ -16,9 +16,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.agent.actor import make_actor
 from mario_dreamer.agent.agent import Agent
-from mario_dreamer.agent.critic import SlowCritic, make_critic
+from mario_dreamer.agent.critic import SlowCritic
+from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
@@ -38,18 +38,8 @@ from mario_dreamer.training.optim import ClippedOptimizer
 from mario_dreamer.training.schedule import UpdateRatio
 
 __all__ = [
-    "Agent",
-    "instantiate",
-    "make_agent",
-    "make_collector",
-    "make_env",
-    "make_eval_env",
-    "make_learner",
-    "make_policy",
-    "make_replay",
-    "make_run",
-    "seed_everything",
-    "set_threads",
+    "Agent", "instantiate", "make_agent", "make_collector", "make_env", "make_eval_env",
+    "make_learner", "make_policy", "make_replay", "make_run", "seed_everything", "set_threads",
     "shapes_of",
 ]  # fmt: skip
 
@@ -133,8 +123,11 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     actions = action_sizes(cfg.actor, env.action_spec)
     actor = instantiate(cfg.actor, feat_dim=rssm.feat_dim, **actions)
     critic = instantiate(cfg.critic, feat_dim=rssm.feat_dim)
-    world_model = WorldModel(encoder, rssm, decoders, reward, cont)
-    return Agent(world_model, make_actor(actor), make_critic(critic))
+    return Agent(
+        WorldModel(encoder, rssm, decoders, reward, cont),
+        DistributionModule(actor, [keys.FEAT], keys.ACTION),
+        DistributionModule(critic, [keys.FEAT], keys.VALUE),
+    )
 
 
 def make_learner(
@@ -191,7 +184,7 @@ def make_policy(agent: Agent, learner: Learner, env: EnvBase) -> tuple[Policy, E
 
 
 def make_eval_env(cfg: DictConfig, policy: Policy) -> EnvBase:
-    """Build the worlds that evaluation plays in, with seeds of their own."""
+    """Build the envs that evaluation plays in, with seeds of their own."""
     env = make_env(cfg, cfg.collector.eval_envs, cfg.seed + 10_000)
     return env.append_transform(policy.make_tensordict_primer())
 

@@ -3,18 +3,9 @@
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import MultiOneHotCategorical, OneHotCategorical
 from mario_dreamer.distributions.simple import MSE, Bernoulli, SymlogMSE
-from mario_dreamer.distributions.twohot import TwoHot, symexp, symexp_bins, symlog, symlog_bins
+from mario_dreamer.distributions.twohot import TwoHot, make_bins, symexp, symlog
 
 __all__ = [
-    "MSE",
-    "Bernoulli",
-    "MultiOneHotCategorical",
-    "OneHotCategorical",
-    "SymlogMSE",
-    "TwoHot",
-    "balanced_kl",
-    "symexp",
-    "symexp_bins",
-    "symlog",
-    "symlog_bins",
-]
+    "MSE", "Bernoulli", "MultiOneHotCategorical", "OneHotCategorical", "SymlogMSE", "TwoHot",
+    "balanced_kl", "make_bins", "symexp", "symlog",
+]  # fmt: skip

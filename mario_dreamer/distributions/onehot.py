@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class OneHotCategorical:
-    """Choose one of K: a category of the latent state, or an action.
+    """One of K classes: a category of the latent state, or an action.
 
     Paper: arXiv:2301.04104, "World model learning" (unimix, straight-through gradients).
 
@@ -117,7 +117,7 @@ def _one_hot(like: Tensor, index: Tensor) -> Tensor:
 
 
 class MultiOneHotCategorical:
-    """Make several choices: one-hots of different sizes, one after the other.
+    """Several choices at once: one-hots of different sizes, one after the other.
 
     Args:
         logits: unnormalised, [..., A].

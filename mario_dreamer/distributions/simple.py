@@ -1,4 +1,4 @@
-"""Bernoulli, MSE and SymlogMSE: yes or no, an image, a vector of sensors."""
+"""Bernoulli, MSE and SymlogMSE, for the continue flag, images and vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mario_dreamer.distributions.twohot import symexp, symlog
 
 
 class Bernoulli:
-    """Say how likely it is that the episode goes on.
+    """The probability that the episode goes on.
 
     Paper: arXiv:2301.04104, "World model learning" (continue predictor).
 
@@ -50,7 +50,7 @@ class Bernoulli:
 
 
 class MSE:
-    """Say one value and be punished by the squared distance.
+    """A mean whose log-probability is minus the squared distance.
 
     Paper: arXiv:2301.04104, "World model learning" (image reconstruction).
 

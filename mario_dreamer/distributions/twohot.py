@@ -28,12 +28,21 @@ def symexp(x: Tensor) -> Tensor:
     return torch.where(x == 0, x, x.sign() * x.abs().expm1())
 
 
-def symlog_bins(bins: int = 255, low: float = -20.0, high: float = 20.0) -> Tensor:
-    """Bin positions evenly spaced from low to high, mirrored about an exact 0, [bins] float32.
+def make_bins(kind: str = "symexp", bins: int = 255, low: float = -20, high: float = 20) -> Tensor:
+    """Bin positions of a `TwoHot`, mirrored about an exact 0, [bins] float32.
+
+    Paper: arXiv:2301.04104, "Critic learning".  B = symexp([-20 .. +20])
+
+    Args:
+        kind: "symlog": evenly spaced from low to high; "symexp": symexp of those.
+        bins: how many.
+        low, high: the ends before symexp.
 
     Raises:
-        ValueError: bins is even or below 3, or low is not -high.
+        ValueError: unknown kind, bins is even or below 3, or low is not -high.
     """
+    if kind not in ("symexp", "symlog"):
+        raise ValueError(f"TwoHot: kind must be 'symexp' or 'symlog'; got {kind!r}.")
     if bins < 3 or bins % 2 == 0:
         raise ValueError(
             f"TwoHot needs an odd number of bins (3 or more), so that 0 is one of them; got {bins}."
@@ -44,30 +53,12 @@ def symlog_bins(bins: int = 255, low: float = -20.0, high: float = 20.0) -> Tens
             f"TwoHot's bins are symmetric about 0: low must be -high; got low={low}, high={high}."
         )
     below = torch.linspace(low, 0.0, bins // 2 + 1, dtype=torch.float64)  # low .. 0
-    return torch.cat([below, -below[:-1].flip(0)]).float()
-
-
-def symexp_bins(bins: int = 255, low: float = -20.0, high: float = 20.0) -> Tensor:
-    """Bin positions spaced exponentially: symexp of `symlog_bins`, [bins] float32.
-
-    Paper: arXiv:2301.04104, "Critic learning".  B = symexp([-20 .. +20])
-    """
-    return symexp(symlog_bins(bins, low, high).double()).float()
-
-
-def make_bins(kind: str = "symexp", bins: int = 255, low: float = -20, high: float = 20) -> Tensor:
-    """Bin positions for one kind of `TwoHot`, [bins] float32.
-
-    Raises:
-        ValueError: unknown kind, an even number of bins, or bins that are not symmetric.
-    """
-    if kind not in ("symexp", "symlog"):
-        raise ValueError(f"TwoHot: kind must be 'symexp' or 'symlog'; got {kind!r}.")
-    return (symexp_bins if kind == "symexp" else symlog_bins)(bins, low, high)
+    even = torch.cat([below, -below[:-1].flip(0)]).float()
+    return even if kind == "symlog" else symexp(even.double()).float()
 
 
 class TwoHot:
-    """Say a scalar of unknown scale: a return, a reward, as weights on two neighbouring bins.
+    """A scalar of unknown scale, a return or a reward, as weights on two neighbouring bins.
 
     Paper: arXiv:2301.04104, "Critic learning" (symexp two-hot loss).
 
@@ -76,7 +67,7 @@ class TwoHot:
         log_prob(x)  =  (1 - w) * log p_k + w * log p_{k+1}  where (1 - w) * b_k + w * b_{k+1} = x
                                                              (symlog(x) for kind "symlog")
 
-    Only "symexp" is unbiased: torn between 0 and 1000 it says 500, "symlog" says 30.6.
+    Only "symexp" is unbiased: of 0 and 1000, equally likely, its mean is 500, that of "symlog" 30.6.
 
     Args:
         logits: [..., bins], any float type; the maths is done in float32.

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check
-from mario_dreamer.losses.checks import check_states, require
+from mario_dreamer.checks import check, check_states, require_keys
 from mario_dreamer.losses.targets import reduce
 
 __all__ = ["ActorLoss"]
@@ -100,14 +99,14 @@ class ActorLoss(LossModule):
             KeyError: a key is missing.
             ValueError: a shape, or the shape of the distribution's log_prob, does not fit.
         """
-        require(self, tensordict)
+        require_keys("ActorLoss", tensordict, self.in_keys)
         names = self.tensor_keys
         action, advantage = tensordict.get(names.action), tensordict.get(names.advantage)
         weight = tensordict.get(names.weight)
         fields = {names.advantage: (advantage, "... H 1: float"),
                   names.weight: (weight, "... H+1 1: number")}  # fmt: skip
         check("ActorLoss", None, {}, fields)
-        check_states(self, self.actor, tensordict, " ".join(map(str, weight.shape[:-1])))
+        check_states("ActorLoss", self.actor, tensordict, " ".join(map(str, weight.shape[:-1])))
         steps, sizes = " ".join(map(str, advantage.shape[:-1])), getattr(self.actor, "sizes", {})
         wanted = f"{steps} {'A' if 'A' in sizes else '*'}: one-hot"
         check("ActorLoss", weight.device, sizes, {names.action: (action, wanted)})

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check
-from mario_dreamer.losses.checks import check_states, require
+from mario_dreamer.checks import check, check_states, require_keys
 from mario_dreamer.losses.targets import Discount, lambda_return, reduce
 
 __all__ = ["CriticLoss"]
 
 
 class CriticLoss(LossModule):
-    """Teach the critic the distribution of lambda-returns.
+    """Train the critic to predict the distribution of lambda-returns.
 
     Paper: arXiv:2301.04104, "Critic learning".
 
@@ -104,14 +103,14 @@ class CriticLoss(LossModule):
             KeyError: a key is missing.
             ValueError: a shape does not fit, or the records are not those of the rollouts.
         """
-        require(self, tensordict, "batch of imagined rollouts")
+        require_keys("CriticLoss", tensordict, self.in_keys, "batch of imagined rollouts")
         names = self.tensor_keys
         returns, weight = tensordict.get(names.lambda_return), tensordict.get(names.weight)
         fields = {names.lambda_return: (returns, "... H 1: number"),
                   names.weight: (weight, "... H+1 1: number")}  # fmt: skip
         check("CriticLoss", None, {}, fields)
         batch = " ".join(map(str, weight.shape[:-1]))  # [..., H + 1]
-        check_states(self, self.critic, tensordict, batch)
+        check_states("CriticLoss", self.critic, tensordict, batch)
         returns = returns.detach()
         time, horizon = returns.ndim - 2, returns.shape[-2]
         states = tensordict.select(*self._state_keys).apply(
@@ -141,16 +140,16 @@ class CriticLoss(LossModule):
         return nats
 
     def _replay(self, replayed: TensorDictBase, returns: Tensor) -> Tensor:
-        """The loss on replayed lambda-returns, for critic and world model alike."""
+        """The loss on replayed lambda-returns; its gradient reaches the world model too."""
         names = self.tensor_keys
         read = [*self._state_keys, names.reward, names.is_last, names.is_terminal]
-        require(self, replayed, "batch of records", read)
+        require_keys("CriticLoss", replayed, read, "batch of records")
         reward, is_last = replayed.get(names.reward), replayed.get(names.is_last)
         is_terminal = replayed.get(names.is_terminal)
         fields = {names.reward: (reward, "B T+1 1: number"), names.is_last: (is_last, "B T+1 1: flag"),
                   names.is_terminal: (is_terminal, "B T+1 1: flag")}  # fmt: skip
         check("CriticLoss", returns.device, {}, fields)
-        check_states(self, self.critic, replayed, " ".join(map(str, reward.shape[:2])))
+        check_states("CriticLoss", self.critic, replayed, " ".join(map(str, reward.shape[:2])))
         starts = returns[..., 0, :]
         if reward.numel() != starts.numel():
             raise ValueError(

@@ -9,7 +9,7 @@ __all__ = ["Discount", "continuation_weights", "lambda_return", "reduce"]
 
 
 class Discount:
-    """Hold the one discount of the agent, for the continue head, the dreams and the replay.
+    """The one discount of the agent, for the continue head, imagination and replay.
 
     Paper: arXiv:2301.04104, "Actor critic learning": gamma = 1 - 1/333.
 
@@ -82,13 +82,13 @@ def lambda_return(
 
 
 def continuation_weights(discount: Tensor, first: Tensor) -> Tensor:
-    """Weigh each dreamed state by the chance that the dream is still alive there.
+    """Weigh each imagined state by the probability that the episode still goes on there.
 
         w_0 = first,   w_t = first * d_1 * ... * d_t
 
     Args:
         discount: d_t, [..., L, 1].
-        first: w_0, [..., 1]: the chance that the start state itself is alive.
+        first: w_0, [..., 1]: the probability that the episode goes on at the start state itself.
 
     Returns:
         weights, [..., L, 1], in [0, 1].

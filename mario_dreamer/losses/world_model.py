@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check
+from mario_dreamer.checks import check, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.losses.checks import require
 from mario_dreamer.losses.targets import Discount, reduce
 from mario_dreamer.networks.model_input import to_model_input
 
@@ -132,7 +131,7 @@ class WorldModelLoss(LossModule):
             KeyError: a record lacks a key.
             ValueError: a shape, type or device does not fit.
         """
-        require(self, tensordict, "batch of records")
+        require_keys("WorldModelLoss", tensordict, self.in_keys, "batch of records")
         names = self.tensor_keys
         reward, is_terminal = tensordict.get(names.reward), tensordict.get(names.is_terminal)
         fields = {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}

@@ -1,4 +1,4 @@
-"""Networks: tensors in, tensors out; no TensorDict below this line."""
+"""Networks: tensors in, tensors out, no TensorDict."""
 
 from mario_dreamer.networks.action_heads import OneHotHead
 from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, StridedConvDecoder
@@ -9,23 +9,7 @@ from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU, BlockGRU
 
 __all__ = [
-    "GRU",
-    "MLP",
-    "RSSM",
-    "BernoulliHead",
-    "BlockGRU",
-    "BlockLinear",
-    "ConvDecoder",
-    "ConvEncoder",
-    "Head",
-    "LayerNorm",
-    "MLPDecoder",
-    "MLPEncoder",
-    "MSEHead",
-    "MultiEncoder",
-    "OneHotHead",
-    "RMSNorm",
-    "StridedConvDecoder",
-    "StridedConvEncoder",
-    "TwoHotHead",
-]
+    "GRU", "MLP", "RSSM", "BernoulliHead", "BlockGRU", "BlockLinear", "ConvDecoder", "ConvEncoder",
+    "Head", "LayerNorm", "MLPDecoder", "MLPEncoder", "MSEHead", "MultiEncoder", "OneHotHead",
+    "RMSNorm", "StridedConvDecoder", "StridedConvEncoder", "TwoHotHead",
+]  # fmt: skip

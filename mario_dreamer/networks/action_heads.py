@@ -25,8 +25,9 @@ class ActionHead(Head):
     Args:
         feat_dim: D + S * K.
         action_dim: A.
-        layers, units, outscale, norm, init: see `Head`.
+        layers, outscale: see `Head`; a small outscale begins almost uniform.
         params_per_action: parameters of the distribution for each of the A numbers.
+        mlp: units, norm, init, see `Head`.
 
     Attributes:
         kind: the kind of action spec that it fits, see `config.actions.describe_actions`.
@@ -41,14 +42,11 @@ class ActionHead(Head):
         feat_dim: int,
         action_dim: int,
         layers: int = 3,
-        units: int = 256,
         outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
         params_per_action: int = 1,
+        **mlp: Any,
     ) -> None:
-        out_dim = params_per_action * action_dim
-        super().__init__(feat_dim, layers, units, out_dim, outscale, norm, init)
+        super().__init__(feat_dim, params_per_action * action_dim, layers, outscale=outscale, **mlp)
         self.sizes["A"] = action_dim
 
     def uniform(self, params: Tensor) -> Any:
@@ -64,24 +62,14 @@ class OneHotHead(ActionHead):
     Args:
         feat_dim: D + S * K.
         action_dim: A.
-        layers, units, outscale, norm, init: see `Head`.
         unimix: share of the uniform distribution in the policy, in [0, 1].
+        mlp: layers, units, outscale, norm, init, see `ActionHead`.
     """
 
     kind = "onehot"
 
-    def __init__(
-        self,
-        feat_dim: int,
-        action_dim: int,
-        layers: int = 3,
-        units: int = 256,
-        outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
-        unimix: float = 0.01,
-    ) -> None:
-        super().__init__(feat_dim, action_dim, layers, units, outscale, norm, init)
+    def __init__(self, feat_dim: int, action_dim: int, unimix: float = 0.01, **mlp: Any) -> None:
+        super().__init__(feat_dim, action_dim, **mlp)
         self.unimix = unimix
 
     def dist(self, params: Tensor) -> OneHotCategorical:
@@ -90,28 +78,20 @@ class OneHotHead(ActionHead):
 
 
 class MultiOneHotHead(ActionHead):
-    """Make several choices at once, each one of its own number (MultiDiscrete).
+    """Make several choices at once, each with its own number of options (MultiDiscrete).
 
     Args:
         feat_dim: D + S * K.
         choices: options of each choice; A is their sum.
-        layers, units, outscale, norm, init, unimix: see `OneHotHead`.
+        unimix, mlp: see `OneHotHead`.
     """
 
     kind = "multi_onehot"
 
     def __init__(
-        self,
-        feat_dim: int,
-        choices: Sequence[int],
-        layers: int = 3,
-        units: int = 256,
-        outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
-        unimix: float = 0.01,
+        self, feat_dim: int, choices: Sequence[int], unimix: float = 0.01, **mlp: Any
     ) -> None:
-        super().__init__(feat_dim, sum(choices), layers, units, outscale, norm, init)
+        super().__init__(feat_dim, sum(choices), **mlp)
         self.choices, self.unimix = tuple(choices), unimix
 
     def dist(self, params: Tensor) -> MultiOneHotCategorical:
@@ -120,13 +100,7 @@ class MultiOneHotHead(ActionHead):
 
 
 class BernoulliActionHead(ActionHead):
-    """Press or release each of A buttons (MultiBinary).
-
-    Args:
-        feat_dim: D + S * K.
-        action_dim: A.
-        layers, units, outscale, norm, init: see `Head`.
-    """
+    """Press or release each of A buttons (MultiBinary); arguments as of `ActionHead`."""
 
     kind = "binary"
 
@@ -147,8 +121,8 @@ class BoundedNormalHead(ActionHead):
     Args:
         feat_dim: D + S * K.
         action_dim: A.
-        layers, units, outscale, norm, init: see `Head`.
         min_std, max_std: range of the standard deviation, above 0.
+        mlp: layers, units, outscale, norm, init, see `ActionHead`.
     """
 
     kind = "continuous"
@@ -158,15 +132,11 @@ class BoundedNormalHead(ActionHead):
         self,
         feat_dim: int,
         action_dim: int,
-        layers: int = 3,
-        units: int = 256,
-        outscale: float = 0.01,
-        norm: str = "rms",
-        init: str = "fan_in",
         min_std: float = 0.1,
         max_std: float = 1.0,
+        **mlp: Any,
     ) -> None:
-        super().__init__(feat_dim, action_dim, layers, units, outscale, norm, init, 2)
+        super().__init__(feat_dim, action_dim, params_per_action=2, **mlp)
         self.min_std, self.max_std = min_std, max_std
 
     def dist(self, params: Tensor) -> Distribution:

@@ -1,22 +1,26 @@
-"""Decoders: what the agent remembers, (h_t, z_t), becomes the frame it expects to see."""
+"""Decoders: from the latent state (h_t, z_t) to the frame or vector to expect."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.simple import MSE, SymlogMSE
-from mario_dreamer.networks.decoder_input import make_decoder_input
-from mario_dreamer.networks.encoder import image_grid
+from mario_dreamer.networks import encoder
+from mario_dreamer.networks.decoder_input import BlockInput, LinearInput
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
+
+V1 = encoder.V1 | {"input": "linear", "sigmoid": False}
 
 
 class ConvDecoder(nn.Module):
-    """Draw the frame: from a small map, double it and convolve, four times.
+    """Decode a frame: from a small map, double it and convolve, four times.
 
     Paper: arXiv:2301.04104, "World model learning" (decoder; Nature code).
 
@@ -38,7 +42,7 @@ class ConvDecoder(nn.Module):
         init: "fan_in" (Nature) or "fan_avg" (v1).
 
     Raises:
-        ValueError: a side of the image is not a multiple of 2 ** len(mults).
+        ValueError: a side of the image is not a multiple of 2 ** len(mults), or another `input`.
     """
 
     stride = 1
@@ -60,49 +64,27 @@ class ConvDecoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
+        grid = encoder.image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
         channels = [depth * mult for mult in reversed(mults)]
-        self.input = make_decoder_input(
-            input, deter_dim, stoch_shape, grid, channels[0], units, blocks, norm, init
-        )
+        blocks_input = functools.partial(BlockInput, units=units, blocks=blocks, norm=norm)
+        inputs = {"blocks": blocks_input, "linear": LinearInput}
+        if input not in inputs:
+            raise ValueError(f"decoder.input must be 'blocks' (Nature) or 'linear' (v1); got {input!r}.")
+        stoch_dim = math.prod(stoch_shape)
+        self.input = inputs[input](deter_dim, stoch_dim, grid, channels[0], init=init)
         self.stages = nn.Sequential()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)
             bias = not channel_norm.has_shift
-            self._double(before, after, kernel, self.stride, bias, init)
-            self.stages.append(ChannelNorm(channel_norm))
-            self.stages.append(nn.SiLU())
+            conv = convolution(before, after, kernel, self.stride, True, bias, init)
+            self.stages.extend([conv, ChannelNorm(channel_norm), nn.SiLU()])
         patch = (kernel, self.stride) if self.patch == 2 else (self.patch, self.patch)
-        self._double(channels[-1], image_shape[0], *patch, True, init, outscale=1.0)
-
-    def _double(
-        self,
-        before: int,
-        after: int,
-        kernel: int,
-        stride: int,
-        bias: bool,
-        init: str,
-        outscale: float | None = None,
-    ) -> None:
-        doubling, transposed = stride == 1, stride > 1
-        self.stages.append(
-            convolution(
-                before,
-                after,
-                kernel,
-                stride,
-                transposed,
-                bias,
-                init,
-                outscale,
-                doubling,
-            )
-        )
+        last = convolution(channels[-1], image_shape[0], *patch, True, True, init, 1.0)
+        self.stages.append(last)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """Draw the expected frame.
+        """Decode the expected frame.
 
         Args:
             deter: h_t, [..., D].
@@ -111,11 +93,9 @@ class ConvDecoder(nn.Module):
         Returns:
             Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
         """
-        flat = (
-            x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2))
-        )  # [..., n] -> [N, n]
+        flat = (x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2)))  # [..., n] -> [N, n]
         maps = self.input(*flat)
-        # Frames lie as replay's do, so that the loss compares like with like.
+        # In the memory layout of replay's frames, for the loss.
         frames = self.stages(maps).to(torch.float32, memory_format=torch.contiguous_format)
         frames = frames.sigmoid() if self.sigmoid else frames.add_(0.5)
         return frames.reshape(*deter.shape[:-1], *self.image_shape)
@@ -126,7 +106,7 @@ class ConvDecoder(nn.Module):
 
 
 class StridedConvDecoder(ConvDecoder):
-    """Draw the frame with transposed convolutions that double the side themselves.
+    """Decode a frame with transposed convolutions that double the side themselves.
 
     Paper: arXiv:2301.04104v1, "World model learning" (decoder).
 
@@ -135,9 +115,9 @@ class StridedConvDecoder(ConvDecoder):
 
     Args:
         deter_dim, stoch_shape, image_shape: see `ConvDecoder`.
-        depth, mults, kernel, input, units, blocks, sigmoid, norm, init: likewise; kernel is even.
         patch: above 2, the last stage draws squares of patch x patch pixels that do not overlap,
             see `StridedConvEncoder`; a power of two.
+        options: see `ConvDecoder`; kernel is even. Defaults are those of v1.
     """
 
     stride = 2
@@ -147,36 +127,15 @@ class StridedConvDecoder(ConvDecoder):
         deter_dim: int,
         stoch_shape: Sequence[int],
         image_shape: Sequence[int],
-        depth: int = 32,
-        mults: Sequence[int] = (1, 2, 4, 8),
-        kernel: int = 4,
-        input: str = "linear",
-        units: int = 256,
-        blocks: int = 8,
-        sigmoid: bool = False,
-        norm: str = "layer",
-        init: str = "fan_avg",
         patch: int = 2,
+        **options: Any,
     ) -> None:
         self.patch = patch
-        super().__init__(
-            deter_dim,
-            stoch_shape,
-            image_shape,
-            depth,
-            mults,
-            kernel,
-            input,
-            units,
-            blocks,
-            sigmoid,
-            norm,
-            init,
-        )
+        super().__init__(deter_dim, stoch_shape, image_shape, **{**V1, **options})
 
 
 class MLPDecoder(nn.Module):
-    """Say which sensor readings to expect, in symlog space.
+    """Predict the vector of sensor readings, in symlog space.
 
     Paper: arXiv:2301.04104, "Robust predictions" (symlog squared error).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,29 +96,3 @@ class LinearInput(nn.Module):
         """h [N, D] and flat z [N, S * K] to a map [N, C, h, w] that lies channels_last."""
         maps = self.linear(torch.cat([deter, stoch], -1)).reshape(-1, *self.shape)
         return maps.permute(0, 3, 1, 2)
-
-
-def make_decoder_input(
-    kind: str,
-    deter_dim: int,
-    stoch_shape: Sequence[int],
-    grid: tuple[int, int],
-    channels: int,
-    units: int,
-    blocks: int,
-    norm: str,
-    init: str,
-) -> nn.Module:
-    """Build the input stage by name: "blocks" (Nature) or "linear" (v1).
-
-    Args: see `BlockInput`; units, blocks and norm are read by "blocks" only.
-
-    Raises:
-        ValueError: unknown name, or sizes that blocks do not divide.
-    """
-    stoch_dim = math.prod(stoch_shape)
-    if kind == "blocks":
-        return BlockInput(deter_dim, stoch_dim, grid, channels, units, blocks, norm, init)
-    if kind == "linear":
-        return LinearInput(deter_dim, stoch_dim, grid, channels, init)
-    raise ValueError(f"decoder.input must be 'blocks' (Nature) or 'linear' (v1); got {kind!r}.")

@@ -1,10 +1,11 @@
-"""Encoders: what the agent sees, x_t, becomes what it can think about, e_t."""
+"""Encoders: from an observation x_t to its embedding e_t."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def image_grid(
     """Height and width of a frame after some stages, each of which halves it.
 
     Args:
-        name: who asks, for the error.
+        name: of the module, for the error.
         image_shape: (C, H, W).
         stages: how many.
         patch: what the first stage divides the sides by instead; a power of two.
@@ -47,8 +48,11 @@ def image_grid(
     return height // factor, width // factor
 
 
+V1 = {"depth": 32, "mults": (1, 2, 4, 8), "kernel": 4, "norm": "layer", "init": "fan_avg"}
+
+
 class ConvEncoder(nn.Module):
-    """See a frame: convolve at full resolution, keep the strongest of each 2 x 2, four times.
+    """Encode a frame: convolve at full resolution, keep the strongest of each 2 x 2, four times.
 
     Paper: arXiv:2301.04104, "World model learning" (encoder; Nature code).
 
@@ -96,8 +100,7 @@ class ConvEncoder(nn.Module):
             self.stages.append(convolution(before, after, side, stride, bias=bias, init=init))
             if self.stride == 1:
                 self.stages.append(nn.MaxPool2d(2))
-            self.stages.append(ChannelNorm(channel_norm))
-            self.stages.append(nn.SiLU())
+            self.stages.extend([ChannelNorm(channel_norm), nn.SiLU()])
         self.embed_dim = math.prod(grid) * channels[-1]
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -109,37 +112,29 @@ class ConvEncoder(nn.Module):
 
 
 class StridedConvEncoder(ConvEncoder):
-    """See a frame with convolutions that take every second pixel: a third of the work.
+    """Encode a frame with convolutions that take every second pixel: a third of the work.
 
     Paper: arXiv:2301.04104v1, "World model learning" (encoder).
 
         x - 0.5 -> [conv 4 x 4, stride 2 -> norm over channels -> SiLU] x 4 -> flatten
 
     Args:
-        image_shape, depth, mults, kernel, norm, init: see `ConvEncoder`; kernel is even.
+        image_shape: see `ConvEncoder`.
         patch: stride of the first convolution, a power of two; its kernel is twice as wide where
             that is above 2. With 4 no map is larger than a quarter of the frame's side, where
             most of the time of small networks goes: half the work of encoder and decoder.
+        options: see `ConvEncoder`; kernel is even. Defaults are those of v1.
     """
 
     stride = 2
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        depth: int = 32,
-        mults: Sequence[int] = (1, 2, 4, 8),
-        kernel: int = 4,
-        norm: str = "layer",
-        init: str = "fan_avg",
-        patch: int = 2,
-    ) -> None:
+    def __init__(self, image_shape: Sequence[int], patch: int = 2, **options: Any) -> None:
         self.patch = patch
-        super().__init__(image_shape, depth, mults, kernel, norm, init)
+        super().__init__(image_shape, **{**V1, **options})
 
 
 class MLPEncoder(nn.Module):
-    """Read a vector of sensors: symlog, then an MLP.
+    """Encode a vector of sensors: symlog, then an MLP.
 
     Paper: arXiv:2301.04104, "Robust predictions" (symlog inputs).
 
@@ -172,7 +167,7 @@ class MLPEncoder(nn.Module):
 
 
 class MultiEncoder(nn.Module):
-    """See with several senses at once: one encoder for each key, their outputs side by side.
+    """Encode several observations: one encoder for each key, their outputs concatenated.
 
     Args:
         encoders: observation key -> encoder with `embed_dim`; in this order.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.simple import MSE, Bernoulli
@@ -14,9 +16,9 @@ class Head(nn.Module):
 
     Args:
         feat_dim: D + S * K.
+        out_dim: number of parameters.
         layers: how many before the output layer.
         units: their width.
-        out_dim: number of parameters.
         outscale: scale of the output layer's initial weights; 0 begins with zeros.
         norm: "rms" or "layer".
         init: "fan_in" (Nature) or "fan_avg" (v1).
@@ -25,15 +27,15 @@ class Head(nn.Module):
     def __init__(
         self,
         feat_dim: int,
-        layers: int,
-        units: int,
         out_dim: int,
+        layers: int = 1,
+        units: int = 256,
         outscale: float = 1.0,
         norm: str = "rms",
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        self.sizes = {"F": feat_dim}  # what a loss checks before it asks the head
+        self.sizes = {"F": feat_dim}  # what a loss checks before it calls the head
         self.mlp = MLP(feat_dim, units, layers, norm, out_dim, outscale, init)
 
     def forward(self, feat: Tensor) -> Tensor:
@@ -41,19 +43,20 @@ class Head(nn.Module):
         return self.mlp(feat).float()
 
     def dist(self, params: Tensor) -> object:
-        """The distribution that the parameters [..., out_dim] stand for."""
+        """The distribution of the parameters [..., out_dim]."""
         raise NotImplementedError
 
 
 class TwoHotHead(Head):
-    """Say a scalar of any size: reward or value.
+    """Predict a scalar of any size: reward or value.
 
     Paper: arXiv:2301.04104, "Critic learning".
 
     Args:
-        feat_dim, layers, units, outscale, norm, init: see `Head`. The default outscale 0 makes an
-            untrained head say exactly 0.
+        feat_dim: D + S * K.
+        outscale: see `Head`; 0 makes an untrained head predict exactly 0.
         kind, bins, low, high: see `distributions.TwoHot`.
+        mlp: layers, units, norm, init, see `Head`.
 
     Raises:
         ValueError: see `distributions.twohot.make_bins`.
@@ -62,18 +65,15 @@ class TwoHotHead(Head):
     def __init__(
         self,
         feat_dim: int,
-        layers: int = 1,
-        units: int = 256,
         outscale: float = 0.0,
-        norm: str = "rms",
-        init: str = "fan_in",
         kind: str = "symexp",
         bins: int = 255,
         low: float = -20.0,
         high: float = 20.0,
+        **mlp: Any,
     ) -> None:
         positions = make_bins(kind, bins, low, high)
-        super().__init__(feat_dim, layers, units, bins, outscale, norm, init)
+        super().__init__(feat_dim, bins, outscale=outscale, **mlp)
         self.kind = kind
         self.register_buffer("bins", positions, persistent=False)
 
@@ -83,24 +83,17 @@ class TwoHotHead(Head):
 
 
 class BernoulliHead(Head):
-    """Say whether the episode goes on.
+    """Predict whether the episode goes on.
 
     Paper: arXiv:2301.04104, "World model learning" (continue predictor).
 
     Args:
-        feat_dim, layers, units, outscale, norm, init: see `Head`.
+        feat_dim: D + S * K.
+        mlp: layers, units, outscale, norm, init, see `Head`.
     """
 
-    def __init__(
-        self,
-        feat_dim: int,
-        layers: int = 1,
-        units: int = 256,
-        outscale: float = 1.0,
-        norm: str = "rms",
-        init: str = "fan_in",
-    ) -> None:
-        super().__init__(feat_dim, layers, units, 1, outscale, norm, init)
+    def __init__(self, feat_dim: int, **mlp: Any) -> None:
+        super().__init__(feat_dim, 1, **mlp)
 
     def dist(self, params: Tensor) -> Bernoulli:
         """Logit [..., 1] to a distribution over [..., 1]."""
@@ -108,22 +101,16 @@ class BernoulliHead(Head):
 
 
 class MSEHead(Head):
-    """Say a scalar by its mean alone: the plain alternative to `TwoHotHead`.
+    """Predict a scalar by its mean alone: the plain alternative to `TwoHotHead`.
 
     Args:
-        feat_dim, layers, units, outscale, norm, init: see `Head`.
+        feat_dim: D + S * K.
+        outscale: see `Head`; 0 makes an untrained head predict exactly 0.
+        mlp: layers, units, norm, init, see `Head`.
     """
 
-    def __init__(
-        self,
-        feat_dim: int,
-        layers: int = 1,
-        units: int = 256,
-        outscale: float = 0.0,
-        norm: str = "rms",
-        init: str = "fan_in",
-    ) -> None:
-        super().__init__(feat_dim, layers, units, 1, outscale, norm, init)
+    def __init__(self, feat_dim: int, outscale: float = 0.0, **mlp: Any) -> None:
+        super().__init__(feat_dim, 1, outscale=outscale, **mlp)
 
     def dist(self, params: Tensor) -> MSE:
         """Mean [..., 1] to a distribution over [..., 1]."""

@@ -1,4 +1,4 @@
-"""The layers everything is made of: linear, block-linear, convolution, MLP."""
+"""Layers: linear, block-linear, convolution, MLP."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ from mario_dreamer.networks.regions import region
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
 
 __all__ = [
-    "MLP",
-    "BlockLinear",
-    "ChannelNorm",
-    "LayerNorm",
-    "RMSNorm",
-    "convolution",
-    "linear",
-    "make_norm",
-    "normed",
-]
+    "MLP", "BlockLinear", "ChannelNorm", "LayerNorm", "RMSNorm", "convolution", "linear",
+    "make_norm", "normed",
+]  # fmt: skip
 
 
 def linear(
@@ -137,22 +130,21 @@ def convolution(
     out_channels: int,
     kernel: int,
     stride: int = 1,
-    transposed: bool = False,
+    enlarges: bool = False,
     bias: bool = True,
     init: str = "fan_in",
     outscale: float | None = None,
-    doubling: bool = False,
 ) -> nn.Module:
-    """Build a convolution that keeps the side (stride 1), halves it or doubles it (stride 2).
+    """Build a convolution that keeps the side (stride 1), halves it (stride 2) or enlarges it.
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].
         kernel: odd for stride 1, even for stride 2, so that the padding is symmetric.
-        stride: 1 or 2.
-        transposed: double the side instead of halving it.
+        stride: 1 or 2; more for a patch.
+        enlarges: double the side: of stride 1 by repeating every pixel 2 x 2 first
+            (`DoublingConv`), else transposed (`PatchConv` where the kernel is the stride).
         bias: False before a norm that shifts.
         init, outscale: see `linear`.
-        doubling: repeat every pixel 2 x 2 first (stride 1), see `DoublingConv`.
 
     Raises:
         ValueError: kernel and stride do not pad evenly.
@@ -160,18 +152,17 @@ def convolution(
     if kernel < stride or (kernel - stride) % 2:
         raise ValueError(
             f"A convolution of stride {stride} needs a kernel of {stride}, {stride + 2},"
-            f" {stride + 4}, ... to pad both sides alike; got {kernel}."
+            f" {stride + 4}, ... to pad both sides equally; got {kernel}."
         )
-    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
-    if doubling:
-        kind = DoublingConv
-    elif transposed and kernel == stride:
-        kind = PatchConv
+    kind = nn.Conv2d
+    if enlarges:
+        kind = PatchConv if kernel == stride else nn.ConvTranspose2d
+        kind = DoublingConv if stride == 1 else kind
     padding = (kernel - stride) // 2
     layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
     area = kernel * kernel
     init_(layer.weight, area * in_channels, area * out_channels, init, outscale)
     if bias:
         nn.init.zeros_(layer.bias)
-    # Maps lie channels_last, as CPU and GPU kernels and the norm over channels like them best.
+    # Maps lie channels_last, the fastest layout for convolutions and for the norm over channels.
     return layer.to(memory_format=torch.channels_last)

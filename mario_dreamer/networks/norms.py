@@ -37,7 +37,7 @@ class RMSNorm(nn.Module):
 class _RMSNormOnCPU(torch.autograd.Function):
     """On CPU, autograd through F.rms_norm or its formula takes two to four times as long.
 
-    LayerNorm has a fused backward kernel. Told that the mean is 0, it gives our gradient but for
+    LayerNorm has a fused backward kernel. With the mean given as 0, it gives our gradient but for
     one term, which it takes off for the mean and we put back.
     """
 

@@ -20,7 +20,7 @@ def region(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function that may be compiled as one piece; as it stands, it runs as written.
 
     A step of the RSSM is some forty small operators, and an update takes a step for every record
-    and for every dreamed one. A whole update unrolls them all and compiles for ten minutes; a
+    and for every imagined one. A whole update unrolls them all and compiles for ten minutes; a
     region compiles once, within seconds, and is called as often.
 
     Args:

@@ -1,4 +1,4 @@
-"""RSSM: the latent state (h_t, z_t), carried through time with a frame in sight or without."""
+"""RSSM: the recurrent state-space model, with its posterior and its prior."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mario_dreamer.networks.regions import region
 
 
 class RSSM(nn.Module):
-    """Carry the latent state (h_t, z_t) forward, with a frame in sight or without.
+    """Step the latent state (h_t, z_t), with an observation (posterior) or without (prior).
 
     Paper: arXiv:2301.04104, "World model learning".
 
         h_t = f(h_{t-1}, z_{t-1}, a_{t-1})     sequence_model
-        z_t ~ q(z_t | h_t, e_t)                posterior: sees the frame
-        z_t ~ p(z_t | h_t)                     prior: has to guess it
+        z_t ~ q(z_t | h_t, e_t)                posterior: given the observation
+        z_t ~ p(z_t | h_t)                     prior: without it
 
     Args:
         sequence_model: builds f; called with deter_dim, stoch_shape, action_dim, hidden_dim.
@@ -104,14 +104,14 @@ class RSSM(nn.Module):
         stoch: Tensor | None = None,
         point: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Watch a sequence of frames.
+        """Compute the posterior states of a sequence of observations.
 
         Args:
             embed: e_t for t in [1, T], [B, T, E].
             prev_action: a_{t-1}, [B, T, A] one-hot.
-            is_first: x_t opens an episode, [B, T, 1] bool. The past is erased there.
-            deter: h_0, [B, D]; None begins afresh.
-            stoch: z_0, [B, S, K]; None begins afresh.
+            is_first: x_t opens an episode, [B, T, 1] bool. The state is reset there.
+            deter: h_0, [B, D]; None: the initial state.
+            stoch: z_0, [B, S, K]; None: the initial state.
             point: uniform numbers that z_t is drawn with, [B, T, S, 1]; None makes them.
 
         Returns:
@@ -120,8 +120,8 @@ class RSSM(nn.Module):
         fresh = self.initial(embed.shape[0], embed.device)
         deter = fresh[0] if deter is None else deter
         stoch = fresh[1] if stoch is None else stoch
-        # What does not wait for the past is done for all t at once: the frame's share of the
-        # posterior before the loop, the prior after it.
+        # What does not depend on the state before is computed for all t at once: the embedding's
+        # share of the posterior before the loop, the prior after it.
         from_deter, from_embed = self._split_posterior(embed)
         deters, stochs, posts = [], [], []
         points = [None] * embed.shape[1] if point is None else point.unbind(1)
@@ -137,8 +137,7 @@ class RSSM(nn.Module):
         deter, stoch, post = (torch.stack(steps, 1) for steps in (deters, stochs, posts))
         return deter, stoch, post, self._as_logits(self.prior(deter))
 
-    # TensorDictModule owns the parameters of a module, not those behind a bound method, so the
-    # world model wraps the RSSM itself and lands here.
+    # The world model calls the RSSM as a module.
     forward = observe
 
     def obs_step(
@@ -150,14 +149,14 @@ class RSSM(nn.Module):
         is_first: Tensor,
         point: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take in one frame.
+        """Compute the posterior state of one observation.
 
         Args:
             deter: h_{t-1}, [B, D].
             stoch: z_{t-1}, [B, S, K] one-hot.
             prev_action: a_{t-1}, [B, A] one-hot.
             embed: e_t, [B, E].
-            is_first: x_t opens an episode, [B, 1] bool. The past is erased there.
+            is_first: x_t opens an episode, [B, 1] bool. The state is reset there.
             point: uniform numbers that z_t is drawn with, [B, S, 1]; None makes them.
 
         Returns:
@@ -170,7 +169,7 @@ class RSSM(nn.Module):
 
     @region
     def img_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, ...]:
-        """Dream one step.
+        """Imagine one step.
 
         Args:
             deter: h_t, [B, D].
@@ -187,7 +186,7 @@ class RSSM(nn.Module):
     def imagine_with_action(
         self, deter: Tensor, stoch: Tensor, action: Tensor
     ) -> tuple[Tensor, ...]:
-        """Dream through given actions.
+        """Imagine along given actions.
 
         Args:
             deter: h_t, [B, D].

@@ -1,4 +1,4 @@
-"""Sequence models: how the memory h moves on, h_t = f(h_{t-1}, z_{t-1}, a_{t-1})."""
+"""Sequence models: h_t = f(h_{t-1}, z_{t-1}, a_{t-1})."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mario_dreamer.networks.layers import BlockLinear, linear, make_norm, normed
 
 
 def gated_update(deter: Tensor, reset: Tensor, cand: Tensor, update: Tensor) -> Tensor:
-    """Mix the old memory with a candidate (GRU, with a bias of -1 towards remembering).
+    """Mix h_{t-1} with a candidate (GRU, with a bias of -1 on the update gate).
 
         u = sigmoid(update - 1)
         h_t = u * tanh(sigmoid(reset) * cand) + (1 - u) * h_{t-1}
@@ -22,14 +22,14 @@ def gated_update(deter: Tensor, reset: Tensor, cand: Tensor, update: Tensor) -> 
         reset, cand, update: before their nonlinearity, [..., D] each.
 
     Returns:
-        h_t, [..., D], the type of deter: the memory itself is never rounded to bfloat16.
+        h_t, [..., D], the type of deter: the state itself is never rounded to bfloat16.
     """
     cand = torch.tanh(torch.sigmoid(reset) * cand)
     return torch.lerp(deter, cand.to(deter.dtype), torch.sigmoid(update - 1).to(deter.dtype))
 
 
 class BlockGRU(nn.Module):
-    """Move the memory on in blocks that all see the whole of h, z and a, but write apart.
+    """A GRU in blocks: each reads all of h, z and a, and writes its own part of h.
 
     Paper: arXiv:2301.04104, "Model sizes" (block-diagonal GRU).
 
@@ -93,7 +93,7 @@ class BlockGRU(nn.Module):
 
 
 class GRU(nn.Module):
-    """Move the memory on with one dense GRU whose three gates share a norm.
+    """One dense GRU whose three gates share a norm.
 
     Paper: arXiv:2301.04104v1, "World model learning" (recurrent state-space model).
 

@@ -1,4 +1,4 @@
-"""Memory: TorchRL transitions become the paper's records, kept in rings, drawn as windows."""
+"""Replay: TorchRL transitions become the paper's records, kept in rings, drawn as windows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from mario_dreamer.replay.windows import ToWindows
 from mario_dreamer.replay.writer import StreamWriter
 
 __all__ = [
-    "CompressedRecordStorage",
-    "MemmapRecordStorage",
-    "RecordStorage",
-    "Replay",
-    "StreamSampler",
-    "StreamWriter",
-    "Streams",
-    "ToRecords",
-    "ToWindows",
-    "make_replay",
-    "to_records",
-]
+    "CompressedRecordStorage", "MemmapRecordStorage", "RecordStorage", "Replay", "StreamSampler",
+    "StreamWriter", "Streams", "ToRecords", "ToWindows", "make_replay", "to_records",
+]  # fmt: skip

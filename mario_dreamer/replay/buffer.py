@@ -1,4 +1,4 @@
-"""The agent's memory: one TensorDictReplayBuffer that holds every stream's records."""
+"""The replay: one TensorDictReplayBuffer that holds every stream's records."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """Remember what happened and give it back as windows to learn from.
+    """Store records and sample windows of them to learn from.
 
     Paper: arXiv:2301.04104, "Experience replay".
 
-    A thin owner of `buffer`, a plain TorchRL TensorDictReplayBuffer, that adds what the agent
-    needs around it: latent write-back, a state that resumes bit for bit, reading one batch
-    ahead. Build it with `make_replay`.
+    A thin wrapper of `buffer`, a plain TorchRL TensorDictReplayBuffer: it adds latent write-back,
+    a state that resumes bit for bit, and reading one batch ahead. Build it with `make_replay`.
 
     Args:
         buffer: made of RecordStorage, StreamWriter, StreamSampler, ToRecords and ToWindows.
-        streams: the books they share.
+        streams: counts of the rings, which they share.
         batch_size: B, windows per sample.
         generator: where the sampler's random numbers come from.
         prefetch: gather the next batch on a thread while the present one is learned from. It
@@ -60,12 +59,12 @@ class Replay:
         return len(self.streams)
 
     def ready(self, minimum: int = 0) -> bool:
-        """Whether there is enough to learn from: B * T records, `minimum`, and one window."""
+        """Whether B * T records, at least `minimum`, and one whole window are there."""
         enough = min(max(self.batch_size * self.batch_length, minimum), self.streams.capacity)
         return len(self) >= enough and self.streams.num_starts(self.batch_length) > 0
 
     def extend(self, transitions: TensorDictBase) -> Tensor:
-        """Remember transitions [N, n] (or [n], of a single stream) as records.
+        """Store transitions [N, n] (or [n], of a single stream) as records.
 
         Args:
             transitions: what the collector yields; see `to_records`.
@@ -86,7 +85,7 @@ class Replay:
                 f"got transitions {list(transitions.shape)}. Give [num_streams, steps], and "
                 "build the replay with num_streams = the environment's batch size."
             )
-        self._settle()
+        self._flush()
         return self.buffer.extend(transitions)
 
     def sample(self, batch_size: int | None = None) -> TensorDictBase:
@@ -105,15 +104,15 @@ class Replay:
             ValueError: no stream holds T records yet.
         """
         if self._thread is None or batch_size not in (None, self.batch_size):
-            self._settle()
+            self._flush()
             return self.buffer.sample(batch_size or self.batch_size)
         batch = self.buffer.sample(self.batch_size) if self._ahead is None else self._ahead.result()
         self._ahead = self._thread.submit(self.buffer.sample, self.batch_size)
         return batch
 
     def peek(self, batch_size: int) -> TensorDictBase:
-        """Draw windows to look at; what the learner draws next stays the same."""
-        self._settle()
+        """Sample windows without changing what the learner samples next."""
+        self._flush()
         random_state, fresh = self._generator.get_state(), self.buffer.sampler.state_dict()
         batch = self.buffer.sample(batch_size)
         self._generator.set_state(random_state)
@@ -128,8 +127,8 @@ class Replay:
         rows = self.streams.row_of(torch.full_like(position, stream), position)
         return TensorDict(self.buffer.storage.get(rows), [len(rows)])
 
-    def _settle(self) -> None:
-        """Wait for the thread: nothing changes under its hands, so every run is the same."""
+    def _flush(self) -> None:
+        """Wait for the batch that is read ahead: nothing may change while it is gathered."""
         if self._ahead is not None:
             self._ahead.result()
 
@@ -161,7 +160,7 @@ class Replay:
         if storage.initialized:
             count["S"] = storage.column(keys.PREV_STOCH).shape[1]
         check("Replay.update_latents", None, count, wanted)
-        self._settle()
+        self._flush()
         row, position = index[:, 1:].flatten(), step_id[:, 1:].flatten()
         row, position = row.to(self.streams.device), position.to(self.streams.device)
         is_first = storage.column(keys.IS_FIRST)[row, 0]
@@ -180,7 +179,7 @@ class Replay:
         Holds a copy of the filled part of the storage, of files in files that are gone when the
         copy is; `torch.load(..., weights_only=True)` reads it.
         """
-        self._settle()
+        self._flush()
         rows = self.streams.filled_rows()
         records = self.buffer.storage.copy_rows(rows.to(self.streams.device)) if len(rows) else {}
         ahead = self._ahead.result() if self._ahead is not None else {}
@@ -194,7 +193,7 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave, into a replay built alike.
+        """Restore what `state_dict` returned, into a replay of the same sizes.
 
         Raises:
             ValueError: capacity, number of streams or batch length differ.
@@ -205,7 +204,7 @@ class Replay:
                 f"Replay.load_state_dict: the checkpoint has batch_length={length}, this replay "
                 f"{self.batch_length}. Resume with the checkpoint's batch_length."
             )
-        self._settle()
+        self._flush()
         device = self.streams.device
         self.streams.load_state_dict(state["streams"])
         rows = self.streams.filled_rows().to(device)
@@ -225,14 +224,14 @@ class Replay:
 
 
 def _check_finite(transitions: TensorDictBase) -> None:
-    """Raise ValueError when a world paid or showed NaN: remembered, it would spoil every batch."""
+    """Raise ValueError for a reward or vector that is not finite: it would spoil every batch."""
     vectors = [key for key in transitions.keys() if keys.is_vector(key)]
     for key in (("next", keys.REWARD), *vectors, *(("next", key) for key in vectors)):
         value = transitions.get(key, None)
-        # On a GPU nobody waits for an answer here; the learner tells there.
+        # On a GPU this would wait for the device; there the learner's check of the loss finds it.
         if value is not None and value.device.type == "cpu" and not value.isfinite().all():
-            worlds = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
+            envs = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
             raise ValueError(
-                f"Replay.extend: {key} of environment {worlds.tolist()} is not a finite number; "
-                "mend the environment, or the rule that makes its rewards."
+                f"Replay.extend: {key} of environment {envs.tolist()} is not a finite number; "
+                "fix the environment, or the rule that makes its rewards."
             )

@@ -36,7 +36,7 @@ def make_replay(
     codec: str = "zlib",
     slot_bytes: int = 3072,
 ) -> Replay:
-    """Build the agent's memory.
+    """Build the replay.
 
     Args:
         capacity: records in all, shared equally by the streams.

@@ -1,6 +1,6 @@
-"""From TorchRL's time to the paper's time. No other file shifts anything.
+"""TorchRL transitions to the paper's records. No other file shifts time.
 
-TorchRL stores transitions: frame and action in the root, what came of them in `next`.
+TorchRL stores transitions: frame and action in the root, their outcome in `next`.
 The paper counts frames: x_t arrives together with r_t and c_t, and a_{t-1} led to it.
 
     transition 0   root x_0 (is_init)  action a_0   next x_1, r_1
@@ -37,7 +37,7 @@ LATENTS = (keys.DETER, keys.STOCH)
 def to_records(
     transitions: TensorDictBase, latents: bool = False, latent_dtype: torch.dtype = torch.float16
 ) -> TensorDict:
-    """Turn what environments did into what the agent learns from; stateless.
+    """Turn transitions of environments into records; stateless.
 
     Args:
         transitions: TorchRL transitions of one environment [n] or of N environments [N, n].
@@ -72,7 +72,7 @@ def to_records(
     is_first = torch.cat([row[:-1] == row[1:], opens.new_zeros(1)])  # the first of a pair
 
     def shifted(value: Tensor) -> Tensor:
-        """Facts of the step before: there are none at a reset."""
+        """Values of the step before, zeros at a reset."""
         value = value.index_select(0, row)
         value[is_first] = 0
         return value
@@ -165,7 +165,7 @@ def _compact(action: Tensor) -> Tensor:
 
 
 class ToRecords(Transform):
-    """Let any TorchRL replay buffer store the paper's records: one line.
+    """Make any TorchRL replay buffer store the paper's records.
 
         TensorDictReplayBuffer(storage=LazyTensorStorage(1000), transform=ToRecords())
 
@@ -205,7 +205,7 @@ class ToRecords(Transform):
         return records
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Make bytes what the model reads: float32 prev_action, one-hot prev_stoch (uint8)."""
+        """Expand bytes to what the model reads: float32 prev_action, one-hot prev_stoch (uint8)."""
         tensordict[keys.PREV_ACTION] = tensordict[keys.PREV_ACTION].float()
         if self.latents:
             onehot = one_hot_bytes(tensordict[keys.PREV_STOCH], self.classes)

@@ -16,7 +16,7 @@ __all__ = ["StreamSampler"]
 
 
 class StreamSampler(Sampler):
-    """Choose what to learn from: windows inside one stream, uniform over all start positions.
+    """Sample windows inside one stream, uniform over all start positions.
 
     Paper: arXiv:2301.04104, "Experience replay". A window may cross the end of an episode (the
     model resets on is_first), so first, last and short episodes are all learned; it never
@@ -26,7 +26,7 @@ class StreamSampler(Sampler):
     Drawing touches no tensor of the storage and never waits for the device.
 
     Args:
-        streams: the books of the rings, shared with the writer and the storage.
+        streams: counts of the rings, shared with the writer and the storage.
         length: T, records per window.
         online: serve fresh windows first.
 
@@ -58,7 +58,7 @@ class StreamSampler(Sampler):
             raise ValueError(
                 f"replay: no stream holds batch_length={self.length} records yet; records per "
                 f"stream: {[streams.filled(s) for s in range(streams.num_streams)]}. Collect "
-                "more before learning (ask replay.ready()), or lower batch_length."
+                "more before learning (see replay.ready()), or lower batch_length."
             )
         stream, position = self._uniform(batch_size)
         if self.online:
@@ -101,7 +101,7 @@ class StreamSampler(Sampler):
         return fresh
 
     def skip_fresh(self) -> None:
-        """Count all that is there as served: it was learned from already."""
+        """Count all records that are there as served already."""
         self._fresh = list(self.streams.written)
 
     def _empty(self) -> None:
@@ -112,7 +112,7 @@ class StreamSampler(Sampler):
         return {"fresh": list(self._fresh), "length": self.length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back `state_dict`."""
+        """Restore `state_dict`."""
         self._fresh = list(state_dict["fresh"])
 
     def dumps(self, path: str | Path) -> None:

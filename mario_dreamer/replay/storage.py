@@ -1,4 +1,4 @@
-"""Storages that read many long rows at once as fast as memory allows."""
+"""Storages of records: in memory, or in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RecordStorage(_GatherRows, LazyTensorStorage):
     """Records in memory, on the device of `streams` (for a GPU: 12.3 kB a frame of 64 x 64).
 
     Args:
-        streams: the books of the rings; gives the number of rows and the device.
+        streams: counts of the rings; gives the number of rows and the device.
     """
 
     def __init__(self, streams: Streams) -> None:
@@ -94,7 +94,7 @@ class MemmapRecordStorage(_GatherRows, LazyMemmapStorage):
     """Records in files, for more of them than memory holds; the system caches what is read.
 
     Args:
-        streams: the books of the rings, on CPU.
+        streams: counts of the rings, on CPU.
         path: folder of the files; None takes a temporary one and removes it at exit.
     """
 

@@ -1,4 +1,4 @@
-"""Where each stream's records lie: one ring per environment, all rings in one storage."""
+"""Bookkeeping of the rings: one per environment, all in one storage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Streams"]
 
 
 class Streams:
-    """Keep the books of N rings of equal size: what was written, what is still there.
+    """Count what was written to N rings of equal size, and what is still there.
 
     Ring s owns rows [s * rows, (s + 1) * rows) of the storage. A record's *position* counts
     its stream's records from the beginning and is never reused; its row is
@@ -97,7 +97,7 @@ class Streams:
         return {"rows": self.rows, "written": list(self.written)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back `state_dict`; ValueError if it is of other rings than these."""
+        """Restore `state_dict`; ValueError if it is of other rings than these."""
         if (state["rows"], len(state["written"])) != (self.rows, self.num_streams):
             raise ValueError(
                 f"Streams: the checkpoint has {len(state['written'])} streams of "

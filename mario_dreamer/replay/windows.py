@@ -1,4 +1,4 @@
-"""Mend the edges of a sampled window, so that the model may trust its flags."""
+"""Correct the flags at the edges of a sampled window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ToWindows"]
 
 
 class ToWindows(Transform):
-    """Make windows of records [B, T] safe to learn from; applied by `sample`.
+    """Correct is_first and is_last of windows of records [B, T]; applied by `sample`.
 
     * A record right before an is_first is the last of its episode, even if a crash or a
       resume cut the episode before the environment could say so.
@@ -27,7 +27,7 @@ class ToWindows(Transform):
         self.latents = latents
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Mend records [B, T], freshly gathered ones: flags are changed in place."""
+        """Correct records [B, T] in place; `sample` has gathered them freshly."""
         is_first = tensordict[keys.IS_FIRST]
         tensordict[keys.IS_LAST][:, :-1] |= is_first[:, 1:]
         if not self.latents:

@@ -20,7 +20,7 @@ class StreamWriter(Writer):
     """A TorchRL writer with one ring per stream; records of several may come mixed.
 
     Args:
-        streams: the books of the rings, shared with the sampler and the storage.
+        streams: counts of the rings, shared with the sampler and the storage.
     """
 
     def __init__(self, streams: Streams) -> None:
@@ -63,7 +63,7 @@ class StreamWriter(Writer):
         return row.to(data[keys.STREAM].device)
 
     def _check(self, data: TensorDictBase) -> None:
-        """Raise ValueError when records are not like those that lie there already."""
+        """Raise ValueError when records have other shapes or types than those stored before."""
         if not self._storage.initialized:
             return
         for key, (shape, dtype) in self._storage.row_kinds().items():
@@ -76,18 +76,18 @@ class StreamWriter(Writer):
                 )
 
     def _empty(self, empty_write_count: bool = True) -> None:
-        """The storage empties the books."""
+        """Nothing: the storage resets the counts."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The books of the rings."""
+        """The counts of the rings."""
         return self.streams.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back `state_dict`."""
+        """Restore `state_dict`."""
         self.streams.load_state_dict(state_dict)
 
     def dumps(self, path: str | Path) -> None:
-        """Save the books to the folder `path`."""
+        """Save the counts to the folder `path`."""
         Path(path).mkdir(parents=True, exist_ok=True)
         torch.save(self.state_dict(), Path(path) / "streams.pt")
 

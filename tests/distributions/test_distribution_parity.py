@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.distributions import OneHotCategorical, TwoHot, symexp, symexp_bins, symlog
+from mario_dreamer.distributions import OneHotCategorical, TwoHot, make_bins, symexp, symlog
 
 objectives = pytest.importorskip("torchrl.objectives")
 
@@ -35,13 +35,13 @@ def test_kl_terms_and_their_gradients_agree(scale: float) -> None:
 
 def test_two_hot_cross_entropy_agrees() -> None:
     logits, x = torch.randn(64, 255), torch.randn(64, 1).exp() * 50 - 60
-    theirs = torchrl("two_hot_cross_entropy")(logits, x, symexp_bins())
+    theirs = torchrl("two_hot_cross_entropy")(logits, x, make_bins("symexp"))
     torch.testing.assert_close(-TwoHot(logits).log_prob(x), theirs)
 
 
 def test_two_hot_decoding_agrees() -> None:
     logits = torch.randn(64, 255)
-    theirs = torchrl("two_hot_decode")(logits, symexp_bins())
+    theirs = torchrl("two_hot_decode")(logits, make_bins("symexp"))
     torch.testing.assert_close(TwoHot(logits).mean.squeeze(-1), theirs)
 
 

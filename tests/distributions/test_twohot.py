@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mario_dreamer.distributions import TwoHot, symexp, symexp_bins, symlog, symlog_bins
+from mario_dreamer.distributions import TwoHot, make_bins, symexp, symlog
 
 UNIFORM = torch.zeros(1, 255)
 KINDS = ["symexp", "symlog"]
@@ -54,7 +54,7 @@ def test_symlog_has_slope_one_at_zero() -> None:
 
 
 def test_symexp_bins_end_far_out_and_hold_an_exact_zero() -> None:
-    bins = symexp_bins()
+    bins = make_bins("symexp")
     assert len(bins) == 255 and bins[127] == 0.0
     assert bins[-1].item() == pytest.approx(4.8517e8, rel=1e-4)
     assert bins[128].item() == pytest.approx(0.170558, abs=1e-6)
@@ -62,7 +62,7 @@ def test_symexp_bins_end_far_out_and_hold_an_exact_zero() -> None:
 
 
 def test_symlog_bins_are_evenly_spaced_about_an_exact_zero() -> None:
-    bins = symlog_bins()
+    bins = make_bins("symlog")
     assert bins[127] == 0.0 and bins[0] == -20.0 and torch.equal(bins, -bins.flip(0))
     torch.testing.assert_close(bins.diff(), torch.full((254,), 0.157480), atol=3e-6, rtol=0.0)
 
@@ -166,8 +166,8 @@ def test_the_mode_is_the_likeliest_bin() -> None:
 
 def test_bins_without_a_middle_are_refused() -> None:
     with pytest.raises(ValueError, match=r"odd number of bins .* got 64\. Use bins=65"):
-        symexp_bins(64)
+        make_bins("symexp", 64)
     with pytest.raises(ValueError, match=r"low must be -high"):
-        symlog_bins(63, -10, 20)
+        make_bins("symlog", 63, -10, 20)
     with pytest.raises(ValueError, match=r"kind must be 'symexp' or 'symlog'; got 'linear'"):
         TwoHot(UNIFORM, "linear")

@@ -15,7 +15,7 @@ FEAT = torch.randn(4, 3, 10, generator=torch.Generator().manual_seed(0)) * 5
 def test_an_untrained_scalar_head_says_exactly_zero_and_is_wholly_unsure(
     norm: str, kind: str
 ) -> None:
-    head = TwoHotHead(10, 2, 16, norm=norm, kind=kind)
+    head = TwoHotHead(10, layers=2, units=16, norm=norm, kind=kind)
     dist = head.dist(head(FEAT))
     assert (dist.mean == 0.0).all() and dist.mean.shape == (4, 3, 1)
     loss = -dist.log_prob(torch.randn(4, 3, 1) * 1000)
@@ -23,7 +23,7 @@ def test_an_untrained_scalar_head_says_exactly_zero_and_is_wholly_unsure(
 
 
 def test_a_scalar_head_learns_a_return_of_4000() -> None:
-    head = TwoHotHead(10, 1, 32)
+    head = TwoHotHead(10, layers=1, units=32)
     optimizer = torch.optim.Adam(head.parameters(), 0.03)
     target = torch.full((4, 3, 1), 4000.0)
     for _ in range(60):
@@ -34,7 +34,7 @@ def test_a_scalar_head_learns_a_return_of_4000() -> None:
 
 
 def test_bins_move_with_the_head_but_stay_out_of_its_checkpoint() -> None:
-    head = TwoHotHead(10, 1, 16, bins=63)
+    head = TwoHotHead(10, layers=1, units=16, bins=63)
     assert head.bins.shape == (63,) and "bins" not in head.state_dict()
     assert head.to("meta").bins.device.type == "meta"
 
@@ -56,21 +56,21 @@ def test_no_action_ever_dies_out() -> None:
 
 
 def test_the_continue_head_gives_a_probability_and_a_loss_per_state() -> None:
-    head = BernoulliHead(10, 1, 16)
+    head = BernoulliHead(10, layers=1, units=16)
     dist = head.dist(head(FEAT))
     assert dist.mean.shape == (4, 3, 1) and ((dist.mean > 0) & (dist.mean < 1)).all()
     assert dist.log_prob(torch.ones(4, 3, 1)).shape == (4, 3)
 
 
 def test_the_plain_head_gives_a_mean_and_a_squared_error() -> None:
-    head = MSEHead(10, 1, 16)
+    head = MSEHead(10, layers=1, units=16)
     dist = head.dist(head(FEAT))
     assert (dist.mean == 0).all()
     assert torch.equal(dist.log_prob(torch.full((4, 3, 1), 3.0)), torch.full((4, 3), -9.0))
 
 
 def test_a_zero_output_layer_learns_first_and_then_lets_the_rest_learn() -> None:
-    head = TwoHotHead(10, 1, 16)
+    head = TwoHotHead(10, layers=1, units=16)
     for step in range(2):
         head.zero_grad()
         (-head.dist(head(FEAT)).log_prob(torch.ones(4, 3, 1))).mean().backward()

@@ -61,10 +61,10 @@ def nature(size: str) -> dict[str, nn.Module]:
             "encoder": encoder,
             "rssm": rssm,
             "decoder": ConvDecoder(deter, (32, classes), FRAME, depth, units=units),
-            "reward": TwoHotHead(rssm.feat_dim, 1, units),
-            "cont": BernoulliHead(rssm.feat_dim, 1, units),
-            "actor": OneHotHead(rssm.feat_dim, ACTION, 3, units),
-            "critic": TwoHotHead(rssm.feat_dim, 3, units),
+            "reward": TwoHotHead(rssm.feat_dim, layers=1, units=units),
+            "cont": BernoulliHead(rssm.feat_dim, layers=1, units=units),
+            "actor": OneHotHead(rssm.feat_dim, ACTION, layers=3, units=units),
+            "critic": TwoHotHead(rssm.feat_dim, layers=3, units=units),
         }
 
 
@@ -79,10 +79,10 @@ def seed() -> dict[str, nn.Module]:
             "encoder": encoder,
             "rssm": rssm,
             "decoder": StridedConvDecoder(512, (32, 32), FRAME),
-            "reward": TwoHotHead(rssm.feat_dim, 2, 512, kind="symlog", **v1),
-            "cont": BernoulliHead(rssm.feat_dim, 2, 512, **v1),
-            "actor": OneHotHead(rssm.feat_dim, ACTION, 2, 512, **v1),
-            "critic": TwoHotHead(rssm.feat_dim, 2, 512, kind="symlog", **v1),
+            "reward": TwoHotHead(rssm.feat_dim, layers=2, units=512, kind="symlog", **v1),
+            "cont": BernoulliHead(rssm.feat_dim, layers=2, units=512, **v1),
+            "actor": OneHotHead(rssm.feat_dim, ACTION, layers=2, units=512, **v1),
+            "critic": TwoHotHead(rssm.feat_dim, layers=2, units=512, kind="symlog", **v1),
         }
 
 

@@ -22,7 +22,7 @@ def nature() -> nn.ModuleList:
     encoder = ConvEncoder((3, 16, 16), depth=4)
     rssm = RSSM(BlockGRU, encoder.embed_dim, 5, 16, (4, 3), 8)
     decoder = ConvDecoder(16, (4, 3), (3, 16, 16), depth=4, units=8)
-    return nn.ModuleList([encoder, rssm, decoder, TwoHotHead(rssm.feat_dim, 1, 8, outscale=1.0)])
+    return nn.ModuleList([encoder, rssm, decoder, TwoHotHead(rssm.feat_dim, layers=1, units=8, outscale=1.0)])
 
 
 def v1() -> nn.ModuleList:
@@ -31,7 +31,7 @@ def v1() -> nn.ModuleList:
     rssm = RSSM(GRU, encoder.embed_dim, 5, 16, (4, 3), 8, 1, initial="learned", **norm)
     decoder = StridedConvDecoder(16, (4, 3), (3, 16, 16), depth=4)
     return nn.ModuleList(
-        [encoder, rssm, decoder, TwoHotHead(rssm.feat_dim, 1, 8, outscale=1.0, **norm)]
+        [encoder, rssm, decoder, TwoHotHead(rssm.feat_dim, layers=1, units=8, outscale=1.0, **norm)]
     )
 
 
