@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.simple import MSE, SymlogMSE
-from mario_dreamer.networks import encoder
 from mario_dreamer.networks.decoder_input import BlockInput, LinearInput
+from mario_dreamer.networks.encoder import V1 as ENCODER_V1
+from mario_dreamer.networks.encoder import image_grid
 from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
 
-V1 = encoder.V1 | {"input": "linear", "sigmoid": False}
+V1 = ENCODER_V1 | {"input": "linear", "sigmoid": False}
 
 
 class ConvDecoder(nn.Module):
@@ -64,7 +65,7 @@ class ConvDecoder(nn.Module):
         init: str = "fan_in",
     ) -> None:
         super().__init__()
-        grid = encoder.image_grid(type(self).__name__, image_shape, len(mults), self.patch)
+        grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
         channels = [depth * mult for mult in reversed(mults)]
         blocks_input = functools.partial(BlockInput, units=units, blocks=blocks, norm=norm)
