@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build
 from mario_dreamer.config.memory import check_memory
+from mario_dreamer.config.workers import make_workers, plays_elsewhere
 from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel
 from mario_dreamer.tracking.progress import Progress, print_line
@@ -56,7 +57,8 @@ def make_core(
     processes = processes or Processes()
     offset = processes.seed_offset
     # Where a resume opens new episodes, the old seed would repeat the old random numbers.
-    env = build.make_env(cfg, cfg.collector.num_envs, cfg.seed + agent_steps + offset)
+    seed, elsewhere = cfg.seed + agent_steps + offset, plays_elsewhere(cfg)
+    env = build.make_env(cfg, 1 if elsewhere else cfg.collector.num_envs, seed)
     print_line(describe_observations(env))
     print_line(check_memory(cfg, env, processes.local_size))
     agent = build.make_agent(cfg, env)
@@ -69,13 +71,18 @@ def make_core(
     print_line(_description(cfg, learner))
     own_folder = folder / processes.own_name("replay")
     policy, env = build.make_policy(agent, learner, env)
+    ratio = build.make_run(cfg, processes.size)[1]
+    if elsewhere:
+        collector = make_workers(cfg, policy, learner, ratio, processes, seed)
+    else:
+        collector = build.make_collector(cfg, env, policy, learner.device)
     return Core(
-        collector=build.make_collector(cfg, env, policy, learner.device),
+        collector=collector,
         env=env,
         policy=policy,
         replay=build.make_replay(cfg, learner.device, str(own_folder), offset),
         learner=learner,
-        ratio=build.make_run(cfg, processes.size)[1],
+        ratio=ratio,
         processes=processes,
     )
 
@@ -102,6 +109,9 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
         judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
         cfg.eval_episodes,
     )  # fmt: skip
+    watched = {"play/entropy_scale": learner.actor_loss.entropy_scale}
+    if plays_elsewhere(cfg):
+        watched["speed/policy_age"] = core.collector.policy_age
     options = OmegaConf.to_container(cfg.env, resolve=True)
     progress = Progress(
         cfg.steps, agent_steps, title=tracker.folder.name, minutes=cfg.minutes,
@@ -112,7 +122,7 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
         replay.__len__,
         write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
         records_per_update=core.processes.size * cfg.batch_size * cfg.batch_length,
-        watched={"play/entropy_scale": learner.actor_loss.entropy_scale},
+        watched=watched,
     )  # fmt: skip
 
 

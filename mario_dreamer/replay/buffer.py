@@ -67,7 +67,8 @@ class Replay:
         """Store transitions [N, n] (or [n], of a single stream) as records.
 
         Args:
-            transitions: what the collector yields; see `to_records`.
+            transitions: what the collector yields; see `to_records`. With `stream` in them they
+                may be of some of the streams only.
 
         Returns:
             the rows written, int64 [number of records].
@@ -79,7 +80,7 @@ class Replay:
         check_transitions(transitions, self.latents)
         _check_finite(transitions)
         num_streams = transitions.shape[0] if transitions.ndim == 2 else 1
-        if num_streams != self.streams.num_streams:
+        if num_streams != self.streams.num_streams and keys.STREAM not in transitions.keys():
             raise ValueError(
                 f"Replay.extend: made for num_streams={self.streams.num_streams} environments; "
                 f"got transitions {list(transitions.shape)}. Give [num_streams, steps], and "

@@ -43,7 +43,8 @@ def to_records(
         transitions: TorchRL transitions of one environment [n] or of N environments [N, n].
             Root: `is_init` bool [..., 1], `pixels` uint8 [..., 3, H, W] and/or `vector`
             [..., V], `action` one-hot or floats [..., A]. Next: the same observations, `reward`,
-            `done` (or `terminated` and `truncated`), each [..., 1].
+            `done` (or `terminated` and `truncated`), each [..., 1]. `stream` int64 [...] in the
+            root, where these are not all of the environments.
         latents: keep ("next", "deter") [..., D] and ("next", "stoch") one-hot [..., S, K],
             which the policy wrote, as prev_deter and prev_stoch.
         latent_dtype: dtype of prev_deter.
@@ -89,7 +90,8 @@ def to_records(
     records[keys.IS_FIRST] = is_first[:, None]
     records[keys.IS_LAST] = shifted(done)
     records[keys.IS_TERMINAL] = shifted(terminated)
-    records[keys.STREAM] = row // steps
+    stream = flat.get(keys.STREAM, None)
+    records[keys.STREAM] = row // steps if stream is None else stream.index_select(0, row)
     if latents:
         records[keys.PREV_DETER] = shifted(after[keys.DETER].detach().to(latent_dtype))
         records[keys.PREV_STOCH] = shifted(to_classes(after[keys.STOCH]))

@@ -161,6 +161,9 @@ _RUN = (
     ("speed/env_time", "share of wall time spent acting", "0..1", "below 0.5 when learning",
      _REPORT),
     ("speed/learn_time", "share of wall time spent learning", "0..1", "above 0.5", _REPORT),
+    ("speed/policy_age", "collectors in other processes: updates made since the oldest weights that "
+     "acted in their last 100 batches", "updates", "at most collector.max_policy_age",
+     "training/workers.py"),
     ("run/agent_steps", "actions chosen so far, all environments together", "steps", "rises",
      "tracking/tracker.py"),
     ("run/frames", "emulator frames so far (agent steps times action repeat, at most)", "frames",

@@ -38,7 +38,7 @@ def env_state(
     if not _is_resumable(base):
         return {"restarted": f"{type(base).__name__} cannot be saved in mid-episode"}
     if carried is None:
-        return {"restarted": f"{type(collector).__name__} does not show what it carries"}
+        return {"restarted": "they are played in other processes"}
     return {
         "options": options,
         "env": base.state_dict(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from replay_checks import Counter
 from tensordict import TensorDict
 
-from mario_dreamer.replay import RecordStorage, Streams, StreamWriter, ToWindows
+from mario_dreamer.replay import RecordStorage, Streams, StreamWriter, ToWindows, make_replay
 
 
 def records(stream: list[int], value: list[int]) -> TensorDict:
@@ -77,3 +78,16 @@ def test_without_a_stored_state_a_window_opens_like_an_episode():
     mended = ToWindows(latents=False)(window())
     assert mended["is_first"].flatten().tolist() == [True, False, True, False]
     assert mended["prev_action"][0, :, 0].tolist() == [0, 1, 1, 1]
+
+
+def test_transitions_of_some_streams_land_in_these_streams() -> None:
+    counter = Counter([3, 4, 5])
+    replay = make_replay(capacity=60, num_streams=3, batch_size=1, batch_length=2)
+    played = counter.play(4)
+    stream = torch.arange(3)[:, None].expand(3, 4)
+    replay.extend(played[1:].clone().set("stream", stream[1:]))
+    assert replay.streams.written == [0, 5, 5]
+    replay.extend(played[:1].clone().set("stream", stream[:1]))
+    assert replay.streams.written == [6, 5, 5], "an episode of three has ended in it"
+    for number in range(3):
+        assert replay.newest(number, 9)["vector"][:, 0].unique().tolist() == [number]

@@ -22,8 +22,9 @@ SHORT = [
     "precision=fp32", "threads=1", "save_model=false",
     "loss.world_model.beta_prior=1.0",
 ]  # fmt: skip
-# Logged by other commands, only on a GPU, or of envs that report statistics of their own.
-ELSEWHERE = ("evaluate/", "report/", "run/gpu_", "system/gpu_")
+# Logged by other commands, with other collectors, only on a GPU, or of envs that report statistics
+# of their own.
+ELSEWHERE = ("evaluate/", "report/", "speed/policy_age", "run/gpu_", "system/gpu_")
 
 
 @pytest.mark.rom

@@ -1,0 +1,154 @@
+"""Build the collector of a run whose envs play in other processes."""
+
+from __future__ import annotations
+
+import functools
+import math
+import multiprocessing
+import signal
+import socket
+import threading
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torchrl.collectors import Collector
+from torchrl.envs import EnvBase, TensorDictPrimer
+
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.config.build import make_env
+from mario_dreamer.training.acceleration import autocast_dtype
+from mario_dreamer.training.acting_policy import ActingPolicy
+from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.learner import Learner
+from mario_dreamer.training.schedule import UpdateRatio
+from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
+
+__all__ = ["make_workers", "plays_elsewhere"]
+
+ENDLESS = 10**12  # batches; the loop counts
+SEED_OF_NEXT = 7_919  # between the seeds of a worker and of the one that replaces it
+
+
+def plays_elsewhere(cfg: DictConfig) -> bool:
+    """Whether the configured collector plays in other processes."""
+    return str(cfg.collector.get("backend") or "direct") != "direct"
+
+
+def make_workers(
+    cfg: DictConfig,
+    policy: Policy,
+    learner: Learner,
+    ratio: UpdateRatio,
+    processes: Processes,
+    seed: int,
+) -> WorkerCollector:
+    """Build the workers that `cfg.collector` describes.
+
+    Args:
+        cfg: the run's configuration.
+        policy: the learner's; workers play copies on their CPU.
+        learner: counts the updates.
+        ratio: updates per step.
+        processes: those that learn together; each has workers of its own.
+        seed: of the first env.
+
+    Raises:
+        ValueError: num_envs is no multiple of workers, max_policy_age is too low, or TorchRL's
+            "distributed" under torchrun. ImportError, ConnectionError: no Ray, no cluster.
+    """
+    num_envs, workers = cfg.collector.num_envs, cfg.collector.workers
+    if num_envs % workers:
+        raise ValueError(
+            f"collector.num_envs={num_envs} cannot be shared equally by collector.workers={workers}"
+        )
+    cpu, own = torch.device("cpu"), num_envs // workers
+    acting = ActingPolicy(policy, autocast_dtype(cfg.precision, cpu))
+    primer = policy.make_tensordict_primer()
+    streams = torch.arange(num_envs).reshape(workers, own)
+    together = cfg.collector.backend == "distributed"  # one TorchRL collector with all workers
+    frames = (num_envs if together else own) * cfg.collector.steps_per_env
+    arguments = {
+        "frames_per_batch": frames, "total_frames": frames * ENDLESS, "sync": True,
+        "policy_device": cpu, "env_device": cpu, "storing_device": cpu, **_backend(cfg, processes),
+    }  # fmt: skip
+
+    def _make(number: int, life: int) -> Any:
+        firsts = streams[:, 0].tolist() if together else [number * own]
+        envs = [
+            functools.partial(_env, cfg, own, seed + first + life * SEED_OF_NEXT, primer)
+            for first in firsts
+        ]
+        port = {}
+        if together:
+            port = {"tcp_port": _free_port()}
+            if torch.distributed.is_initialized():  # of workers that are replaced
+                torch.distributed.destroy_process_group()
+        return Collector(envs, acting, **arguments, **port)
+
+    updates = ratio.updates_per_step * processes.size * num_envs * cfg.collector.steps_per_env
+    return WorkerCollector(
+        _make,
+        [streams.flatten()] if together else list(streams),
+        policy,
+        lambda: learner.updates,
+        WorkerOptions(
+            cfg.collector.max_policy_age, cfg.collector.weights_every, cfg.collector.wait,
+            math.ceil(updates if together else updates / workers),
+        ),
+    )  # fmt: skip
+
+
+def _env(cfg: DictConfig, num_envs: int, seed: int, primer: TensorDictPrimer) -> EnvBase:
+    """Build a worker's envs, in its process; Ctrl-C is for the learner alone."""
+    child = multiprocessing.parent_process() is not None
+    if child and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make_env(cfg, num_envs, seed).append_transform(primer)
+
+
+def _backend(cfg: DictConfig, processes: Processes) -> dict[str, Any]:
+    """What `Collector` wants to know of a backend."""
+    plain = {"auto_register_policy_transforms": False}
+    if cfg.collector.backend == "process":
+        return {"backend": "process", "num_threads": torch.get_num_threads(), **plain}
+    if cfg.collector.backend == "distributed":
+        if processes.size > 1:
+            raise ValueError(
+                "collector=distributed makes a process group of its own, which cannot be had under "
+                "torchrun; use collector=process or collector=ray there."
+            )
+        slurm = cfg.collector.slurm and OmegaConf.to_container(cfg.collector.slurm)
+        return {"backend": "distributed", "backend_options": {
+            "launcher": cfg.collector.launcher, "slurm_kwargs": slurm, "collector_kwargs": plain,
+        }}  # fmt: skip
+    _connect(cfg.collector.address)
+    cores = {"num_cpus": cfg.collector.cpus, "num_gpus": 0}
+    return {"backend": "ray", "backend_options": {
+        "collector_class": "single", "collector_kwargs": plain, "remote_configs": cores,
+    }}  # fmt: skip
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a Ray cluster, or start one on this machine where no address is given."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("collector=ray needs Ray: pip install 'mario_dreamer[ray]'") from error
+    if ray.is_initialized():
+        return
+    try:
+        own = {"include_dashboard": False} if address is None else {}
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConnectionError(
+            f"there is no Ray cluster at collector.address={address} "
+            f"({' '.join(str(error).split())[:150]}). Start one with `ray start --head`, or leave "
+            "the address out for one on this machine."
+        ) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,263 @@
+"""Collect in other processes while this one learns, on TorchRL's collector backends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from mario_dreamer import keys
+from mario_dreamer.agent.policy import Policy
+from mario_dreamer.training.acting_policy import VERSION, learner_weights
+
+__all__ = ["WorkerCollector", "WorkerOptions"]
+
+log = logging.getLogger(__name__)
+
+START = 300.0  # seconds that a worker may take for its first batch
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How workers and learner keep together.
+
+    Args:
+        max_policy_age: K, updates; no action that reaches replay was drawn from older weights
+            (but for a `pretrain` burst, which is one turn of the loop).
+        weights_every: updates between two copies of the learner's weights for the workers.
+        wait: seconds that the learner waits for a worker that has begun to play.
+        updates_per_batch: most updates that the steps of one batch earn.
+    """
+
+    max_policy_age: int
+    weights_every: int
+    wait: float
+    updates_per_batch: int
+
+
+class _Worker:
+    """One TorchRL collector, and the thread that drives it: a batch for each request."""
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        streams: Tensor,
+        weights: Callable[[], TensorDictBase],
+        done: queue.SimpleQueue,
+    ) -> None:
+        self.streams, self.batches = streams, 0
+        self.version: int | None = None  # of the weights it plays with; None while it starts
+        self.since = 0.0
+        self._make, self._weights, self._done = make, weights, done
+        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._collector: Any = None
+        self.thread = threading.Thread(target=self._run, daemon=True, name="collector")
+        self.thread.start()
+
+    def request(self) -> None:
+        """Let it play a batch."""
+        self.version = None
+        self._requests.put(True)
+
+    def kill(self) -> None:
+        """End its processes at once; its thread then notices."""
+        self._requests.put(False)
+        for process in self._processes():
+            with contextlib.suppress(ValueError, AttributeError):  # closed already
+                process.kill()
+        if hasattr(self._collector, "stop_remote_collectors"):
+            self._collector.stop_remote_collectors()
+
+    def silent(self) -> float:
+        """Seconds since it began to play; 0 while it starts."""
+        return 0.0 if self.version is None else time.monotonic() - self.since
+
+    def lost(self) -> bool:
+        """Whether a process of it is gone."""
+        return any(not process.is_alive() for process in self._processes())
+
+    def _processes(self) -> list[Any]:
+        owned = [*getattr(self._collector, "procs", ()), *getattr(self._collector, "jobs", ())]
+        return [process for process in owned if not getattr(process, "_closed", False)]
+
+    def _run(self) -> None:
+        try:
+            self._collector = self._make()
+            batches = iter(self._collector)
+            while self._requests.get():
+                weights = self._weights()
+                self.since = time.monotonic()
+                self.version = int(weights["version"])
+                self._collector.update_policy_weights_(weights)
+                batch = next(batches)
+                steps = batch.shape[-1]
+                batch = batch.reshape(-1, steps).clone()  # [1, N, n] or [W, N / W, n] -> [N, n]
+                self._done.put(
+                    (self, batch.set(keys.STREAM, self.streams[:, None].expand(-1, steps)))
+                )
+        except BaseException as error:
+            self._done.put((self, error))
+        finally:
+            if not hasattr(self._collector, "jobs"):  # that one waits for answers of the dead
+                with contextlib.suppress(Exception):
+                    self._collector.shutdown(timeout=5.0)
+
+
+class WorkerCollector:
+    """Yield batches of transitions from workers, as a TorchRL collector does.
+
+    Each worker plays one batch ahead: when its batch is taken, it begins the next one with the
+    newest copy of the weights. So nothing is waited for while any batch is ready, and no
+    worker runs away from the learner. A worker that ends, or that is waited for longer than
+    `options.wait`, is replaced; its envs begin new episodes, in the same streams.
+
+    Args:
+        make: (number of the worker, how many it had before) -> its TorchRL collector, which
+            plays an `ActingPolicy`.
+        streams: for each worker, the streams of its envs, int64 [N].
+        policy: the learner's.
+        updates: how many updates the learner has made.
+        options: see `WorkerOptions`.
+
+    Attributes:
+        policy_age: updates made since the oldest weights that acted in the last 100 batches, as of
+            the arrival of each batch; 0-dim.
+
+    Raises:
+        ValueError: max_policy_age is less than what the workers' batches earn together.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, int], Any],
+        streams: Sequence[Tensor],
+        policy: Policy,
+        updates: Callable[[], int],
+        options: WorkerOptions,
+    ) -> None:
+        least = options.weights_every + (len(streams) + 1) * options.updates_per_batch
+        if options.max_policy_age < least:
+            raise ValueError(
+                f"collector.max_policy_age={options.max_policy_age} is too low: a batch earns up "
+                f"to {options.updates_per_batch} updates and {len(streams)} are played at a time; "
+                f"set it to {least} or more, or lower collector.steps_per_env."
+            )
+        self.options, self.policy_age = options, torch.zeros(())
+        self._make, self._policy, self._updates = make, policy, updates
+        self._ages: deque[int] = deque(maxlen=100)
+        self._weights = learner_weights(policy, updates())
+        self._done: queue.SimpleQueue = queue.SimpleQueue()
+        self._ready: dict[_Worker, TensorDictBase] = {}
+        self._replaced = [0] * len(streams)
+        self._workers = [self._start(number, own) for number, own in enumerate(streams)]
+
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        return self
+
+    def __next__(self) -> TensorDictBase:
+        """Return transitions [N, n] of one worker, with `stream` and `policy_version`."""
+        self._copy_if_due()
+        worker = self._next()
+        batch = self._ready.pop(worker)
+        worker.batches += 1
+        worker.request()
+        self._ages.append(self._updates() - int(batch[VERSION].min()))
+        self.policy_age.fill_(max(self._ages))
+        return batch
+
+    def shutdown(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.thread.join(5.0)
+
+    def _start(self, number: int, streams: Tensor) -> _Worker:
+        life = self._replaced[number]
+        worker = _Worker(
+            lambda: self._make(number, life), streams, lambda: self._weights, self._done
+        )
+        worker.request()
+        return worker
+
+    def _copy_if_due(self) -> None:
+        age = self._updates() - int(self._weights["version"])
+        if (
+            age >= self.options.weights_every
+            or bool(self._weights["uniform"]) != self._policy.uniform
+        ):
+            self._weights = learner_weights(self._policy, self._updates())
+
+    def _next(self) -> _Worker:
+        """Wait for the worker whose batch is to be learned from next."""
+        end = time.monotonic() + self.options.wait
+        self._receive(0.0)
+        while True:
+            first = self._oldest_if_due()
+            if self._ready and (first is None or first in self._ready):
+                return first or next(iter(self._ready))
+            self._receive(0.5)
+            now = time.monotonic()
+            for worker in [w for w in self._workers if w not in self._ready]:
+                if worker.lost():
+                    self._replace(worker, "ended")
+                elif (
+                    first in (None, worker)
+                    and now > end
+                    and worker.silent() > self._patience(worker)
+                ):
+                    self._replace(worker, f"did not answer for {self._patience(worker):g} s")
+
+    def _patience(self, worker: _Worker) -> float:
+        return self.options.wait if worker.batches else max(self.options.wait, START)
+
+    def _receive(self, timeout: float) -> None:
+        """Take what has come; wait so long for the first of it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                worker, found = self._done.get(timeout=timeout)
+                timeout = 0.0
+                if worker not in self._workers:
+                    continue  # of one that was replaced
+                if isinstance(found, BaseException):
+                    self._replace(worker, f"failed ({_line(found)})", found)
+                else:
+                    self._ready[worker] = found
+
+    def _oldest_if_due(self) -> _Worker | None:
+        """The worker with the oldest weights, if it has to come first for them not to grow old."""
+        playing = [worker for worker in self._workers if worker.version is not None]
+        if not playing:
+            return None
+        oldest = min(playing, key=lambda worker: worker.version)
+        ahead = len(self._workers) * self.options.updates_per_batch
+        due = self._updates() + ahead - oldest.version > self.options.max_policy_age
+        return oldest if due else None
+
+    def _replace(self, worker: _Worker, why: str, error: BaseException | None = None) -> None:
+        number = self._workers.index(worker)
+        self._ready.pop(worker, None)
+        worker.kill()
+        if not worker.batches and self._replaced[number]:
+            raise RuntimeError(
+                f"collector: worker {number} {why}, and so did the one before it; neither played "
+                "a batch"
+            ) from error
+        log.warning("collector: worker %d %s and is replaced; its envs begin again", number, why)
+        self._replaced[number] += 1
+        self._workers[number] = self._start(number, worker.streams)
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

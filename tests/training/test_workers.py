@@ -1,0 +1,238 @@
+"""Collection in other processes: ages, replacements, streams."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from tensordict import TensorDict
+from tiny import make_tiny
+from torch import nn
+
+from mario_dreamer.commands._parts import make_core
+from mario_dreamer.config import compose, workers
+from mario_dreamer.training.acting_policy import ActingPolicy
+from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
+
+OPTIONS = WorkerOptions(max_policy_age=12, weights_every=1, wait=0.6, updates_per_batch=2)
+
+
+class Fake:
+    """A TorchRL collector of two envs and three steps, which can be slow or broken."""
+
+    def __init__(self, before: Callable[[int], None] = lambda batch: None) -> None:
+        self.before, self.uniform, self.version = before, [], 0
+
+    def update_policy_weights_(self, weights: TensorDict) -> None:
+        self.version = int(weights["version"])
+        self.uniform.append(bool(weights["uniform"]))
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        for batch in range(1000):
+            self.before(batch)
+            version = torch.full((1, 2, 3, 1), self.version)
+            number = torch.full((1, 2, 3, 1), batch)
+            yield TensorDict({"policy_version": version, "number": number}, [1, 2, 3])
+
+    def shutdown(self, timeout: float) -> None:
+        pass
+
+
+class Learner:
+    """Counts updates as one that makes all that each batch earns."""
+
+    def __init__(self, make: Callable, count: int = 2, options: WorkerOptions = OPTIONS) -> None:
+        self.updates = 0
+        self.policy = nn.Linear(1, 1)
+        self.policy.uniform = True
+        streams = list(torch.arange(2 * count).reshape(count, 2))
+        self.collector = WorkerCollector(make, streams, self.policy, lambda: self.updates, options)
+
+    def turn(self) -> TensorDict:
+        batch = next(self.collector)
+        self.updates += 2
+        return batch
+
+
+def slow(seconds: float) -> Callable[[int], None]:
+    return lambda batch: time.sleep(seconds)
+
+
+def test_no_weights_older_than_the_limit_reach_replay() -> None:
+    learner = Learner(lambda number, life: Fake(slow(0.1 if number else 0.0)))
+    ages = []
+    for _ in range(60):
+        before = learner.updates
+        batch = learner.turn()
+        ages.append(before - int(batch["policy_version"].min()))
+    learner.collector.shutdown()
+    assert 4 <= max(ages) <= 12
+    assert float(learner.collector.policy_age) == max(ages)
+
+
+def test_batches_name_their_streams() -> None:
+    learner = Learner(lambda number, life: Fake(slow(0.01)))
+    seen = {tuple(learner.turn()["stream"][:, 0].tolist()) for _ in range(12)}
+    learner.collector.shutdown()
+    assert seen == {(0, 1), (2, 3)}
+
+
+def test_a_broken_worker_is_replaced_and_its_streams_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def break_once(batch: int) -> None:
+        if batch == 2:
+            raise OSError("gone")
+
+    lives = []
+
+    def make(number: int, life: int) -> Fake:
+        lives.append((number, life))
+        return Fake(break_once if (number, life) == (1, 0) else slow(0.01))
+
+    learner = Learner(make)
+    batches = [learner.turn() for _ in range(20)]
+    learner.collector.shutdown()
+    assert sorted(lives) == [(0, 0), (1, 0), (1, 1)]
+    assert caplog.text.count("worker 1 failed (OSError: gone) and is replaced") == 1
+    own = [int(b["number"][0, 0]) for b in batches if int(b["stream"][0, 0]) == 2]
+    assert own[:4] == [0, 1, 0, 1], "what was played before is there"
+
+
+def test_a_silent_worker_is_replaced_after_the_stated_time() -> None:
+    stuck = threading.Event()
+
+    def make(number: int, life: int) -> Fake:
+        return Fake(lambda batch: stuck.wait(20) if batch == 2 and not life else None)
+
+    learner = Learner(make, count=1)
+    learner.turn()
+    learner.turn()
+    began = time.monotonic()
+    assert int(learner.turn()["number"][0, 0]) == 0
+    assert 0.5 < time.monotonic() - began < 3
+    stuck.set()
+    learner.collector.shutdown()
+
+
+def test_a_worker_that_never_plays_ends_the_run_with_its_reason() -> None:
+    def make(number: int, life: int) -> Fake:
+        raise ValueError("no such level")
+
+    learner = Learner(make, count=1)
+    with pytest.raises(RuntimeError, match="worker 0 failed .ValueError: no such level., and so"):
+        learner.turn()
+
+
+def test_workers_learn_when_the_random_prefill_ends() -> None:
+    fake = Fake()
+    learner = Learner(lambda number, life: fake, count=1)
+    learner.turn()
+    learner.policy.uniform, learner.updates = False, 0
+    learner.turn()
+    learner.turn()
+    learner.collector.shutdown()
+    assert fake.uniform[0] is True and fake.uniform[-1] is False
+
+
+def test_an_age_that_cannot_be_kept_is_refused() -> None:
+    options = WorkerOptions(max_policy_age=6, weights_every=1, wait=1, updates_per_batch=2)
+    with pytest.raises(ValueError, match="max_policy_age=6 is too low: .* set it to 7 or more"):
+        Learner(lambda number, life: Fake(), options=options)
+
+
+def test_the_acting_copy_notes_the_version_of_its_weights() -> None:
+    tiny = make_tiny()
+    acting = ActingPolicy(tiny.policy)
+    weights = TensorDict.from_module(acting).data.clone()
+    acting.version.fill_(5)
+    root = tiny.env.reset()
+    assert acting(root.clone())["policy_version"].tolist() == [[5], [5]]
+    assert weights["policy", "actor"].keys() == TensorDict.from_module(tiny.policy)["actor"].keys()
+
+
+def test_bad_choices_of_workers_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = make_tiny("collector=process", "collector.num_envs=3", "train_ratio=3")
+    parts = (tiny.policy, tiny.learner, workers.UpdateRatio(3, 3, 5), Processes(), 0)
+    with pytest.raises(ValueError, match="num_envs=3 cannot be shared equally by .*workers=2"):
+        workers.make_workers(tiny.cfg, *parts)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"needs Ray: pip install 'mario_dreamer\[ray\]'"):
+        workers.make_workers(compose.compose_default(["collector=ray"]), *parts)
+    several = (*parts[:3], Processes(), 0)
+    several[3].size = 2
+    with pytest.raises(ValueError, match="cannot be had under torchrun"):
+        workers.make_workers(compose.compose_default(["collector=distributed"]), *several)
+
+
+def played(backend: str, folder: Path, *options: str) -> None:
+    """Play with real workers, kill one with -9, play on; check ages and streams."""
+    tiny = make_tiny(
+        f"collector={backend}", "collector.num_envs=4", "collector.steps_per_env=4",
+        "collector.workers=2", "train_ratio=3", "env.length=30", *options,
+    )  # fmt: skip
+    core = make_core(tiny.cfg, folder)
+    collector = iter(core.collector)
+    seen: set[int] = set()
+
+    def turn() -> torch.Tensor:
+        batch = next(collector)
+        assert core.learner.updates - int(batch["policy_version"].min()) <= 100
+        core.replay.extend(batch)
+        core.learner.updates += 4
+        seen.update(batch["stream"][:, 0].tolist())
+        return batch["policy_version"]
+
+    deadline = time.monotonic() + 240
+    while seen != {0, 1, 2, 3} and time.monotonic() < deadline:
+        turn()
+    before = list(core.replay.streams.written)
+    victims = [
+        child for child in psutil.Process().children(recursive=True)
+        if child.name().startswith("ray::Coll") or "spawn_main" in " ".join(child.cmdline())
+    ]  # fmt: skip
+    assert len(victims) == 2
+    victims[0].kill()
+    while sum(core.collector._replaced) == 0 and time.monotonic() < deadline:
+        assert int(turn().min()) > 0
+    seen.clear()
+    while seen != {0, 1, 2, 3} and time.monotonic() < deadline:
+        turn()
+    core.collector.shutdown()
+    assert sum(core.collector._replaced) == 1 and seen == {0, 1, 2, 3}
+    for stream, old in enumerate(before):
+        records = core.replay.newest(stream, 400)
+        assert len(records) > old, "nothing is lost, every stream goes on"
+        first = records["is_first"].flatten().nonzero().flatten()
+        assert int(first[0]) == 0
+        ends = [int(n) for n in first[1:]]
+        assert all(bool((records["prev_action"][n] == 0).all()) for n in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["process", "distributed"])
+def test_a_killed_process_is_replaced_and_nothing_is_lost(backend: str, tmp_path: Path) -> None:
+    played(backend, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_ray_actor_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    try:
+        played("ray", tmp_path, "collector.cpus=0.5")
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ConnectionError, match=r"no Ray cluster at collector.address=auto [^\n]*$"):
+        workers._connect("auto")
