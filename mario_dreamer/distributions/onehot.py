@@ -141,9 +141,15 @@ class MultiOneHotCategorical:
         """The likeliest option of each choice, [..., A] of 0 and 1."""
         return torch.cat([part.mode for part in self.parts], -1)
 
-    def sample(self) -> Tensor:
-        """Draw an option of each choice, [..., A] of 0 and 1, without a gradient."""
-        return torch.cat([part.sample() for part in self.parts], -1)
+    def sample(self, points: Tensor | None = None) -> Tensor:
+        """Draw an option of each choice, [..., A] of 0 and 1, without a gradient.
+
+        Args:
+            points: uniform numbers in [0, 1) to draw with, [..., choices]; None makes them here.
+        """
+        drawn = [None] * len(self.parts) if points is None else points.split(1, -1)
+        pairs = zip(self.parts, drawn, strict=True)
+        return torch.cat([part.sample(point) for part, point in pairs], -1)
 
     def rsample(self) -> Tensor:
         """Draw with straight-through gradients, see `OneHotCategorical.rsample`."""

@@ -19,7 +19,7 @@ from torchrl.envs.transforms import ActionMask, ActionScaling, Transform
 
 from mario_dreamer.keys import ACTION_MASK
 
-__all__ = ["ClippedActionScaling", "OneHotActions", "with_agent_actions"]
+__all__ = ["ClippedActionScaling", "OneHotActions", "is_scaled", "with_agent_actions"]
 
 
 class ClippedActionScaling(ActionScaling):
@@ -60,6 +60,14 @@ class OneHotActions(Transform):
         return action_spec
 
 
+def is_scaled(spec: TensorSpec) -> bool:
+    """Whether an env's actions are floats with bounds, which the agent writes in [-1, 1]."""
+    if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
+        return False
+    bounds = torch.stack([spec.space.low, spec.space.high]).abs()
+    return bool((bounds < torch.finfo(spec.dtype).max).all())
+
+
 def with_agent_actions(env: EnvBase) -> EnvBase:
     """Append the transforms that an env's action spec and its `action_mask` ask for, if any.
 
@@ -74,10 +82,8 @@ def with_agent_actions(env: EnvBase) -> EnvBase:
         ValueError: a mask of another shape than the one-hot actions, or of another kind of action.
     """
     spec = env.action_spec
-    if isinstance(spec, Bounded) and spec.dtype.is_floating_point:
-        bounds = torch.stack([spec.space.low, spec.space.high]).abs()
-        if bool((bounds < torch.finfo(spec.dtype).max).all()):
-            env = _append(env, ClippedActionScaling())
+    if is_scaled(spec):
+        env = _append(env, ClippedActionScaling())
     elif isinstance(spec, MultiCategorical):
         env = _append(env, OneHotActions(spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()))
     elif isinstance(spec, Categorical) and not isinstance(spec, Binary):

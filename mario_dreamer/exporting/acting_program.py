@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.networks.action_heads import ActionHead
 
 __all__ = ["ActingProgram"]
 
@@ -23,7 +24,7 @@ class ActingProgram(nn.Module):
         policy: world model and actor; the weights that play are copied, to the CPU.
 
     Raises:
-        ValueError: for another kind of action than one-hot.
+        ValueError: the actor's head has no `draw(params, noise)`, see `ActionHead`.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -35,9 +36,14 @@ class ActingProgram(nn.Module):
     @staticmethod
     def check(policy: Policy) -> None:
         """Raise ValueError for a policy that cannot be exported."""
-        kind = getattr(policy.actor.head, "kind", "onehot")
-        if kind != "onehot":
-            raise ValueError(f"only one-hot actions are exported; those of this agent are {kind}.")
+        head = policy.actor.head
+        if not hasattr(head, "draw"):
+            raise ValueError(f"{type(head).__name__} lacks draw(params, noise): it is not exported.")
+
+    @property
+    def actor(self) -> ActionHead:
+        """The head that draws the actions."""
+        return self.policy.actor.head
 
     @torch.no_grad()
     def take(self, policy: Policy) -> None:
@@ -58,23 +64,28 @@ class ActingProgram(nn.Module):
 
         Args:
             observation: x_t: `pixels` uint8 [N, 3, H, W] or `vector` float32 [N, V], or both.
-            prev_action: a_{t-1}, one-hot [N, A] float32; anything where is_first.
+            prev_action: a_{t-1}, [N, A] float32; anything where is_first.
             deter: h_{t-1}, [N, D] float32; anything finite where is_first.
             stoch: z_{t-1}, [N, S, K] float32; anything finite where is_first.
             is_first: x_t opens an episode, [N] bool: the past is forgotten there.
-            noise: uniform numbers in [0, 1), [N, S + 1] float32: S to draw z_t, the last to draw
-                a_t.
+            noise: uniform numbers in [0, 1), [N, S + `noise_dim`] float32: S to draw z_t, the others
+                to draw a_t, see `ActionHead`.
             greedy: take the likeliest action, [N] bool. z_t is drawn all the same.
 
         Returns:
-            `action` a_t one-hot [N, A] float32, `deter` h_t, `stoch` z_t, `probs` [N, A].
+            `action` a_t [N, A] float32, one-hot or numbers (in [-1, 1] where the env has bounds),
+            `deter` h_t, `stoch` z_t, and of one-hot actions `probs` [N, A].
         """
         state = {keys.DETER: deter, keys.STOCH: stoch, keys.PREV_ACTION: prev_action}
         state |= {**observation, "is_init": is_first.unsqueeze(-1)}
-        deter, stoch, _, _ = self.policy.observe(state, noise[:, :-1, None])
-        dist = self.policy.distribution(deter, stoch)
-        action = torch.where(greedy.unsqueeze(-1), dist.mode, dist.sample(noise[:, -1:]))
-        return {"action": action, "deter": deter, "stoch": stoch, "probs": dist.probs}
+        for_state, for_action = noise.tensor_split([stoch.shape[1]], -1)
+        deter, stoch, _, _ = self.policy.observe(state, for_state.unsqueeze(-1))
+        params = self.actor(self.policy.world_model.rssm.feat(deter, stoch))
+        drawn, likeliest = self.actor.draw(params, for_action), self.actor.likeliest(params)
+        action = torch.where(greedy.unsqueeze(-1), likeliest, drawn)
+        is_one_hot = self.actor.kind in ("onehot", "multi_onehot")
+        probs = {"probs": self.actor.dist(params).probs} if is_one_hot else {}
+        return {"action": action, "deter": deter, "stoch": stoch, **probs}
 
 
 def _without_heads(policy: Policy) -> Policy:

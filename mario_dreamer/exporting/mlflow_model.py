@@ -36,11 +36,16 @@ def _requirements() -> list[str]:
 def _signature(card: Mapping[str, Any]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array
 
     examples = _examples(card)
     frames_only = list(examples) == ["pixels"]
-
-    outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
+    kind = card["actions"]["kind"]
+    if kind == "onehot":
+        outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
+    else:
+        number = DataType.double if kind == "continuous" else DataType.long
+        outputs = [ColSpec(Array(number), "action")]
     if card["buttons"] is not None:
         outputs.append(ColSpec(DataType.long, "buttons"))
     return ModelSignature(

@@ -26,11 +26,12 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
     """Play episodes, frame by frame, each with a memory of its own.
 
     `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, H, W, C] (of
-    Mario [n, 240, 256, 3]), and answers with one row: `action` (index), `name`, `buttons` (the
-    controller's byte, of Mario) and `step`. An agent that reads other observations takes a
-    dictionary: images as above, vectors as float32 [n, V]; the newest is last. One frame is
-    enough; the agent saw the brighter of the last two frames of each step in Mario's training
-    (`max_pool`), so give the last two to show it exactly that. Hold the action for
+    Mario [n, 240, 256, 3]), and answers with one row: `action`, `name`, `buttons` (the controller's
+    byte, of Mario) and `step`. An action is an index, which has a name; else a list of indices
+    (several choices), of 0 and 1, or of numbers in the env's own range. An agent that reads other
+    observations takes a dictionary: images as above, vectors as float32 [n, V]; the newest is last.
+    One frame is enough; the agent saw the brighter of the last two frames of each step in Mario's
+    training (`max_pool`), so give the last two to show it exactly that. Hold the action for
     `action_repeat` raw frames, then ask again. Parameters:
 
         episode   name of the episode, any text; several go on side by side
@@ -61,7 +62,9 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             self.episodes.move_to_end(name)
             while len(self.episodes) > KEPT:
                 self.episodes.popitem(last=False)
-            row = {"action": action, "name": self.card["action_names"][action]}
+            row = {"action": action}
+            if isinstance(action, int):
+                row["name"] = self.card["action_names"][action]
             if self.card["buttons"] is not None:
                 row["buttons"] = self.card["buttons"][action]
             return pd.DataFrame([{**row, "step": state["step"] - 1}])
@@ -131,8 +134,8 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
                 "generator": generator}  # fmt: skip
 
-    def _act(self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool) -> int:
-        """Take one step in an episode; return the action's index."""
+    def _act(self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool) -> Any:
+        """Take one step in an episode; return the action as the env takes it."""
         size = self.card["inputs"]["noise"]["shape"][1]
         noise = torch.rand(1, size, generator=state["generator"])
         out = self.program(
@@ -146,7 +149,18 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         )
         state.update(action=out["action"], deter=out["deter"], stoch=out["stoch"])
         state["step"] += 1
-        return int(out["action"].argmax())
+        return self._as_env_takes_it(out["action"][0])
+
+    def _as_env_takes_it(self, action: torch.Tensor) -> Any:
+        rules = self.card["actions"]
+        if rules["kind"] == "onehot":
+            return int(action.argmax())
+        if rules["kind"] == "multi_onehot":
+            return [int(part.argmax()) for part in action.split(rules["choices"])]
+        if rules["low"] is None:
+            return action.tolist() if rules["kind"] == "continuous" else action.int().tolist()
+        low, high = (torch.tensor(rules[end]) for end in ("low", "high"))
+        return torch.lerp(low, high, (action.clamp(-1.0, 1.0) + 1) / 2).tolist()
 
 
 mlflow.models.set_model(DreamerPlayer())

@@ -7,7 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
+from mario_dreamer.envs.actions import is_scaled
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
@@ -33,11 +34,14 @@ class ProgramInfo:
         env: options of the environment it was trained in, plain values.
         action_names: of the actions, in the order of the one-hot vector, [A].
         shapes: observation key -> shape of one observation.
+        actions: their `kind`; the options of each of several `choices`; and `low` and `high`, the
+            env's own range, which [-1, 1] stands for. None where there is none.
     """
 
     env: Mapping[str, Any]
     action_names: Sequence[str]
     shapes: Mapping[str, tuple[int, ...]]
+    actions: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> ProgramInfo:
@@ -52,8 +56,14 @@ class ProgramInfo:
         count = env.action_spec.shape[-1]
         names = tuple(names) if names else tuple(f"action {index}" for index in range(count))
         spec = env.observation_spec
-        shapes = {key: tuple(spec[key].shape[1:]) for key in program.policy.world_model.observation_keys}
-        return cls(dict(options), names, shapes)
+        shown = program.policy.world_model.observation_keys
+        shapes = {key: tuple(spec[key].shape[1:]) for key in shown}
+        head, spec = program.actor, env.base_env.action_spec
+        actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
+        bounds = (spec.space.low, spec.space.high) if is_scaled(spec) else (None, None)
+        for end, bound in zip(("low", "high"), bounds, strict=True):
+            actions[end] = None if bound is None else bound[0].tolist()
+        return cls(dict(options), names, shapes, actions)
 
     @property
     def is_mario(self) -> bool:
@@ -97,7 +107,7 @@ def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], 
         "deter": torch.zeros(games, rssm.deter_dim),
         "stoch": torch.zeros(games, *rssm.stoch_shape),
         "is_first": torch.ones(games, dtype=torch.bool),
-        "noise": torch.full((games, rssm.stoch_shape[0] + 1), 0.5),
+        "noise": torch.full((games, rssm.stoch_shape[0] + program.actor.noise_dim), 0.5),
         "greedy": torch.zeros(games, dtype=torch.bool),
     }
 
@@ -152,6 +162,7 @@ class ProgramFile:
             "agent_steps": agent_steps,
             "stage": str(env["stage"]) if info.is_mario else None,
             "action_names": list(info.action_names),
+            "actions": dict(info.actions),
             "buttons": [button_byte(n) for n in info.action_names] if info.is_mario else None,
             "action_repeat": int(env.get("action_repeat", 1)),
             "picture": info.picture(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,12 @@ class ActionHead(Head):
     Attributes:
         kind: the kind of action spec that it fits, see `config.actions.describe_actions`.
         action_dtype: of the actions that the environment takes.
+        noise_dim: uniform numbers that `draw` takes.
     """
 
     kind: str
     action_dtype = torch.int64
+    noise_dim: int
 
     def __init__(
         self,
@@ -47,11 +50,19 @@ class ActionHead(Head):
         **mlp: Any,
     ) -> None:
         super().__init__(feat_dim, params_per_action * action_dim, layers, outscale=outscale, **mlp)
-        self.sizes["A"] = action_dim
+        self.sizes["A"] = self.noise_dim = action_dim
 
     def uniform(self, params: Tensor) -> Any:
         """A distribution without preferences, for the random steps before learning."""
         return self.dist(torch.zeros_like(params))
+
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Draw the action that uniform numbers in [0, 1), [..., noise_dim], stand for, [..., A]."""
+        raise NotImplementedError
+
+    def likeliest(self, params: Tensor) -> Tensor:
+        """The most likely action, [..., A]."""
+        raise NotImplementedError
 
 
 class OneHotHead(ActionHead):
@@ -70,14 +81,22 @@ class OneHotHead(ActionHead):
 
     def __init__(self, feat_dim: int, action_dim: int, unimix: float = 0.01, **mlp: Any) -> None:
         super().__init__(feat_dim, action_dim, **mlp)
-        self.unimix = unimix
+        self.unimix, self.noise_dim = unimix, 1
 
     def dist(self, params: Tensor) -> OneHotCategorical:
         """Logits [..., A] to a distribution over one-hot actions [..., A]."""
         return OneHotCategorical(params, self.unimix)
 
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """See `ActionHead`: the class whose share of [0, 1) the number falls into."""
+        return self.dist(params).sample(noise)
 
-class MultiOneHotHead(ActionHead):
+    def likeliest(self, params: Tensor) -> Tensor:
+        """See `ActionHead`."""
+        return self.dist(params).mode
+
+
+class MultiOneHotHead(OneHotHead):
     """Make several choices at once, each with its own number of options (MultiDiscrete).
 
     Args:
@@ -88,15 +107,22 @@ class MultiOneHotHead(ActionHead):
 
     kind = "multi_onehot"
 
-    def __init__(
-        self, feat_dim: int, choices: Sequence[int], unimix: float = 0.01, **mlp: Any
-    ) -> None:
-        super().__init__(feat_dim, sum(choices), **mlp)
-        self.choices, self.unimix = tuple(choices), unimix
+    def __init__(self, feat_dim: int, choices: Sequence[int], **options: Any) -> None:
+        super().__init__(feat_dim, sum(choices), **options)
+        self.choices, self.noise_dim = tuple(choices), len(choices)
 
     def dist(self, params: Tensor) -> MultiOneHotCategorical:
         """Logits [..., A] to a distribution over concatenated one-hots [..., A]."""
         return MultiOneHotCategorical(params, self.choices, self.unimix)
+
+
+class IndependentBernoulli(Independent):
+    """A distribution over [..., A] of 0 and 1; torch's own mode is nan at a probability of 1/2."""
+
+    @property
+    def deterministic_sample(self) -> Tensor:
+        """The likelier of 0 and 1, [..., A]."""
+        return (self.base_dist.logits > 0).to(self.base_dist.logits.dtype)
 
 
 class BernoulliActionHead(ActionHead):
@@ -104,9 +130,17 @@ class BernoulliActionHead(ActionHead):
 
     kind = "binary"
 
-    def dist(self, params: Tensor) -> Independent:
+    def dist(self, params: Tensor) -> IndependentBernoulli:
         """Logits [..., A] to a distribution over [..., A] of 0 and 1; log_prob is [...]."""
-        return _independent(Bernoulli(logits=params, validate_args=False))
+        return IndependentBernoulli(Bernoulli(logits=params, validate_args=False), 1)
+
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """See `ActionHead`: a button is pressed where its number is below its probability."""
+        return (noise < params.sigmoid()).to(params.dtype)
+
+    def likeliest(self, params: Tensor) -> Tensor:
+        """See `ActionHead`."""
+        return (params > 0).to(params.dtype)
 
 
 class BoundedNormalHead(ActionHead):
@@ -132,6 +166,7 @@ class BoundedNormalHead(ActionHead):
         self,
         feat_dim: int,
         action_dim: int,
+        *,
         min_std: float = 0.1,
         max_std: float = 1.0,
         **mlp: Any,
@@ -143,6 +178,15 @@ class BoundedNormalHead(ActionHead):
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
         mean, std = self._mean_and_std(params)
         return _independent(Normal(mean.tanh(), std, validate_args=False))
+
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """See `ActionHead`: the quantile of each number."""
+        mean, std = self._mean_and_std(params)
+        return mean.tanh() + std * _normal_quantile(noise)
+
+    def likeliest(self, params: Tensor) -> Tensor:
+        """See `ActionHead`."""
+        return self._mean_and_std(params)[0].tanh()
 
     def uniform(self, params: Tensor) -> Distribution:
         """Uniform over [-1, 1], [..., A]."""
@@ -161,6 +205,11 @@ class TanhNormalHead(BoundedNormalHead):
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
         return TanhNormal(*self._mean_and_std(params), event_dims=1)
 
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """See `ActionHead`: the quantile of each number."""
+        mean, std = self._mean_and_std(params)
+        return torch.tanh(mean + std * _normal_quantile(noise))
+
 
 class TruncatedNormalHead(BoundedNormalHead):
     """Choose A numbers in [-1, 1]: a normal distribution cut off at both ends."""
@@ -169,6 +218,25 @@ class TruncatedNormalHead(BoundedNormalHead):
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
         mean, std = self._mean_and_std(params)
         return TruncatedNormal(mean.tanh(), std)
+
+    def draw(self, params: Tensor, noise: Tensor) -> Tensor:
+        """See `ActionHead`: the quantile of each number, between those of -1 and 1."""
+        mean, std, low, high = self._ends(params)
+        share = torch.lerp(torch.special.ndtr(low), torch.special.ndtr(high), noise)
+        return (mean + std * _normal_quantile(share)).clamp(-1.0, 1.0)
+
+    def likeliest(self, params: Tensor) -> Tensor:
+        """The mean of the cut distribution, which TorchRL plays as the most likely action."""
+        mean, std, low, high = self._ends(params)
+        density = (-low.square() / 2).exp() - (-high.square() / 2).exp()
+        share = torch.special.ndtr(high) - torch.special.ndtr(low)
+        return mean + std * density / (share * math.sqrt(2 * math.pi))
+
+    def _ends(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, std, and how many std -1 and 1 lie away from the mean."""
+        mean, std = self._mean_and_std(params)
+        mean = mean.tanh()
+        return mean, std, (-1.0 - mean) / std, (1.0 - mean) / std
 
 
 HEADS: dict[str, type[ActionHead]] = {
@@ -205,3 +273,8 @@ def make_action_head(
 def _independent(dist: Distribution) -> Independent:
     """Sum log_prob and entropy over the last dimension, [..., A] -> [...]."""
     return Independent(dist, 1, validate_args=False)
+
+
+def _normal_quantile(share: Tensor) -> Tensor:
+    """The standard normal's quantile; shares are kept off 0 and 1, where it is infinite."""
+    return torch.special.ndtri(share.clamp(2.0**-24, 1.0 - 2.0**-24))

@@ -6,77 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensordict import TensorDict, TensorDictBase
+from echo_env import MASK, SPECS, make_echo_env
 from tiny import Tiny, gradients, make_tiny
-from torchrl.data import (
-    Binary,
-    Bounded,
-    Categorical,
-    Composite,
-    MultiCategorical,
-    MultiOneHot,
-    TensorSpec,
-    Unbounded,
-)
-from torchrl.envs import EnvBase, ExplorationType, set_exploration_type
+from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.envs.actions import with_agent_actions
-from mario_dreamer.envs.base import with_bookkeeping
 from mario_dreamer.networks.action_heads import BoundedNormalHead, OneHotHead
 from mario_dreamer.training.loop import train
-
-
-class EchoEnv(EnvBase):
-    """Show two numbers; `taken` holds the last action as the env received it."""
-
-    def __init__(self, action_spec: TensorSpec, mask: torch.Tensor | None = None) -> None:
-        num_envs = action_spec.shape[0]
-        super().__init__(batch_size=[num_envs])
-        seen: dict[str, TensorSpec] = {"vector": Unbounded((num_envs, 2))}
-        if mask is not None:
-            seen["action_mask"] = Binary(shape=mask.shape, dtype=torch.bool)
-        self.mask = mask
-        self.observation_spec = Composite(seen, shape=[num_envs])
-        self.action_spec = action_spec
-        self.reward_spec = Unbounded((num_envs, 1))
-        self.taken: torch.Tensor | None = None
-        self.count = 0
-
-    def _observe(self) -> TensorDict:
-        ends = torch.full((*self.batch_size, 1), self.count % 6 == 5)
-        seen = {"vector": torch.full((*self.batch_size, 2), float(self.count))}
-        seen |= {} if self.mask is None else {"action_mask": self.mask}
-        return TensorDict(seen | {"done": ends, "terminated": ends.clone()}, self.batch_size)
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDict:
-        self.count = 0
-        return self._observe()
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        self.taken, self.count = tensordict["action"], self.count + 1
-        return self._observe().set("reward", torch.ones(*self.batch_size, 1))
-
-    def _set_seed(self, seed: int | None) -> None:
-        pass
-
-
-SPECS = {
-    "index": Categorical(3, shape=(2,)),
-    "indices": MultiCategorical([3, 2], shape=(2, 2)),
-    "multi_onehot": MultiOneHot([3, 2], shape=(2, 5)),
-    "binary": Binary(3, shape=(2, 3)),
-    "bounded": Bounded(torch.tensor([-2.0, 0.0]).expand(2, 2), torch.tensor([2.0, 10.0]).expand(2, 2)),
-    "unbounded": Unbounded((2, 2)),
-}  # fmt: skip
-MASK = torch.tensor([[True, False, True], [False, True, False]])
-
-
-def make_echo_env(kind: str, num_envs: int = 2, seed: int = 0) -> EnvBase:
-    """Build two echo envs with one of `SPECS`, or one-hot actions with a mask ("masked")."""
-    if kind == "masked":
-        spec: TensorSpec = Categorical(3, shape=(2,)).to_one_hot_spec()
-        return with_bookkeeping(EchoEnv(spec, MASK))
-    return with_bookkeeping(EchoEnv(SPECS[kind].clone()))
 
 
 def tiny_with(target: str, *overrides: str) -> Tiny:
@@ -88,7 +24,7 @@ def tiny_with(target: str, *overrides: str) -> Tiny:
 
 @pytest.mark.parametrize("kind", [*SPECS, "masked"])
 def test_an_agent_acts_and_learns_with_every_kind_of_action(kind: str) -> None:
-    tiny = tiny_with("test_actions.make_echo_env", f"+env.kind={kind}")
+    tiny = tiny_with("echo_env.make_echo_env", f"+env.kind={kind}")
     tiny.policy.uniform = True
     first = tiny.collect(12)
     tiny.policy.uniform = False
@@ -117,7 +53,7 @@ def test_the_env_receives_its_own_kind_of_action() -> None:
 
 
 def test_no_masked_action_is_played_random_sampled_or_greedy() -> None:
-    tiny = tiny_with("test_actions.make_echo_env", "+env.kind=masked")
+    tiny = tiny_with("echo_env.make_echo_env", "+env.kind=masked")
     root = tiny.env.reset()
     for uniform in (True, False):
         tiny.policy.uniform = uniform

@@ -55,9 +55,9 @@ def test_actions_that_cannot_be_exported_are_named_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = tiny.make_tiny()
-    agent.policy.actor.head.kind = "tanh_normal"
+    agent.policy.actor.head = torch.nn.Linear(4, 2)  # a foreign head, without `draw`
     write = CheckpointModel(agent.policy, agent.env, {})
-    assert "only one-hot actions are exported; those of this agent are tanh_normal" in caplog.text
+    assert "Linear lacks draw(params, noise)" in caplog.text
     assert write(tmp_path, 1) is None and len(caplog.records) == 1
 
 
