@@ -40,7 +40,7 @@ def _signature(card: Mapping[str, Any]) -> ModelSignature:
 
     examples = _examples(card)
     frames_only = list(examples) == ["pixels"]
-    kind = card["actions"]["kind"]
+    kind = card.get("actions", {}).get("kind", "onehot")  # older cards do not name it
     if kind == "onehot":
         outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
     else:

@@ -152,7 +152,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         return self._as_env_takes_it(out["action"][0])
 
     def _as_env_takes_it(self, action: torch.Tensor) -> Any:
-        rules = self.card["actions"]
+        rules = self.card.get("actions", {"kind": "onehot"})  # older cards do not name it
         if rules["kind"] == "onehot":
             return int(action.argmax())
         if rules["kind"] == "multi_onehot":
