@@ -1,0 +1,68 @@
+"""benchmarks/foresight.py: what it measures, and that later records stay unseen."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = str(Path(__file__).resolve().parents[1] / "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def foresight():
+    sys.path.insert(0, FOLDER)
+    yield importlib.import_module("foresight")
+    sys.path.remove(FOLDER)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Two streams of 40 records each; record n of a stream shows n, and 9, 19, ... are deaths."""
+    count = torch.arange(40).repeat(2)
+    flag = ((count % 10) == 9)[:, None]
+    records = {
+        "pixels": count[:, None, None, None].expand(-1, 3, 8, 8).to(torch.uint8),
+        "prev_action": torch.zeros(80, 2, dtype=torch.uint8),
+        "reward": torch.zeros(80, 1),
+        "is_first": flag.roll(1, 0),
+        "is_last": flag,
+        "is_terminal": flag,
+    }
+    state = {"records": records, "streams": {"rows": 50, "written": [40, 40]}}
+    torch.save(state, tmp_path / "replay.pt")
+    return tmp_path
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order(foresight) -> None:
+    deaths, others = torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.5])
+    assert foresight.auc(deaths, others) == pytest.approx(0.75)
+    assert foresight.auc(others, others) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "error"])
+def test_no_window_shows_a_record_of_the_test(foresight, checkpoint: Path, sampling: str) -> None:
+    windows = foresight.Windows(checkpoint, train=50, test=20)
+    seen = torch.cat([windows.draw(8, 5, sampling)[0]["pixels"].flatten() for _ in range(30)])
+    assert int(seen.max()) == 24  # 25 records of each stream
+    assert int(seen.min()) == 0
+
+
+def test_too_few_records_are_refused_with_their_number(foresight, checkpoint: Path) -> None:
+    with pytest.raises(SystemExit, match=r"at least 45 of each stream; it has \[40, 40\]"):
+        foresight.Windows(checkpoint, train=50, test=40)
+
+
+def test_scrolling_is_no_change_and_a_new_thing_is(foresight) -> None:
+    torch.manual_seed(0)
+    world = torch.rand(3, 16, 40)
+    frame = torch.stack([world[..., 2 * t : 2 * t + 32] for t in range(3)])[None]
+    from foresight_candidates import changed
+
+    assert float(changed(frame).sum()) == 0.0
+    frame[0, 2, :, 4:6, 4:6] = 5.0
+    assert float(changed(frame)[0, 2].sum()) == 4.0
+    assert float(changed(frame)[0, 1].sum()) == 0.0
