@@ -38,13 +38,13 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
     Raises:
         ValueError: it does not fit, or networks of these sizes cannot be built.
     """
+    shapes, action_dim = build.shapes_of(env)  # first: a spec that is made on `meta` would stay there
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):  # sizes without numbers
             agent = build.make_agent(cfg, env)
     except (RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"networks of these sizes cannot be built ({reason}). Lower size.*.") from error
-    shapes, action_dim = build.shapes_of(env)
     record = sum(math.prod(s) * (1 if keys.is_image(key) else 4) for key, s in shapes.items())
     record += action_dim + 4 + 3 + 8
     if cfg.replay.latents:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import make_tiny
 
-from mario_dreamer.config import memory
+from mario_dreamer.config import build, memory
+from mario_dreamer.config.compose import compose_default
 
 # A record: image 3 * 16 * 16, three actions, reward 4, flags 3, stream 8, D = 16 twice, S = 3.
 RECORD = 768 + 3 + 15 + 35
@@ -45,3 +46,11 @@ def test_an_absurd_size_is_refused_before_it_is_allocated(
     tiny.cfg[group][key] = value
     with pytest.raises(ValueError, match="Lower .*" + cure):
         memory.check_memory(tiny.cfg, tiny.env)
+
+
+def test_the_estimate_leaves_the_specs_of_a_fresh_env_as_they_are() -> None:
+    cfg = compose_default(["experiment=pendulum", "device=cpu"])
+    env = build.make_env(cfg, 1, 0)
+    assert "networks" in memory.check_memory(cfg, env)
+    assert {spec.device.type for spec in env.observation_spec.values()} <= {"cpu"}
+    assert env.rand_step(env.reset())["action"].shape == (1, 1)
