@@ -90,7 +90,7 @@ class Tiny:
 
     def parts(self, folder: Any, keep: int = 2, evaluate: Any = None) -> tuple[Parts, build.Run]:
         """What the training loop takes, with a tracker that remembers."""
-        run, ratio = build.make_run(self.cfg)
+        run, ratio = build.make_run(self.cfg), build.make_ratio(self.cfg)
         report = Report(Silence(), None, evaluate, 1, self.replay.__len__)
         collector = build.make_collector(self.cfg, self.env, self.policy, torch.device("cpu"))
         snapshot = Snapshot(Checkpoints(folder, keep), "a: 1\n", "run-1")

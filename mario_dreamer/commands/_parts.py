@@ -71,7 +71,7 @@ def make_core(
     print_line(_description(cfg, learner))
     own_folder = folder / processes.own_name("replay")
     policy, env = build.make_policy(agent, learner, env)
-    ratio = build.make_run(cfg, processes.size)[1]
+    ratio = build.make_ratio(cfg, processes.size)
     if elsewhere:
         collector = make_workers(cfg, policy, learner, ratio, processes, seed)
     else:

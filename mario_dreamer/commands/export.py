@@ -17,6 +17,7 @@ configs/export.yaml.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
-from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo, read_card
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
 
@@ -52,7 +53,7 @@ def _tags(cfg: DictConfig, checkpoint: Path, card: Path) -> dict[str, str]:
     if file is None:
         print("no evaluation of the checkpoint is found: the model carries none in its tags")
     results = [] if file is None else read_results(file)
-    return evaluation_tags(results, read_card(card))
+    return evaluation_tags(results, json.loads(card.read_text("utf-8")))
 
 
 def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:

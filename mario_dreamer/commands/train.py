@@ -159,7 +159,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         if processes.first:
             stack.enter_context(_command.lock(folder))
         core = make_core(cfg, folder, agent_steps, source, processes)
-        run = build.make_run(cfg, processes.size)[0]
+        run = build.make_run(cfg)
         stack.callback(core.collector.shutdown)
         if saved is not None:
             saved.restore(core, env_options)  # a checkpoint that does not fit is refused here

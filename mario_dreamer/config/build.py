@@ -6,6 +6,7 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from fnmatch import fnmatch
 from typing import Any
 
@@ -39,8 +40,8 @@ from mario_dreamer.training.schedule import UpdateRatio
 
 __all__ = [
     "Agent", "instantiate", "make_agent", "make_collector", "make_env", "make_eval_env",
-    "make_learner", "make_policy", "make_replay", "make_run", "seed_everything", "set_threads",
-    "shapes_of",
+    "make_learner", "make_policy", "make_ratio", "make_replay", "make_run", "seed_everything",
+    "set_threads", "shapes_of",
 ]  # fmt: skip
 
 
@@ -130,9 +131,7 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     )
 
 
-def make_learner(
-    cfg: DictConfig, agent: Agent, processes: Processes | None = None
-) -> Learner:
+def make_learner(cfg: DictConfig, agent: Agent, processes: Processes | None = None) -> Learner:
     """Build losses, optimiser and slow critic around an agent, on the configured device.
 
     Args:
@@ -144,9 +143,10 @@ def make_learner(
     device = processes.device if together else resolve_device(cfg.device)
     if device.type == "cpu":
         keep_freed_memory()
-    for module in (agent.world_model, agent.actor, agent.critic):
-        module.to(device)
     world_model, actor, critic = agent.world_model, agent.actor, agent.critic
+    modules = {"world_model": world_model, "actor": actor, "critic": critic}
+    for module in modules.values():
+        module.to(device)
     slow_critic = SlowCritic(critic, rate=cfg.slow_rate)
     discount = instantiate(cfg.loss.discount)
     heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
@@ -161,19 +161,12 @@ def make_learner(
         instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
         slow_critic,
     )
-    optimizer: ClippedOptimizer = instantiate(
-        cfg.optimizer,
-        modules={"world_model": world_model, "actor": actor, "critic": critic},
-        _convert_="all",
-    )
+    optimizer: ClippedOptimizer = instantiate(cfg.optimizer, modules=modules, _convert_="all")
+    dtype, average_rate = autocast_dtype(cfg.precision, device), cfg.get("average_rate")
     options = LearnerOptions(
-        device,
-        autocast_dtype(cfg.precision, device),
-        str(cfg.compile),
-        cfg.imagination_starts,
-        cfg.get("average_rate"),
+        device, dtype, str(cfg.compile), cfg.imagination_starts, average_rate,
         processes or Processes(),
-    )
+    )  # fmt: skip
     return Learner(agent, losses, optimizer, options)
 
 
@@ -217,11 +210,9 @@ def make_replay(
         path: folder for files where the configuration names none.
         seed_offset: added to the seed, of one of several processes.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"device": device if device.type == "cuda" else "cpu"}
     if cfg.replay.storage in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
-    else:
-        options["device"] = device if device.type == "cuda" else "cpu"  # Apple's share one memory
     return instantiate(
         cfg.replay,
         num_streams=cfg.collector.num_envs,
@@ -232,26 +223,16 @@ def make_replay(
     )
 
 
-def make_run(cfg: DictConfig, processes: int = 1) -> tuple[Run, UpdateRatio]:
-    """Build the numbers of the run and its update ratio.
+def make_run(cfg: DictConfig) -> Run:
+    """Build the numbers of the run: options of the same names, and the env's action repeat."""
+    names = {field.name for field in fields(Run)} - {"action_repeat"}
+    own = {name: cfg.get(name) for name in names}
+    return Run(**own, action_repeat=cfg.env.get("action_repeat", 1))
 
-    Args:
-        cfg: the run's configuration.
-        processes: how many train together; each adds a batch to every update.
-    """
-    run = Run(
-        steps=cfg.steps,
-        action_repeat=cfg.env.get("action_repeat", 1),
-        prefill=cfg.prefill,
-        prefill_random=cfg.prefill_random,
-        pretrain=cfg.pretrain,
-        log_every=cfg.log_every,
-        eval_every=cfg.eval_every,
-        save_every=cfg.save_every,
-        minutes=cfg.minutes,
-        entropy_solved=cfg.get("entropy_solved"),
-    )
-    return run, UpdateRatio(cfg.train_ratio, processes * cfg.batch_size, cfg.batch_length)
+
+def make_ratio(cfg: DictConfig, processes: int = 1) -> UpdateRatio:
+    """Build the update ratio of so many processes, each of which adds a batch to every update."""
+    return UpdateRatio(cfg.train_ratio, processes * cfg.batch_size, cfg.batch_length)
 
 
 def set_threads(threads: int | None, processes: int = 1) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,6 @@ __all__ = ["log_model", "save_model"]
 
 PLAYER = Path(__file__).with_name("mlflow_player.py")
 NEEDED = ("mlflow", "torch", "numpy", "pandas")  # what the player imports, nothing else
-
-
-def _requirements() -> list[str]:
-    """The player's libraries, pinned to what wrote the model; local parts such as +cpu left out."""
-    return [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
 
 
 def _signature(card: Mapping[str, Any]) -> ModelSignature:
@@ -91,7 +87,8 @@ def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[s
         "artifacts": {"program": str(program.resolve()), "card": str(card_file.resolve())},
         "signature": _signature(card),
         "input_example": examples["pixels"] if list(examples) == ["pixels"] else examples,
-        "pip_requirements": _requirements(),
+        # Pinned to what writes the model; without local parts such as +cpu.
+        "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in NEEDED],
         "metadata": {**{key: card[key] for key in kept}, **tags},
     }
 
@@ -172,16 +169,15 @@ def _known(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-class _quiet(warnings.catch_warnings):
-    """Keep MLflow's hints about type hints and schemas to itself."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        warnings.simplefilter("ignore")
-        self.level = logging.getLogger("mlflow").level
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-
-    def __exit__(self, *reason: object) -> None:
-        logging.getLogger("mlflow").setLevel(self.level)
-        super().__exit__(*reason)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back MLflow's hints about type hints and schemas."""
+    log = logging.getLogger("mlflow")
+    level = log.level
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.setLevel(level)

@@ -20,10 +20,10 @@ from mario_dreamer.envs.actions import is_scaled
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
-__all__ = ["PROGRAM", "ProgramInfo", "ProgramFile", "example_inputs", "read_card"]
+__all__ = ["PROGRAM", "ProgramInfo", "ProgramFile", "example_inputs"]
 
 PROGRAM = "policy.pt2"
-GAMES = 4096  # most games side by side
+GAMES = 4096  # most games in a batch
 
 
 @dataclass
@@ -128,7 +128,7 @@ class ProgramFile:
             name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
             for name, value in inputs.items()
         }
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch's of its exporter
             self.exported = torch.export.export(
                 program, (), inputs, dynamic_shapes=shapes, strict=False
             )
@@ -148,7 +148,7 @@ class ProgramFile:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         program = io.BytesIO()  # writing to a full disk, C++ would end the process
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             torch.export.save(self.exported, program)
         path.write_bytes(program.getbuffer())
         info, env = self.info, self.info.env
@@ -170,19 +170,6 @@ class ProgramFile:
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
         return path.with_suffix(".json")
-
-
-class _quiet(warnings.catch_warnings):
-    """Keep torch's warnings about its own exporter away: nothing a reader could act on."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """Read the card that `ProgramFile` wrote with a program."""
-    return json.loads(path.read_text("utf-8"))
 
 
 def _described(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,12 +154,12 @@ def convolution(
             f"A convolution of stride {stride} needs a kernel of {stride}, {stride + 2},"
             f" {stride + 4}, ... to pad both sides equally; got {kernel}."
         )
-    kind = nn.Conv2d
-    if enlarges:
-        kind = PatchConv if kernel == stride else nn.ConvTranspose2d
-        kind = DoublingConv if stride == 1 else kind
-    padding = (kernel - stride) // 2
-    layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
+    if enlarges and (stride == 1 or stride == kernel):
+        kind = DoublingConv if stride == 1 else PatchConv
+        layer = kind(in_channels, out_channels, kernel, bias)
+    else:
+        kind, padding = nn.ConvTranspose2d if enlarges else nn.Conv2d, (kernel - stride) // 2
+        layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
     area = kernel * kernel
     init_(layer.weight, area * in_channels, area * out_channels, init, outscale)
     if bias:

@@ -24,28 +24,12 @@ class DoublingConv(nn.Conv2d):
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].
         kernel: k, odd.
-        stride: 1, of the convolution on the doubled map.
-        padding: k // 2, so that the side is exactly doubled.
         bias: False before a norm that shifts.
-
-    Raises:
-        ValueError: another kernel, stride or padding.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int = 1,
-        padding: int | None = None,
-        bias: bool = True,
+        self, in_channels: int, out_channels: int, kernel: int, bias: bool = True
     ) -> None:
-        if kernel % 2 == 0 or stride != 1 or padding not in (None, kernel // 2):
-            raise ValueError(
-                "DoublingConv doubles the side by an odd kernel, stride 1 and padding kernel // 2;"
-                f" got kernel={kernel}, stride={stride}, padding={padding}."
-            )
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
         self.reach = (kernel // 2 + 1) // 2  # pixels of x to either side
         taps = torch.arange(kernel) - kernel // 2
@@ -79,30 +63,12 @@ class PatchConv(nn.ConvTranspose2d):
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].
-        kernel: side s of the square.
-        stride: the same s.
-        padding: 0.
+        side: s, of the square.
         bias: as of a convolution.
-
-    Raises:
-        ValueError: the stride is not the kernel, or a padding.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int,
-        padding: int = 0,
-        bias: bool = True,
-    ) -> None:
-        if kernel != stride or padding:
-            raise ValueError(
-                "PatchConv draws squares that neither overlap nor leave gaps: stride = kernel and"
-                f" padding 0; got kernel={kernel}, stride={stride}, padding={padding}."
-            )
-        super().__init__(in_channels, out_channels, kernel, stride, bias=bias)
+    def __init__(self, in_channels: int, out_channels: int, side: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, side, side, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, out_channels, s * H, s * W]; fastest where x lies channels_last."""
