@@ -50,7 +50,7 @@ def check(
 
     A shape is a list of sizes: a number, a name out of `sizes`, or any other name, which has to
     mean the same number (at least 1) wherever it stands, also as `H+1`. A `...` in front means
-    any dimensions, none of them 0, the same ones in every field; a `*` at the end means any, of no matter what.
+    any dimensions, none of them 0, the same ones in every field; a `*` at the end any, also of 0.
 
     Args:
         who: the module, for the message.

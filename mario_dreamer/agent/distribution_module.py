@@ -35,7 +35,8 @@ class DistributionModule(TensorDictModuleBase):
         >>> import torch
         >>> from tensordict import TensorDict
         >>> from mario_dreamer.networks.heads import TwoHotHead
-        >>> reward = DistributionModule(TwoHotHead(feat_dim=4, layers=1, units=8), ["feat"], "reward")
+        >>> head = TwoHotHead(feat_dim=4, layers=1, units=8)
+        >>> reward = DistributionModule(head, ["feat"], "reward")
         >>> reward(TensorDict(feat=torch.randn(3, 4), batch_size=[3]))["reward"].shape
         torch.Size([3, 1])
     """

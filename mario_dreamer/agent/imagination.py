@@ -37,7 +37,9 @@ class Imagination(TensorDictModuleBase):
         ValueError: when `horizon` is less than 1.
     """
 
-    def __init__(self, rssm: nn.Module, actor: nn.Module, horizon: int = 15, differentiable: bool = False) -> None:
+    def __init__(
+        self, rssm: nn.Module, actor: nn.Module, horizon: int = 15, differentiable: bool = False
+    ) -> None:
         super().__init__()
         if horizon < 1:
             raise ValueError(f"Imagination: imag_horizon must be at least 1, got {horizon}.")

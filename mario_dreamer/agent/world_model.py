@@ -115,7 +115,7 @@ class WorldModel(TensorDictModuleBase):
         return TensorDict({keys.FEAT: feat}, posterior.batch_size)
 
     def _check(self, records: TensorDictBase) -> None:
-        """Raise KeyError or ValueError unless these are records [B, T] of this model's observations."""
+        """Raise KeyError or ValueError unless these are records [B, T] as this model reads them."""
         latents = [keys.PREV_DETER, keys.PREV_STOCH] if keys.PREV_DETER in records else []
         require_keys("WorldModel", records, [*self.in_keys, *latents])
         wanted = {key: f"B T {self.shapes[key]}: frame" for key in self.decoders}

@@ -31,7 +31,7 @@ def describe_envs(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml({key: value for key, value in options.items() if key != "threads"})
 
 
-def _hands_over(cfg: DictConfig) -> bool:
+def _writes_models(cfg: DictConfig) -> bool:
     """Whether each checkpoint gets an MLflow model with it: asked for, or tracked by MLflow."""
     wanted = cfg.get("save_model", "auto")
     by_mlflow = str(cfg.tracker.get("_target_", "")).endswith("MLflowTracker")
@@ -102,12 +102,12 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
     repeat = cfg.env.get("action_repeat", 1)
     if not core.processes.first:
         return Report(tracker, None, None, repeat, replay.__len__)
-    judged = core.policy
+    evaluated = core.policy
     if average is not None:
-        judged = Policy(average["world_model"], average["actor"], learner.dtype)
+        evaluated = Policy(average["world_model"], average["actor"], learner.dtype)
     evaluation = EvaluationReport(
-        judged, lambda: build.make_eval_env(cfg, judged), replay, learner.world_model, tracker,
-        cfg.eval_episodes,
+        evaluated, lambda: build.make_eval_env(cfg, evaluated), replay, learner.world_model,
+        tracker, cfg.eval_episodes,
     )  # fmt: skip
     watched = {"play/entropy_scale": learner.actor_loss.entropy_scale}
     if plays_elsewhere(cfg):
@@ -120,7 +120,7 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
     return Report(
         tracker, progress, evaluation, repeat,
         replay.__len__,
-        write_model=CheckpointModel(judged, core.env, options) if _hands_over(cfg) else None,
+        write_model=CheckpointModel(evaluated, core.env, options) if _writes_models(cfg) else None,
         records_per_update=core.processes.size * cfg.batch_size * cfg.batch_length,
         watched=watched,
     )  # fmt: skip

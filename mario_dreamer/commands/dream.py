@@ -5,7 +5,7 @@
 
 The policy plays real episodes; the world model sees the first `context` steps of a window (green
 border), then predicts the rest along the same actions in open loop (red border). A picture of the
-first window goes beside the film.
+first window is written too, as .png.
 
 Options: checkpoint, out, context, steps, rows, start, scale, seed, device, env.*; see
 configs/dream.yaml.

@@ -43,11 +43,11 @@ TABLE = (
 
 
 def chosen_conditions(cfg: DictConfig, is_mario: bool) -> list[Condition]:
-    """Return the conditions asked for; only Mario's worlds have no-ops and sticky actions.
+    """Return the conditions asked for; only Mario's env has no-ops and sticky actions.
 
     Args:
         cfg: with conditions ("all", one name or a list), random_noops and sticky.
-        is_mario: whether the world takes no-ops and sticky actions.
+        is_mario: whether the env takes no-ops and sticky actions.
 
     Raises:
         ValueError: for a name that is none.
@@ -59,7 +59,7 @@ def chosen_conditions(cfg: DictConfig, is_mario: bool) -> list[Condition]:
     if unknown or not names:
         raise ValueError(
             f"conditions={asked}: expected all, or some of {', '.join(possible)}"
-            f"{'' if is_mario else ' (this world has no no-ops or sticky actions)'}."
+            f"{'' if is_mario else ' (this env has no no-ops or sticky actions)'}."
         )
     return [
         Condition(
@@ -76,8 +76,8 @@ def _line(first: str, cells: list[str]) -> str:
     return f"{first:<22}" + "".join(f"{cell:>9}" for cell in cells)
 
 
-def _worlds(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[str, Any]:
-    """Options of the worlds. An episode without an end is cut by its world, and counts."""
+def _env_options(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[str, Any]:
+    """Options of the envs. An episode without an end is truncated by its env, and counts."""
     changes: dict[str, Any] = {}
     if "random_noops" in stored:
         changes = {"random_noops": condition.random_noops, "sticky": condition.sticky}
@@ -117,7 +117,7 @@ def main(cfg: DictConfig) -> None:
         print(f"agent step {agent.steps:,}, sha256 {str(agent.sha256)[:16]}")
     print(_line("condition", [title for _, title in TABLE]))
     for condition in conditions:
-        changes = _worlds(cfg, condition, agent.cfg.env)
+        changes = _env_options(cfg, condition, agent.cfg.env)
         build.seed_everything(cfg.seed)
         env = agent.make_env(min(cfg.num_envs, cfg.episodes), cfg.seed, **changes)
         torch.set_rng_state(drawn)  # each condition begins from the same random state

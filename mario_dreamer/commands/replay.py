@@ -6,7 +6,8 @@
 The NES is deterministic: the same buttons give the same episode, on any machine. This command
 uses the emulator alone, none of the agent: it presses the buttons of the list and says where
 Mario got and whether that is what the file claims. Exit code 0 when it is, 1 when not. Episodes
-with random no-ops or sticky actions carry the log of the buttons really pressed, and are checked too.
+with random no-ops or sticky actions carry the log of the buttons really pressed; they are checked
+too.
 """
 
 from __future__ import annotations
@@ -95,15 +96,15 @@ def main() -> None:
         screens = played.screens[:: env["action_repeat"] // held]
         frames = torch.from_numpy(np.stack(screens)).permute(0, 3, 1, 2)
         encode_mp4(frames, arguments.video, 60 / env["action_repeat"], 2)
-    told = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
-    differs = {name: (value, found[name]) for name, value in told.items() if found[name] != value}
+    claims = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
+    differs = {name: (value, found[name]) for name, value in claims.items() if found[name] != value}
     print(
         f"stage {stage}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
     )
     if differs:
         print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
         sys.exit(1)
-    print(f"VERIFIED: {told}")
+    print(f"VERIFIED: {claims}")
 
 
 if __name__ == "__main__":

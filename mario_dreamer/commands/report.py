@@ -101,7 +101,8 @@ def _add_evaluation(page: Page, checkpoint: Path) -> None:
     rows = []
     for entry in read_results(file):
         condition = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
-        stages = {f"{condition}, {stage}": told for stage, told in entry.get("stages", {}).items()}
+        by_stage = entry.get("stages", {})
+        stages = {f"{condition}, {stage}": summary for stage, summary in by_stage.items()}
         for name, summary in {condition: entry["summary"], **stages}.items():
             cells = [f"{summary[column]:.1f}" if column in summary else "-" for column in columns]
             rows.append([name, f"{summary['episodes']:.0f}", rate_text(summary), *cells])

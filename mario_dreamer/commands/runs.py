@@ -56,10 +56,10 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return {"name": folder.name, "status": status, **{SHOWN[k]: v for k, v in last.items()}}
 
 
-def _status(told: dict[str, Any]) -> str:
+def _status(info: dict[str, Any]) -> str:
     """What run.json says, unless the process that would have changed it is not there any more."""
-    status, pid = str(told.get("status", "?")), told.get("pid")
-    here = (told.get("tags") or {}).get("machine.host") in (None, platform.node())
+    status, pid = str(info.get("status", "?")), info.get("pid")
+    here = (info.get("tags") or {}).get("machine.host") in (None, platform.node())
     if status == "RUNNING" and here and isinstance(pid, int) and pid > 0:
         return status if psutil.pid_exists(pid) else "DIED"
     return status

@@ -181,7 +181,6 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         try:
             if saved is not None:
                 saved.restore_report(parts.report)
-                saved.restore_random_states()
             status = _run(parts, run, agent_steps, folder, tracker)
         finally:
             parts.report.close()

@@ -44,7 +44,9 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
             agent = build.make_agent(cfg, env)
     except (RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise ValueError(f"networks of these sizes cannot be built ({reason}). Lower size.*.") from error
+        raise ValueError(
+            f"networks of these sizes cannot be built ({reason}). Lower size.*"
+        ) from error
     record = sum(math.prod(s) * (1 if keys.is_image(key) else 4) for key, s in shapes.items())
     record += action_dim + 4 + 3 + 8
     if cfg.replay.latents:
@@ -60,8 +62,8 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
         records = 2 * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
     replay = 0 if cfg.replay.storage in FILES else records * record
     line = (
-        f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations of {free / GIB:.2f} "
-        f"free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
+        f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations, of "
+        f"{free / GIB:.2f} free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
     )
     if replay + networks > free:
         cure = f"replay.capacity (now {cfg.replay.capacity:,})" if replay > networks else "size.*"

@@ -67,7 +67,7 @@ class TwoHot:
         log_prob(x)  =  (1 - w) * log p_k + w * log p_{k+1}  where (1 - w) * b_k + w * b_{k+1} = x
                                                              (symlog(x) for kind "symlog")
 
-    Only "symexp" is unbiased: of 0 and 1000, equally likely, its mean is 500, that of "symlog" 30.6.
+    Only "symexp" is unbiased: of 0 and 1000, equally likely, its mean is 500; "symlog": 30.6.
 
     Args:
         logits: [..., bins], any float type; the maths is done in float32.

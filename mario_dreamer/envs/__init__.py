@@ -1,1 +1,1 @@
-"""Worlds as TorchRL environments, always batched: [N]."""
+"""TorchRL environments, always batched: [N]."""

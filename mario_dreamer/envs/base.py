@@ -110,7 +110,7 @@ class BatchedEnv(EnvBase):
 
     @abstractmethod
     def _observe(self) -> dict[str, Tensor]:
-        """Return what the agent sees now, [N, ...] each, in tensors nobody writes to later."""
+        """Return what the agent sees now, [N, ...] each, in tensors not written to later."""
 
     def _set_seed(self, seed: int | None) -> None:
         if seed is not None:

@@ -1,4 +1,4 @@
-"""MiniGrid: small grid worlds seen from within, with keys and doors."""
+"""MiniGrid: small grids seen from within, with keys and doors."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def read_results(file: Path) -> list[dict[str, Any]]:
         results = json.loads(file.read_text("utf-8"))["results"]
         for entry in results:
             entry["actions"], entry["random_noops"], entry["sticky"]
-            for told in (entry["summary"], *dict(entry.get("stages", {})).values()):
-                float(told["episodes"]), float(told["return"])
+            for summary in (entry["summary"], *dict(entry.get("stages", {})).values()):
+                float(summary["episodes"]), float(summary["return"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} holds no evaluation ({type(error).__name__}: {error}). "

@@ -34,7 +34,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
     training (`max_pool`), so give the last two to show it exactly that. Hold the action for
     `action_repeat` raw frames, then ask again. Parameters:
 
-        episode   name of the episode, any text; several go on side by side
+        episode   name of the episode, any text; several may be played at once
         reset     forget this episode's past: the frame opens a new one. So does a new name.
         greedy    take the likeliest action instead of a draw
         seed      of the draws, looked at where an episode opens

@@ -93,8 +93,9 @@ class CriticLoss(LossModule):
         Args:
             tensordict: rollouts [N] or [B, T]. Where `Returns` has run, the critic's parameters
                 lie in it already and are not computed again.
-            replayed: posterior states and records [B, T], T at least 2, graph attached, with B * T = N and
-                rollout b * T + t started from record (b, t). None leaves L_replay out.
+            replayed: posterior states and records [B, T], T at least 2, graph attached, with
+                B * T = N and rollout b * T + t started from record (b, t). None leaves L_replay
+                out.
 
         Returns:
             `loss_critic` and, with `replayed`, `loss_critic_replay`; nats, 0-dim.

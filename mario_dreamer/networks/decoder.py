@@ -71,7 +71,7 @@ class ConvDecoder(nn.Module):
         blocks_input = functools.partial(BlockInput, units=units, blocks=blocks, norm=norm)
         inputs = {"blocks": blocks_input, "linear": LinearInput}
         if input not in inputs:
-            raise ValueError(f"decoder.input must be 'blocks' (Nature) or 'linear' (v1); got {input!r}.")
+            raise ValueError(f"decoder.input must be blocks (Nature) or linear (v1); got {input!r}.")
         stoch_dim = math.prod(stoch_shape)
         self.input = inputs[input](deter_dim, stoch_dim, grid, channels[0], init=init)
         self.stages = nn.Sequential()
@@ -94,7 +94,7 @@ class ConvDecoder(nn.Module):
         Returns:
             Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
         """
-        flat = (x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2)))  # [..., n] -> [N, n]
+        flat = (x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2)))  # to [N, n]
         maps = self.input(*flat)
         # In the memory layout of replay's frames, for the loss.
         frames = self.stages(maps).to(torch.float32, memory_format=torch.contiguous_format)

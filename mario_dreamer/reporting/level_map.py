@@ -59,7 +59,7 @@ def level_map(
 def map_of_buttons(
     stage: str, buttons: Sequence[int], every: int = 4, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Play recorded buttons again in the raw emulator and stitch what it passes, without the score bar.
+    """Play recorded buttons in the raw emulator and stitch its screens, without the score bar.
 
     Args:
         stage: "w-s".

@@ -102,7 +102,7 @@ def keep_freed_memory() -> bool:
     measured (AMD EPYC, 2026-11). The peak of use rose by 5 %.
 
     Returns:
-        whether the C library at hand could be told (glibc on Linux can).
+        whether the C library at hand can be set so (glibc on Linux can).
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -242,7 +242,7 @@ def steps_of(checkpoint: Path) -> int | None:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return a checkpoint's manifest, its step and its files' sums; empty when it cannot be read."""
+    """Return a checkpoint's manifest: its step, its files' sums; empty when unreadable."""
     try:
         found = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):

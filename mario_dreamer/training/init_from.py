@@ -19,7 +19,8 @@ def init_from(modules: nn.ModuleDict, checkpoint: Path, parts: Sequence[str] = I
     """Copy the weights of some parts of a checkpoint into a freshly built agent.
 
     The weights are those of the last update, not their average: critic and actor belong together.
-    What follows a part starts as its copy: the slow critic, the averaged weights. Optimizer, return statistics and counters start fresh.
+    What follows a part starts as its copy: the slow critic, the averaged weights. Optimizer, return
+    statistics and counters start fresh.
 
     Args:
         modules: `Learner.modules` of the new run.

@@ -105,7 +105,7 @@ class Learner:
             averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
             self.average = copy.deepcopy(averaged).requires_grad_(False)
         self.updates = 0
-        # GPU: number of losses that were not finite since the last `check`; their updates were void.
+        # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
         self._guard = self._raise_if_spoiled if waits else self._void_if_spoiled
@@ -197,7 +197,7 @@ class Learner:
 
         Raises:
             NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
-                A GPU makes such an update void instead, and `check` raises when metrics are fetched.
+                A GPU makes such an update void, and `check` raises when metrics are fetched.
             ProcessLost: another process that learns with this one ended; likewise.
         """
         for key, value in records.items():
@@ -280,7 +280,7 @@ def load_modules(modules: nn.ModuleDict, state: dict[str, torch.Tensor]) -> None
     Args:
         modules: `Learner.modules`.
         state: their saved `state_dict`. Without an average in it, the average begins at the
-            weights; an average that nobody keeps here is passed over.
+            weights; an average that is not kept here is ignored.
     """
     state = dict(state)
     average = {name for name in state if name.startswith("average.")}

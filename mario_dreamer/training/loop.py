@@ -64,7 +64,7 @@ class Run:
 
 @dataclass
 class Core:
-    """What plays and learns, without those who are told about it.
+    """The parts that play and learn.
 
     Args:
         collector: yields transitions [N, n], played by `policy`.
@@ -89,7 +89,7 @@ class Parts(Core):
     """The objects of a run, ready made.
 
     Args:
-        report: tells the trackers and the screen.
+        report: logs to the trackers and the screen.
         snapshot: saves and restores all of it.
     """
 

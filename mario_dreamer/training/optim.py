@@ -16,7 +16,7 @@ __all__ = ["ClippedOptimizer", "LaProp", "adaptive_clip_", "norm_clip_"]
 def adaptive_clip_(
     grads: list[Tensor], params: list[Tensor], clip: float = 0.3
 ) -> tuple[Tensor, Tensor]:
-    """Keep each tensor's gradient small beside the tensor itself (AGC), in place.
+    """Keep each tensor's gradient small relative to the tensor itself (AGC), in place.
 
     Paper: arXiv:2301.04104, "Optimizer".
 
@@ -45,7 +45,7 @@ def norm_clip_(
 
     Args:
         grads: gradients, changed in place.
-        params: not used; there so that both ways of clipping are called alike.
+        params: not used; there so that both ways of clipping are called the same way.
         clip: largest global norm, above 0.
 
     Returns:
@@ -233,7 +233,7 @@ class ClippedOptimizer:
         """
         groups, saved = self.optimizer.param_groups, dict(state["optimizer"])
         rates = [group["lr"] for group in groups]
-        # Told by `capturable`, torch puts the count of updates on the parameters' device or not.
+        # By `capturable` torch puts the count of updates on the parameters' device or not.
         # Where the optimiser knows no such word, a resume adds none: states stay bit-equal.
         here = {key: value for key, value in groups[0].items() if key == "capturable"}
         saved["param_groups"] = [

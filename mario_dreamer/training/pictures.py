@@ -52,7 +52,7 @@ def open_loop(
 
 
 def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
-    """Choose the windows with the fewest new episodes inside: nobody can predict those.
+    """Choose the windows with the fewest new episodes inside: those cannot be predicted.
 
     Args:
         windows: records [M, T].

@@ -127,7 +127,6 @@ class Saved:
             if loop is not None:  # the oldest only have their number of updates
                 parts.state.load_state_dict(loop)
             self.restore_report(Report(NoTracker()))  # to find out now whether it can be
-            self.restore_random_states()
         except (CheckpointError, ProcessLost):
             raise
         except Exception as error:  # a file of another make fails in as many ways as there are
@@ -137,11 +136,8 @@ class Saved:
             print(f"resume: {again}")
 
     def restore_report(self, report: Report) -> None:
-        """Let a report go on counting."""
+        """Restore a report, and the global random generators: last, so nothing draws in between."""
         report.load_state_dict(self.learning["report"])
-
-    def restore_random_states(self) -> None:
-        """Put back the global random generators: last, so that nothing draws in between."""
         if self.own is not None:
             restore_random_states(self.own["random"])
 
@@ -211,7 +207,6 @@ class Snapshot:
         saved = Saved.read(path, self.processes)
         saved.restore(parts, self.env_options)
         saved.restore_report(parts.report)
-        saved.restore_random_states()
         return saved.agent_steps
 
 

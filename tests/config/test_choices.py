@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tiny import make_tiny, tiny_config
 
 from mario_dreamer.config import build, compose, limits
@@ -46,6 +47,20 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_shipped_recipe_keeps_the_rules_for_numbers(experiment: str) -> None:
     limits.check_numbers(compose.compose_default([f"experiment={experiment}"]))
+
+
+def plain(part: object) -> object:
+    """A configuration without what refers to other places."""
+    if isinstance(part, dict):
+        return {k: plain(v) for k, v in part.items() if not (isinstance(v, str) and "${" in v)}
+    return part
+
+
+@pytest.mark.parametrize("group", ["collector", "env", "loss", "optimizer", "replay", "size"])
+def test_every_choice_of_a_group_keeps_the_rules_for_numbers(group: str) -> None:
+    for file in (CONFIGS / group).glob("*.yaml"):
+        part = plain(OmegaConf.to_container(OmegaConf.load(file)))
+        limits.check_numbers({group: {k: v for k, v in part.items() if k != "defaults"}})
 
 
 def test_the_discount_and_lambda_of_a_run_are_everywhere_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -15,12 +16,7 @@ from mario_dreamer import keys
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import (
-    ProgramFile,
-    ProgramInfo,
-    example_inputs,
-    read_card,
-)
+from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
 from mario_dreamer.networks import action_heads
 from mario_dreamer.networks.action_heads import ActionHead
 
@@ -52,7 +48,8 @@ def test_the_program_of_any_kind_of_action_acts_as_the_policy(kind: str, tmp_pat
     made = make(kind)
     program = ActingProgram(made.policy)
     info = ProgramInfo.of(program, made.env, {})
-    card = read_card(ProgramFile(program, info).write(tmp_path / "policy.pt2", "runs/a", 1))
+    file = ProgramFile(program, info).write(tmp_path / "policy.pt2", "runs/a", 1)
+    card = json.loads(file.read_text())
     loaded = torch.export.load(tmp_path / "policy.pt2").module()
     inputs = example_inputs(program, info.shapes, 2)
     state = made.env.reset()

@@ -77,7 +77,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ConvDecoder(**STATE, image_shape=(3, 20, 20))
     with pytest.raises(ValueError, match=r"12 channels, which 8 blocks cannot share"):
         ConvDecoder(**STATE, image_shape=(3, 16, 16), depth=3)
-    with pytest.raises(ValueError, match=r"decoder.input must be 'blocks' .* got 'conv'"):
+    with pytest.raises(ValueError, match=r"decoder.input must be blocks .* got 'conv'"):
         ConvDecoder(**STATE, image_shape=(3, 16, 16), input="conv")
 
 

@@ -1,4 +1,4 @@
-"""A hand-made world for the replay tests: every frame knows its place."""
+"""A hand-made env for the replay tests: every frame knows its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world where every frame knows its place, and what must be true of every window of it."""
+"""An env where every frame knows its place, and what must be true of every window of it."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from mario_dreamer.replay import make_replay, to_records
 
 
 def filled(counter, steps: int = 30, lengths: tuple[int, ...] = (3, 9), **options):
-    """A replay of two streams, and the world that goes on where it stopped."""
+    """A replay of two streams, and the env that goes on where it stopped."""
     options = {"capacity": 80, "batch_size": 4, "batch_length": 5, "latents": True, **options}
-    world, replay = counter(list(lengths)), make_replay(num_streams=len(lengths), **options)
-    replay.extend(world.play(steps))
-    return replay, world
+    env, replay = counter(list(lengths)), make_replay(num_streams=len(lengths), **options)
+    replay.extend(env.play(steps))
+    return replay, env
 
 
 def equal(one, two) -> bool:
@@ -81,13 +81,13 @@ def test_memmap_gives_the_same_batches_as_memory(counter, tmp_path):
 
 
 def test_ready_waits_for_a_batch_and_for_the_prefill(counter):
-    replay, world = filled(counter, steps=1, lengths=(50,), capacity=60)
+    replay, env = filled(counter, steps=1, lengths=(50,), capacity=60)
     assert len(replay) == 2 and not replay.ready()
-    replay.extend(world.play(17))
+    replay.extend(env.play(17))
     assert len(replay) == 19 and not replay.ready()
-    replay.extend(world.play(1))
+    replay.extend(env.play(1))
     assert replay.ready() and replay.ready(20) and not replay.ready(21)
-    replay.extend(world.play(50))
+    replay.extend(env.play(50))
     assert replay.ready(1000)  # more than it can ever hold: full is enough
 
 
@@ -121,9 +121,9 @@ def test_a_posterior_is_read_back_as_the_next_records_context(counter):
 
 
 def test_a_record_that_was_overwritten_keeps_its_own_context(counter):
-    replay, world = filled(counter, capacity=40, lengths=(50, 60), online=False)
+    replay, env = filled(counter, capacity=40, lengths=(50, 60), online=False)
     batch = replay.sample(64)
-    replay.extend(world.play(8))
+    replay.extend(env.play(8))
     stored = {k: v.clone() for k, v in replay.buffer.storage._storage.items()}
     gone = replay.streams.position_at(batch["index"]) != batch["step_id"]
     assert gone.any() and not gone.all()
@@ -157,7 +157,7 @@ def test_write_back_without_latents_is_an_error(counter):
 @pytest.mark.parametrize("prefetch", [False, True])
 @pytest.mark.parametrize("storage", ["memory", "memmap"])
 def test_a_resumed_memory_gives_the_same_batches(counter, steps, prefetch, storage):
-    replay, world = filled(counter, steps=steps, prefetch=prefetch, storage=storage)
+    replay, env = filled(counter, steps=steps, prefetch=prefetch, storage=storage)
     replay.sample()
     state = saved(replay.state_dict())
     other = make_replay(80, 2, 4, 5, latents=True, seed=99, prefetch=prefetch, storage=storage)
@@ -170,7 +170,7 @@ def test_a_resumed_memory_gives_the_same_batches(counter, steps, prefetch, stora
             deter = one["prev_deter"].float() + 1
             each.update_latents(one["index"], deter, one["prev_stoch"], one["step_id"])
         assert equal(replay.sample(), other.sample())
-        played = world.play(more)
+        played = env.play(more)
         replay.extend(played)
         other.extend(played)
     assert equal(replay.sample(), other.sample())
@@ -184,10 +184,10 @@ def test_the_state_holds_the_filled_part_only(counter):
 
 
 def test_the_state_does_not_follow_the_memory(counter):
-    replay, world = filled(counter, capacity=20)
+    replay, env = filled(counter, capacity=20)
     before = replay.state_dict()
     kept = {key: value.clone() for key, value in before["records"].items()}
-    replay.extend(world.play(10))
+    replay.extend(env.play(10))
     assert all(torch.equal(before["records"][key], kept[key]) for key in kept)
 
 
@@ -210,11 +210,11 @@ def test_an_empty_memory_can_be_saved_and_loaded(counter):
 def test_reading_ahead_is_the_same_in_two_runs(counter):
     runs = []
     for _ in range(2):
-        replay, world = filled(counter, prefetch=True)
+        replay, env = filled(counter, prefetch=True)
         batches = []
         for _ in range(10):
             batches.append(replay.sample())
-            replay.extend(world.play(7))
+            replay.extend(env.play(7))
         runs.append(batches)
     assert all(equal(one, two) for one, two in zip(*runs, strict=True))
     for batch in runs[0]:
@@ -251,7 +251,7 @@ def test_wrong_choices_are_refused(wrong):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_sampling_and_write_back_on_a_gpu_never_wait_for_it(counter):
-    replay, world = filled(counter, device="cuda")
+    replay, env = filled(counter, device="cuda")
     replay.sample()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -260,7 +260,7 @@ def test_sampling_and_write_back_on_a_gpu_never_wait_for_it(counter):
         replay.update_latents(batch["index"], deter, stoch, batch["step_id"])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    replay.extend(world.play(20))
+    replay.extend(env.play(20))
     check_windows(replay.sample().cpu(), [3, 9])
     other = make_replay(80, 2, 4, 5, latents=True, device="cuda")
     other.load_state_dict(saved(replay.state_dict()))

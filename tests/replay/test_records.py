@@ -127,6 +127,6 @@ def test_a_collector_over_a_counting_world_gives_the_numbers_of_the_paper():
         assert torch.equal(mine["reward"].flatten(), 10.0 * time)
         assert torch.equal(mine["is_first"].flatten(), time == 0)
         assert torch.equal(mine["is_terminal"].flatten(), time == length)
-        # The world shows the action that led to a frame: 1 + a_{t-1}, or 0 if there was none.
+        # The env shows the action that led to a frame: 1 + a_{t-1}, or 0 if there was none.
         shown = mine["pixels"][:, 0, 0, 0].long()
         assert torch.equal((mine["prev_action"] * torch.arange(1, 5)).sum(-1), shown)

@@ -13,9 +13,9 @@ from mario_dreamer.replay import make_replay
 
 def test_every_start_position_of_every_stream_is_equally_likely(counter):
     replay = make_replay(40, 2, batch_size=1000, batch_length=4, online=False)
-    world = counter([3, 100])
+    env = counter([3, 100])
     for _ in range(3):
-        replay.extend(world.play(9))  # 36 and 28 records: both rings are full
+        replay.extend(env.play(9))  # 36 and 28 records: both rings are full
     starts = torch.cat([replay.sample()["index"][:, 0] for _ in range(17)])
     counts = starts.bincount(minlength=40)
     seen = counts[counts > 0]
@@ -47,10 +47,10 @@ def test_terminals_and_episodes_shorter_than_a_window_are_sampled(counter):
 
 def test_no_window_ever_crosses_the_write_head(counter):
     replay = make_replay(39, 3, batch_size=64, batch_length=5, online=True, latents=True)
-    world = counter([2, 7, 30])
+    env = counter([2, 7, 30])
     drawn = 0
     for steps in (7, 1, 3, 12, 5, 2, 9, 4, 11, 1, 1, 6) * 4:
-        replay.extend(world.play(steps))
+        replay.extend(env.play(steps))
         drawn += check_windows(
             replay.sample(), [2, 7, 30], oldest=[replay.streams.oldest(s) for s in range(3)]
         )
@@ -66,11 +66,11 @@ def test_no_window_ever_crosses_the_write_head(counter):
 )
 def test_any_history_gives_true_windows(sizes, lengths, rows, online):
     replay = make_replay(rows * len(lengths), len(lengths), 8, 4, online, latents=True)
-    world = Counter(lengths)
+    env = Counter(lengths)
     for steps in sizes:
-        replay.extend(world.play(steps))
+        replay.extend(env.play(steps))
         assert len(replay) == sum(
-            min(p + (t > 0), rows) for p, t in zip(world.position, world.time, strict=True)
+            min(p + (t > 0), rows) for p, t in zip(env.position, env.time, strict=True)
         )
         if replay.streams.num_starts(4):
             check_windows(replay.sample(), lengths)
@@ -78,18 +78,18 @@ def test_any_history_gives_true_windows(sizes, lengths, rows, online):
 
 def test_a_fresh_window_is_served_once_and_before_any_other(counter):
     replay = make_replay(400, 2, batch_size=3, batch_length=4, online=True)
-    world = counter([1000, 1000])
-    replay.extend(world.play(7))  # 8 records each: two windows each
+    env = counter([1000, 1000])
+    replay.extend(env.play(7))  # 8 records each: two windows each
     served = [replay.sample() for _ in range(2)]
     fresh = torch.cat(served)[:4]
     starts = {(int(w["stream"][0]), int(w["step_id"][0])) for w in fresh}
     assert starts == {(0, 0), (0, 4), (1, 0), (1, 4)}
     assert replay.buffer.sampler.state_dict()["fresh"] == [8, 8]
-    replay.extend(world.play(3))  # three more records: no new window yet
+    replay.extend(env.play(3))  # three more records: no new window yet
     assert replay.buffer.sampler.state_dict()["fresh"] == [8, 8]
     replay.sample()
     assert replay.buffer.sampler.state_dict()["fresh"] == [8, 8]
-    replay.extend(world.play(1))
+    replay.extend(env.play(1))
     batch = replay.sample()
     assert batch["step_id"][:2, 0].tolist() == [8, 8]
     assert batch["stream"][:2, 0].tolist() == [0, 1]

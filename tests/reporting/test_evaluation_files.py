@@ -121,7 +121,7 @@ def test_conditions_are_chosen_by_name() -> None:
     assert only == Condition("greedy-noops", True, 7, 0.0)
     with pytest.raises(ValueError, match="expected all, or some of sampled, sampled-sticky"):
         choose(conditions=["lucky"])
-    with pytest.raises(ValueError, match="this world has no no-ops"):
+    with pytest.raises(ValueError, match="this env has no no-ops"):
         chosen_conditions(
             OmegaConf.create({"conditions": ["sampled-noops"], "random_noops": 1, "sticky": 0.0}),
             is_mario=False,

@@ -21,7 +21,7 @@ from mario_dreamer.keys import VECTOR
 
 @dataclass(frozen=True)
 class MarioOptions:
-    """What an agent plays, sees and is paid for; the same for every backend.
+    """What an agent plays, observes and is rewarded for; the same for every backend.
 
     Args:
         stage: "w-s", world 1 to 8, stage 1 to 4; or a list of those, or "all". Which one is played

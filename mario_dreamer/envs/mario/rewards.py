@@ -22,16 +22,16 @@ class MarioReward:
                          + death )          once, where the episode ends by the rules unwon
 
     Mario walks at most 3 px per frame, so `warp = 16` only ever excludes jumps of the map. Without
-    `backward`, walking left is free and the way back is paid again: an agent could earn by walking
-    back and forth (the time cost, 0.1 per 20 frames, does not prevent it). `backward=True` pays
-    the change of x, so the return of an episode telescopes to the distance covered.
+    `backward`, walking left is free and the way back is rewarded again: an agent could earn by
+    walking back and forth (the time cost, 0.1 per 20 frames, does not prevent it). `backward=True`
+    rewards any change of x, so the return of an episode telescopes to the distance covered.
 
     Args:
         kind: "distance", the rules above; "package", the emulator's own reward, clipped to
             [-15, 15] per frame (progress, clock, score, coins, power-ups, death); `scale` holds
             for both, the other options only for "distance".
         distance: per pixel.
-        backward: whether walking left costs what walking right pays.
+        backward: whether walking left costs what walking right earns.
         flag: for winning the stage.
         death: for dying, also when the clock runs out; 0 or below.
         time: per tick of the game clock; 0 or below.

@@ -21,7 +21,7 @@ class GymMario(gymnasium.Env):
     """Offer a `Game` through Gymnasium's interface.
 
     The observation is the raw screen, uint8 [240, 256, 3]. The action is one controller byte,
-    int16 [1]; -1 plays no frame. A game that is over stands still and pays nothing.
+    int16 [1]; -1 plays no frame. A game that is over stands still and gives no reward.
     """
 
     observation_space = gymnasium.spaces.Box(0, 255, SCREEN, np.uint8)

@@ -16,7 +16,7 @@ from mario_dreamer.keys import PIXELS
 
 
 class ToyEnv(BatchedEnv):
-    """A corridor: a white dot walks left or right and is paid +1 at the green right end.
+    """A corridor: a white dot walks left or right and is rewarded +1 at the green right end.
 
     Actions: 0 stay, 1 left, 2 right. It starts in a random cell of the left half. The episode
     terminates at the right end and is truncated after `max_steps`, so a random walk often

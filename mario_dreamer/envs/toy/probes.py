@@ -21,7 +21,7 @@ class DelayedCorridor(BatchedEnv):
     """Choose a lane in the first step; the reward comes `delay` steps later.
 
     The first action picks the upper (0) or the lower lane (1). The dot then drifts to the right
-    whatever the agent does; the episode terminates after 1 + `delay` steps and pays 1 in the
+    whatever the agent does; the episode terminates after 1 + `delay` steps; its reward is 1 in the
     lower lane, 0 in the upper. A random agent earns 0.5, the best one 1. The lane stays in
     sight: this asks for long credit, not for memory.
 
@@ -70,7 +70,7 @@ class MemoryCue(BatchedEnv):
     """Remember the colour of the first frame through the dark, and name it at the signal.
 
     The opening frame is red or blue at random; then the frames are dark; after `delay` dark
-    frames comes a white one, the same for both colours. The action taken on it pays 1 if it
+    frames comes a white one, the same for both colours. The action taken on it earns 1 if it
     names the colour (0 red, 1 blue), 0 otherwise, and the episode terminates. Actions before
     have no effect. Whoever forgets earns 0.5 on average, the best one 1.
 

@@ -40,7 +40,7 @@ def test_only_the_first_choice_pays_and_only_twelve_steps_later(lane: int, pays:
 
 def test_the_lane_stays_in_sight() -> None:
     env = make_delayed_env(num_envs=2, image_size=16)
-    played = play(env, 13, lambda root: torch.tensor([0, 1]))  # one world in each lane
+    played = play(env, 13, lambda root: torch.tensor([0, 1]))  # one env in each lane
     upper, lower = played["next", "pixels"]
     assert (upper != lower).flatten(1).any(1).all()
     assert (played["pixels"].flatten(2) == 255).any(-1).all()
@@ -63,7 +63,7 @@ def test_the_cue_is_gone_after_the_first_frame() -> None:
     assert red.any() and blue.any()
     opening = frames[:, 0]
     assert sorted(opening.unique(dim=0).tolist()) == [[0, 0, 255], [255, 0, 0]]
-    assert len(frames[:, 1:].unique(dim=0)) == 1  # every world alike from then on
+    assert len(frames[:, 1:].unique(dim=0)) == 1  # every env alike from then on
     assert frames[0, 4].tolist() == [255, 255, 255]  # the signal
 
 

@@ -1,4 +1,4 @@
-"""The counting world and the corridor."""
+"""The counting env and the corridor."""
 
 from __future__ import annotations
 
