@@ -6,7 +6,6 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 from __future__ import annotations
 
 import random
-from dataclasses import fields
 from fnmatch import fnmatch
 from typing import Any
 
@@ -224,10 +223,11 @@ def make_replay(
 
 
 def make_run(cfg: DictConfig) -> Run:
-    """Build the numbers of the run: options of the same names, and the env's action repeat."""
-    names = {field.name for field in fields(Run)} - {"action_repeat"}
-    own = {name: cfg.get(name) for name in names}
-    return Run(**own, action_repeat=cfg.env.get("action_repeat", 1))
+    """Build the numbers of the run."""
+    return Run(
+        cfg.steps, cfg.env.get("action_repeat", 1), cfg.prefill, cfg.prefill_random, cfg.pretrain,
+        cfg.log_every, cfg.eval_every, cfg.save_every, cfg.minutes, cfg.get("entropy_solved"),
+    )  # fmt: skip
 
 
 def make_ratio(cfg: DictConfig, processes: int = 1) -> UpdateRatio:
