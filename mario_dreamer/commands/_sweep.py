@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from mario_dreamer.config.command_line import MULTIRUN
+from mario_dreamer.config.command_words import MULTIRUN
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
 __all__ = ["announce_sweep", "finished_before", "in_sweep", "job_name"]

@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 
 __all__ = ["check_together"]
 
+MOST_PLAYED = 100_000  # agent steps before a film is written; minutes
+
 
 def check_together(command: str, cfg: DictConfig) -> None:
     """Refuse options that are right alone and wrong together.
@@ -38,6 +40,12 @@ def _train(cfg: DictConfig) -> None:
 
 
 def _dream(cfg: DictConfig) -> None:
+    played = cfg.rows * (cfg.start + 4 * cfg.steps)
+    if played > MOST_PLAYED:
+        raise ValueError(
+            f"rows={cfg.rows} start={cfg.start} steps={cfg.steps} play {played:,} agent steps "
+            f"(rows * (start + 4 * steps)), more than {MOST_PLAYED:,}. Lower one of them."
+        )
     if cfg.context >= cfg.steps:
         raise ValueError(
             f"context={cfg.context} steps of steps={cfg.steps} are seen, so none is predicted. "

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config import limits
 from mario_dreamer.config.combinations import check_together
+from mario_dreamer.config.command_words import (
+    MULTIRUN,
+    OTHER_FILES,
+    QUESTIONS,
+    jobs_of,
+    parse,
+    split_flags,
+)
 
-__all__ = [
-    "CONFIGS", "CONFIGURED", "MULTIRUN", "answered", "checked_words", "compose_config",
-    "with_bare_path",
-]  # fmt: skip
+__all__ = ["CONFIGS", "CONFIGURED", "answered", "checked_words", "compose_config", "with_bare_path"]
 
 
 def _folder() -> Path:
@@ -41,11 +45,7 @@ CONFIGURED = {
     "view": ("checkpoint", "recording"),
     **dict.fromkeys(("evaluate", "play", "dream", "report", "export"), ("checkpoint",) * 2),
 }
-MULTIRUN = ("-m", "--multirun")
-QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, and nothing runs
-FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)
-OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
-COMPOSED, SWEPT = 8, 1000  # jobs of a sweep that are composed, values of an option that are read
+COMPOSED = 8  # jobs of a sweep
 WORDS = ("latest", "best", "none", "shipped", "auto")  # instead of a path
 
 
@@ -64,20 +64,21 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     words = with_bare_path(typed, *CONFIGURED[command])
     if any(word.partition("=")[0] in OTHER_FILES for word in words):
         return words  # files that are not known here
-    flags, words = _flags(words)
+    flags, words = split_flags(words)
     for number, word in enumerate(words):
         _check_form(command, word, next(iter(words[number + 1 :]), ""))
-    parsed = _parsed(words)
+    parsed = parse(words)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
-    jobs = _jobs(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
+    jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
     for job in jobs:
-        for override in _parsed(job):  # first what was typed, by the name that was typed
+        for override in parse(job):  # first what was typed, by the name that was typed
             if "${" not in override.input_line and not override.is_sweep_override():
                 limits.check_numbers({override.key_or_group: override.value()}, command)
     if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
         for job in jobs[:COMPOSED]:
             cfg = compose_config(command, job)
             limits.check_numbers(cfg, command)
+            _check_groups(command, job)
             check_together(command, cfg)
     return [*flags, *ready]
 
@@ -144,41 +145,53 @@ def _begins_with_path(words: list[str]) -> bool:
 
 def _check_path(command: str, word: str) -> None:
     """Refuse a bare word that is no path, such as the name of an experiment."""
-    if word in WORDS or Path(word).exists():
-        return
+    with contextlib.suppress(OSError):  # a name that is too long
+        if word in WORDS or Path(word).exists():
+            return
     near = _near(word, _options("experiment")) if command == "train" else None
     hint = f" Did you mean experiment={near}?" if near else ""
     raise ValueError(
-        f"no run, checkpoint or file is at {word!r}; other options are typed as NAME=VALUE.{hint}"
+        f"no run, checkpoint or file is at {word[:200]!r}; other options are typed as NAME=VALUE.{hint}"
     )
 
 
 def _check_form(command: str, word: str, following: str) -> None:
     """Refuse `--steps 100` and words that are no NAME=VALUE."""
-    if word in MULTIRUN or word.startswith("~") or ("=" in word and not word.startswith("-")):
+    if word.startswith("~") or ("=" in word and word[0] not in "-="):
         return
     name = word.lstrip("-").partition("=")[0]
     bare = following if "=" not in following and not following.startswith("-") else ""
     value = word.partition("=")[2] or bare or "VALUE"
+    word = word[:200]
     raise ValueError(
         f"{word!r}: options are typed as NAME=VALUE"
-        + (f", here {name}={value}. " if word.startswith("-") else ". ")
+        + (f", here {name}={value}. " if word.startswith("-") and name else ". ")
         + f"See mario-dreamer {command} --help."
     )
 
 
-def _parsed(words: list[str]) -> list[Override]:
-    found = []
-    for word in words:
-        try:
-            found += OverridesParser.create().parse_overrides([word])
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{word!r} cannot be read ({reason}). Quote a value that holds spaces or signs: "
-                "'name=\"a b\"'."
-            ) from error
-    return found
+def _check_groups(command: str, words: list[str]) -> None:
+    """Refuse a single value for a group of options, such as env.reward=x, and ~GROUP.
+
+    What has a rule by its full name is no group.
+    """
+    parsed = [o for o in parse(words) if o.type in (OverrideType.CHANGE, OverrideType.DEL)]
+    choices = [o for o in parsed if _options(o.key_or_group)]
+    for override in choices:
+        if override.type == OverrideType.DEL:
+            raise ValueError(f"{override.input_line}: this choice cannot be left out; see --help.")
+    suspects = [
+        o for o in parsed
+        if o not in choices and not isinstance(o.value(), dict | list | None)
+        and o.key_or_group not in limits.RULES
+    ]  # fmt: skip
+    if not suspects:
+        return
+    plain = compose_config(command, [override.input_line for override in choices])
+    for override in suspects:
+        if isinstance(inside := OmegaConf.select(plain, override.key_or_group), DictConfig):
+            names = ", ".join(f"{override.key_or_group}.{key}" for key in inside if key[0] != "_")
+            raise ValueError(f"{override.input_line}: this is a group of options: {names}.")
 
 
 def _resumes(parsed: list[Override]) -> bool:
@@ -207,49 +220,13 @@ def _options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def _flags(words: list[str]) -> tuple[list[str], list[str]]:
-    """Part Hydra's flags, each with the word that belongs to it, from the options."""
-    flags, rest = [], list(words)
-    for flag in FLAGS:
-        while flag in rest:
-            at = rest.index(flag)
-            follows = rest[at + 1 : at + 2] if flag not in (*MULTIRUN, "--resolve") else []
-            end = at + 1 + bool(follows and "=" not in follows[0] and follows[0][0] != "-")
-            flags += rest[at:end]
-            del rest[at:end]
-    return flags, rest
-
-
-def _jobs(words: list[str]) -> list[list[str]]:
-    """Jobs of a sweep in which each swept value comes up once."""
-    values = [_values(word) for word in words]
-    first = [options[0] for options in values]
-    jobs = [
-        [*first[:place], value, *first[place + 1 :]]
-        for place, options in enumerate(values) for value in options[1:]
-    ]  # fmt: skip
-    return [first, *jobs]
-
-
-def _values(word: str) -> list[str]:
-    """Every value of a swept option, `name=value`; of an interval its lower end."""
-    override = _parsed([word])[0]
-    if not override.is_sweep_override():
-        return [word]
-    if override.is_interval_sweep():  # a sweeper such as Optuna draws from it
-        found: list[object] = [override.value().start]
-    else:
-        found = list(islice(override.sweep_string_iterator(), SWEPT))
-    return [f"{word.partition('=')[0]}={value}" for value in found]
-
-
 def _near(word: str, known: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), None)
 
 
 def _explained(command: str, words: list[str], error: Exception) -> str:
     """Say which word does not fit, and what is near it; else the library's words in one line."""
-    parsed = _parsed(words)
+    parsed = parse(words)
     choices = [o for o in parsed if _options(o.key_or_group)]
     for override in choices:
         value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)

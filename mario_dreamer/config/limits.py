@@ -119,7 +119,7 @@ STAGE = r'[1-8]-[1-4]'
 # Of one command only, where the same name means something else in another.
 FILM = Words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
 OF_COMMAND = {
-    "play": {"out": FILM}, "dream": {"out": FILM},
+    "play": {"out": FILM, "episodes": _whole(1, 100)}, "dream": {"out": FILM},
     "report": {"episodes": _whole(0, 10**6)},
     "view": {"compare": TEXT_OR_NONE, "recording": TEXT_OR_NONE},
 }
@@ -127,7 +127,8 @@ OF_COMMAND = {
 RULES: dict[str, Rule | Words | Switch | None] = {
     "trust_config": BOOL, "prefill_random": BOOL, "greedy": BOOL,
     "seed": _whole(0, 2**31 - 1), "name": Words(
-        r"(?!\.{1,2}$)[^/\\\0]+", "a folder's name, without / and \\", none=True, numbers=True),
+        r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\",
+        none=True, numbers=True),
     "device": Words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
     "precision": _one_of("auto", "bf16", "16", "fp32", "32"),
     "compile": Words(r"off|on|cudagraph|on\+cudagraph|true|false", "off, on, cudagraph or on+cudagraph"),

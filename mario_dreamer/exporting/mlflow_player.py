@@ -48,9 +48,12 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         self.lock = threading.Lock()  # a server may ask from several threads
 
     def predict(
-        self, context: Any, model_input: Any, params: dict[str, Any] | None = None
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Choose the next action of one episode; see the class."""
+        """Choose the next action of one episode; see the class.
+
+        `model_input` may be a dictionary of arrays; MLflow warns of any wider type than np.ndarray.
+        """
         given = {"episode": "0", "reset": False, "greedy": False, "seed": 0, **(params or {})}
         seen = self.observation(model_input)
         with self.lock, torch.no_grad():

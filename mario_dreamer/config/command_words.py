@@ -1,0 +1,78 @@
+"""Read the words of a command line: Hydra's flags, overrides, the jobs of a sweep."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+__all__ = ["MULTIRUN", "OTHER_FILES", "QUESTIONS", "jobs_of", "parse", "split_flags"]
+
+MULTIRUN = ("-m", "--multirun")
+QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, and nothing runs
+FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)
+OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
+SWEPT = 1000  # values of an option that are read
+
+
+def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return Hydra's flags, each with the word that belongs to it, and the other words."""
+    flags, rest = [], list(words)
+    for flag in FLAGS:
+        while flag in rest:
+            at = rest.index(flag)
+            follows = rest[at + 1 : at + 2] if flag not in (*MULTIRUN, "--resolve") else []
+            is_its = bool(follows) and "=" not in follows[0] and not follows[0].startswith("-")
+            end = at + 1 + is_its
+            flags += rest[at:end]
+            del rest[at:end]
+    return flags, rest
+
+
+def parse(words: list[str]) -> list[Override]:
+    """Read NAME=VALUE words as Hydra does.
+
+    Raises:
+        ValueError: one line that names the word.
+    """
+    found = []
+    for word in words:
+        try:
+            found += OverridesParser.create().parse_overrides([word])
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{word!r} cannot be read ({reason}). Quote a value that holds spaces or signs: "
+                "'name=\"a b\"'."
+            ) from error
+    return found
+
+
+def jobs_of(words: list[str]) -> list[list[str]]:
+    """Return jobs of a sweep in which each swept value comes up once.
+
+    Raises:
+        ValueError: a sweep has no value.
+    """
+    values = [_values(word) for word in words]
+    first = [options[0] for options in values]
+    jobs = [
+        [*first[:place], value, *first[place + 1 :]]
+        for place, options in enumerate(values) for value in options[1:]
+    ]  # fmt: skip
+    return [first, *jobs]
+
+
+def _values(word: str) -> list[str]:
+    """Every value of a swept option, `name=value`; of an interval its lower end."""
+    override = parse([word])[0]
+    if not override.is_sweep_override():
+        return [word]
+    if override.is_interval_sweep():  # a sweeper such as Optuna draws from it
+        found: list[object] = [override.value().start]
+    else:
+        found = list(islice(override.sweep_string_iterator(), SWEPT))
+    if not found:
+        raise ValueError(f"{word}: this sweep has no value.")
+    return [f"{word.partition('=')[0]}={value}" for value in found]
