@@ -60,7 +60,7 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
     """
     for file in sorted(runs_dir.glob("*/config.yaml")):
         try:
-            if file.read_text("utf-8") != config:
+            if not file.is_file() or file.read_text("utf-8") != config:
                 continue
             status = json.loads((file.parent / "run.json").read_text("utf-8")).get("status")
         except (OSError, ValueError, AttributeError):

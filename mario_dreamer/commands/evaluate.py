@@ -54,7 +54,7 @@ def chosen_conditions(cfg: DictConfig, is_mario: bool) -> list[Condition]:
     """
     asked = [cfg.conditions] if isinstance(cfg.conditions, str) else list(cfg.conditions)
     possible = NAMES if is_mario else ("sampled", "greedy")
-    names = list(possible) if asked == ["all"] else asked
+    names = list(possible) if asked == ["all"] else list(dict.fromkeys(asked))
     unknown = [name for name in names if name not in possible]
     if unknown or not names:
         raise ValueError(
@@ -107,6 +107,7 @@ def main(cfg: DictConfig) -> None:
     agent = agent_of(cfg)  # once: a run in training may replace its checkpoint meanwhile
     drawn = torch.get_rng_state()
     conditions = chosen_conditions(cfg, "random_noops" in agent.cfg.env)
+    Path(cfg.out).mkdir(parents=True, exist_ok=True)  # before hours of play, not after
     source = {**provenance(), "seed": str(cfg.seed), "agent_sha256": str(agent.sha256)}
     evaluation = Evaluation(
         Path(cfg.out), agent.checkpoint, agent.env_options, source, cfg.save_episodes,

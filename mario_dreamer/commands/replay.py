@@ -25,9 +25,11 @@ import torch
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte, parse_stage
 from mario_dreamer.envs.mario.recordings import play_buttons, played_stage, unpack_buttons
 from mario_dreamer.tracking.video import encode_mp4
+from mario_dreamer.training.checkpoint_files import read_small_text
 
 __all__ = ["buttons_of", "main", "read_actions"]
 
+LARGEST = 2**24  # bytes of an action list
 RENAMED = {"facts": "stats", "tape": "buttons"}  # as files written before 2026-11-27 name them
 
 
@@ -42,7 +44,7 @@ def read_actions(path: Path) -> dict[str, Any]:
         ValueError: when it is not such a file.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_small_text(path, LARGEST))
         saved = {RENAMED.get(name, name): value for name, value in found.items()}
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])

@@ -38,13 +38,12 @@ def summary_of(folder: Path) -> dict[str, Any]:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """
     try:
-        status = _status(json.loads((folder / "run.json").read_text("utf-8")))
+        status = _status(json.loads(_text(folder / "run.json")))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
         status = "?"
     last: dict[str, float] = {}
     try:
-        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
+        for line in _text(folder / "metrics.jsonl").splitlines():
             try:
                 entry = json.loads(line)
                 values = entry.get("values", entry)
@@ -53,12 +52,24 @@ def summary_of(folder: Path) -> dict[str, Any]:
                 continue  # half a line, or nothing of ours
     except OSError:
         pass
-    return {"name": folder.name, "status": status, **{SHOWN[k]: v for k, v in last.items()}}
+    return {"name": _plain(folder.name), "status": status, **{SHOWN[k]: v for k, v in last.items()}}
+
+
+def _text(path: Path) -> str:
+    """Read a regular file: a pipe or a device would make the reader wait for ever."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _plain(text: str) -> str:
+    """A text without signs that a terminal obeys."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _status(info: dict[str, Any]) -> str:
     """What run.json says, unless the process that would have changed it is not there any more."""
-    status, pid = str(info.get("status", "?")), info.get("pid")
+    status, pid = _plain(str(info.get("status", "?"))), info.get("pid")
     here = (info.get("tags") or {}).get("machine.host") in (None, platform.node())
     if status == "RUNNING" and here and isinstance(pid, int) and pid > 0:
         return status if psutil.pid_exists(pid) else "DIED"

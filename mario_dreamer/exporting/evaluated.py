@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mario_dreamer.training.checkpoint_files import read_small_text
+
 __all__ = ["evaluation_tags", "find_results", "read_results"]
 
+LARGEST = 2**27  # bytes of results.json
 FILES = ("results.json", "evaluation/results.json")
 PLAIN = ("sampled", 0, 0.0)  # the condition that the headline is taken from, when it was played
 
@@ -33,7 +36,7 @@ def find_results(checkpoint: Path) -> Path | None:
 
 def _is_of(file: Path, checkpoint: Path) -> bool:
     try:
-        recorded = Path(str(json.loads(file.read_text("utf-8")).get("checkpoint")))
+        recorded = Path(str(json.loads(read_small_text(file, LARGEST)).get("checkpoint")))
     except (OSError, ValueError, AttributeError):
         return False
     # Runs are moved and copied: the names of run and checkpoint are what stays.
@@ -51,12 +54,12 @@ def read_results(file: Path) -> list[dict[str, Any]]:
         ValueError: when it is not such a file.
     """
     try:
-        results = json.loads(file.read_text("utf-8"))["results"]
+        results = json.loads(read_small_text(file, LARGEST))["results"]
         for entry in results:
             entry["actions"], entry["random_noops"], entry["sticky"]
             for summary in (entry["summary"], *dict(entry.get("stages", {})).values()):
                 float(summary["episodes"]), float(summary["return"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{file} holds no evaluation ({type(error).__name__}: {error}). "
             "Expected a results.json written by mario-dreamer evaluate."

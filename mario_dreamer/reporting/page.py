@@ -164,6 +164,9 @@ class Page:
         """Write the page into a file whose folder is made; return its path."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}")
-        draft.write_text(self.html(), encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(self.html(), encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
         return path

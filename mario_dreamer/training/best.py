@@ -35,7 +35,7 @@ def keep_best(checkpoint: Path, step: int, metrics: Mapping[str, float]) -> Path
         return None
     score = [metrics.get("eval/sampled/flag_rate", 0.0), metrics["eval_return"]]
     best = checkpoint.parent / BEST
-    if verify(best) is None and json.loads((best / FILE).read_text("utf-8"))["score"] > score:
+    if verify(best) is None and _score(best) > score:
         return None
     text = json.dumps({"step": step, "score": score, "metrics": dict(metrics)}, indent=1)
     try:
@@ -43,3 +43,11 @@ def keep_best(checkpoint: Path, step: int, metrics: Mapping[str, float]) -> Path
     except CheckpointError as error:
         log.error("%s", error)
         return None
+
+
+def _score(best: Path) -> list[float]:
+    """The score that `best` was kept for; none where its file is not ours, so that it is replaced."""
+    try:
+        return [float(value) for value in json.loads((best / FILE).read_text("utf-8"))["score"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []

@@ -78,11 +78,12 @@ def file_info(path: Path) -> dict[str, Any]:
         }
 
 
-def read_small_text(path: Path) -> str:
-    """Read a manifest or a configuration.
+def read_small_text(path: Path, most: int = SMALL) -> str:
+    """Read a manifest, a configuration, an action list.
 
     Args:
         path: a regular file; a pipe or a device would make the reader wait for ever.
+        most: bytes.
 
     Raises:
         OSError: it cannot be read. ValueError: not a regular file, too large, or not UTF-8.
@@ -90,8 +91,8 @@ def read_small_text(path: Path) -> str:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{path.name} is not a regular file")
-    if found.st_size > SMALL:
-        raise ValueError(f"{path.name} has {found.st_size:,} bytes, more than {SMALL:,}")
+    if found.st_size > most:
+        raise ValueError(f"{path.name} has {found.st_size:,} bytes, more than {most:,}")
     return path.read_text(encoding="utf-8")
 
 

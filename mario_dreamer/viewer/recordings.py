@@ -10,6 +10,7 @@ from typing import Any
 
 from mario_dreamer.config.moved import new_target
 from mario_dreamer.envs.mario.emulator import actions_of
+from mario_dreamer.training.checkpoint_files import read_small_text
 from mario_dreamer.viewer.controller import ActionSet
 
 __all__ = ["Recording", "Recordings", "read_recording"]
@@ -71,9 +72,7 @@ def read_recording(path: Path) -> Recording:
     """
     expected = "Expected an action list written by mario-dreamer evaluate."
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"larger than {LARGEST} bytes")
-        saved = json.loads(path.read_text("utf-8"))
+        saved = json.loads(read_small_text(path, LARGEST))
         env, actions = saved["env"], saved["actions"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}. {expected}") from error

@@ -57,6 +57,7 @@ WRONG = {
     "train ~env": "this choice cannot be left out",
     "train env.reward=sparse": "this is a group of options: env.reward.kind",
     "train loss.discount=0.9": "this is a group of options: loss.discount.gamma",
+    "export format=mlflow register=a/b": "register must be a model's name, without / and :",
     "export register=mario": "add format=mlflow",
     "export out=policy.onnx": "a file ending in .pt2",
     "evaluate episodes=many": "episodes must be a whole number",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from mario_dreamer.commands import runs as list_runs
 from mario_dreamer.commands.play import sentence_of
 from mario_dreamer.envs.mario import recordings
 from mario_dreamer.envs.mario.emulator import BUTTONS
+from mario_dreamer.exporting import evaluated
 from mario_dreamer.tracking.video import decode_video
+from mario_dreamer.viewer.recordings import read_recording
 
 WIN = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
@@ -103,6 +107,9 @@ def test_runs_lists_what_is_there(run_folder: Path) -> None:
 @pytest.mark.slow  # four programs, 20 s; tests/commands/test_train_command.py has more of them in one
 def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
     assert "no command 'fly'" in command(run_folder, "fly", code=2)
+    (run_folder / "taken").write_text("a file")
+    words = ("evaluate", "episodes=1", "conditions=greedy", "out=taken")
+    assert "condition  " not in command(run_folder, *words, code=1), "before any episode"
     assert "ending in .mp4 or .gif" in command(run_folder, "play", "out=x.avi", code=1)
     assert "no whole checkpoint" in command(run_folder, "play", "checkpoint=nowhere", code=1)
     assert "at least 1" in command(run_folder, "evaluate", "episodes=0", code=1)
@@ -157,6 +164,20 @@ def test_a_file_that_is_no_action_list_is_refused(tmp_path: Path) -> None:
     path.write_text('{"env": {"action_set": "simple"}, "actions": [99]}')
     with pytest.raises(ValueError, match="not an action list"):
         replay_actions.read_actions(path)
+
+
+@pytest.mark.parametrize(
+    "read", [replay_actions.read_actions, read_recording, evaluated.read_results]
+)
+def test_a_device_or_a_pipe_named_as_a_file_is_refused_at_once(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read(path)
 
 
 def test_the_command_alone_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,3 +48,10 @@ def test_the_newest_comes_first_and_steps_are_whole_numbers(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines] == ["name", "new", "old"]
     assert "24,512" in lines[1] and "2473" in lines[1]
+
+
+def test_foreign_files_among_the_runs_hold_nothing_up(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a\x1b[2Jb", status="FINISHED\x1b]0;x\x07")
+    (folder / "metrics.jsonl").symlink_to("/dev/zero")
+    summary = list_runs.summary_of(folder)
+    assert summary == {"name": "a?[2Jb", "status": "FINISHED?]0;x?"}

@@ -116,6 +116,11 @@ def test_all_conditions_are_the_eight() -> None:
     assert {c.random_noops for c in found} == {0, 30} and {c.sticky for c in found} == {0.0, 0.25}
 
 
+def test_a_condition_named_twice_is_played_once() -> None:
+    cfg = OmegaConf.create({"conditions": ["greedy"] * 2, "random_noops": 30, "sticky": 0.25})
+    assert [condition.name for condition in chosen_conditions(cfg, False)] == ["greedy"]
+
+
 def test_conditions_are_chosen_by_name() -> None:
     (only,) = choose(conditions="greedy-noops", random_noops=7)
     assert only == Condition("greedy-noops", True, 7, 0.0)

@@ -40,3 +40,11 @@ def test_a_run_keeps_its_best_evaluated_checkpoint(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "best" / "evaluation.json").read_text())
     assert (kept["step"], kept["score"]) == (32, [0.0, 5.0])
     assert read(tmp_path / "best", "agent").keys() == read(tmp_path / "step_000000048", "agent").keys()
+
+
+def test_a_best_without_a_score_of_ours_is_replaced(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(1, {"agent": {}}, {"config.yaml": ""})
+    checkpoints.save_best(9, path, {"evaluation.json": '{"score": ["many"]}'})
+    assert keep_best(path, 1, {"eval_return": 1.0}) == tmp_path / "best"
+    assert json.loads((tmp_path / "best" / "evaluation.json").read_text())["score"] == [0.0, 1.0]
