@@ -5,7 +5,7 @@
 
 1. Correct: losses and gradients of one batch, float32 on the CPU against float32, bfloat16 on the
    GPU, with the same z and actions drawn; a recorded update against the plain one, with the spread
-   of two plain ones beside it; compiled regions against plain ones; nothing waits for the device
+   of two plain ones next to it; compiled regions against plain ones; nothing waits for the device
    from drawing a batch to writing back.
 2. Fast: milliseconds of a whole update (CUDA events, median), and back to back; FLOP counted by
    torch over the largest matrix product measured here; bytes that the operators read and write,

@@ -57,7 +57,7 @@ def build(names: list[str], folder: Path, python: str) -> None:
 
 
 def allow_python_312(wheel: Path) -> bool:
-    """Let a wheel's METADATA say that Python 3.12 will do; return whether it had to be told.
+    """Let a wheel's METADATA say that Python 3.12 will do; return whether it had to be changed.
 
     Args:
         wheel: a .whl file, rewritten in place with its RECORD put right.
@@ -97,7 +97,7 @@ def ignored_by_git(folder: Path, root: Path = ROOT) -> None:
 
 
 def main() -> None:
-    """Download, build, mend, and say what it weighs."""
+    """Download, build, correct, and print the sizes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / ".whl", help="folder of the wheels")
     parser.add_argument("--python", default=sys.executable, help="a Python 3.12, to build with")
@@ -123,8 +123,8 @@ def main() -> None:
     if missing(BUILT):
         build(missing(BUILT), folder, args.python)
     for wheel in sorted(folder.glob("*.whl")):
-        told = "  (told that 3.12 will do)" if allow_python_312(wheel) else ""
-        print(f"{wheel.stat().st_size / 2**20:8.2f} MiB  {wheel.name}{told}")
+        shown = "  (changed: 3.12 will do)" if allow_python_312(wheel) else ""
+        print(f"{wheel.stat().st_size / 2**20:8.2f} MiB  {wheel.name}{shown}")
     size = sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
     print(f"{size / 2**20:8.2f} MiB in {folder}; the device tool carries {LIMIT / 2**20:.0f} MiB")
     if size > LIMIT:

@@ -70,7 +70,7 @@ def losses_and_gradients(
     """All loss terms of one batch, and all gradients in one vector on the CPU.
 
     Args:
-        drawn: see `same_draws`; None draws anew.
+        drawn: see `same_draws`; None draws again.
     """
     with contextlib.nullcontext() if drawn is None else same_draws(drawn):
         metrics = learner._forward_backward(records.to(learner.device))  # compiled where asked for

@@ -1,4 +1,4 @@
-"""How fast is an update on a GPU, and the worlds beside it? The timings of bench_gpu.py."""
+"""How fast is an update on a GPU, and the worlds next to it? The timings of bench_gpu.py."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def time_update(
 
 
 def worlds(envs: list[int], threads: list[int], seconds: float) -> list[dict]:
-    """Frames/s of N games by threads, beside as many bare emulators; none without the game."""
+    """Frames/s of N games by threads, next to as many bare emulators; none without the game."""
     try:
         from bench_env import bare, compare, whole
 

@@ -71,9 +71,9 @@ def rows(folder: Path) -> list[tuple[int, dict[str, Any]]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        told = {name: value for name, value in row.items() if not is_machine(name)}
-        told.pop("time")
-        found.append((row["step"], told))
+        shown = {name: value for name, value in row.items() if not is_machine(name)}
+        shown.pop("time")
+        found.append((row["step"], shown))
     return found
 
 
@@ -112,23 +112,23 @@ class Reference:
         self.rows = rows(folder)
         _, self.points, _ = mlflow_points(database)
         # MLflow keeps one of two equal points of one millisecond, so the file is what counts.
-        told = [(n, step, v) for step, row in self.rows for n, v in row.items() if n != "step"]
-        self.told = Counter(told) | Counter(p for p in self.points if is_machine(p[0]))
+        shown = [(n, step, v) for step, row in self.rows for n, v in row.items() if n != "step"]
+        self.shown = Counter(shown) | Counter(p for p in self.points if is_machine(p[0]))
 
     def partial(self, folder: Path, database: Path) -> list[str]:
         """Say what is wrong with a run that has just been killed; nothing, if all is well."""
         wrong = []
         newest = Checkpoints(folder / "checkpoints").latest()
         step = int(newest.name[5:14]) if newest is not None else 0
-        told = rows(folder)
-        before = [row for row in told if row[0] <= step]
+        shown = rows(folder)
+        before = [row for row in shown if row[0] <= step]
         expected = [row for row in self.rows if row[0] <= step]
         saved = load(newest) if newest is not None else None
         # The row of an evaluation that began with the save may be missing: a resume repeats it.
         is_cut_off = saved is not None and saved["learning"]["loop"]["evaluating"]
         if before != expected and not (is_cut_off and before == expected[:-1]):
             wrong.append(f"metrics.jsonl up to the save: {len(before)} rows, {len(expected)} due")
-        if told != self.rows[: len(told)]:
+        if shown != self.rows[: len(shown)]:
             wrong.append("metrics.jsonl: rows twice, missing or different")
         runs, points, _ = mlflow_points(database)
         if runs > 1:
@@ -140,8 +140,8 @@ class Reference:
 
     def _beyond(self, points: Counter) -> list[str]:
         """MLflow's points that the unbroken run does not have, or has less often."""
-        told = Counter({key: n for key, n in points.items() if not is_machine(key[0])})
-        extra = told - self.told
+        shown = Counter({key: n for key, n in points.items() if not is_machine(key[0])})
+        extra = shown - self.shown
         machine = Counter((name, step) for name, step, _ in points.elements() if is_machine(name))
         mine = Counter((n, s) for n, s, _ in self.points.elements() if is_machine(n))
         # The machine is looked at by the clock, on a slow one more than once a step.
@@ -158,7 +158,7 @@ class Reference:
         at, there = 0, 0
         for end, count in zip(ends, starts, strict=True):
             for key, values in state["records"].items():
-                if key in ("prev_deter", "prev_stoch"):  # learned anew all the time
+                if key in ("prev_deter", "prev_stoch"):  # learned again all the time
                     continue
                 if not torch.equal(
                     values[there : there + count], mine["records"][key][at:][:count]

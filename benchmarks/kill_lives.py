@@ -36,7 +36,7 @@ VARIANTS = {
         "experiment=mario_debug", *SMALL, "collector.num_envs=2", "steps=240", "prefill=32",
         "env.max_steps=20", "env.random_noops=8", "env.sticky=0.25", "save_model=false",
     ],
-    # Each checkpoint with a program beside it, as is usual under MLflow: seconds more per life.
+    # Each checkpoint with a program next to it, as is usual under MLflow: seconds more per life.
     "program": ["experiment=debug", *SMALL, "collector.num_envs=4", "steps=160"],
 }  # fmt: skip
 NAME = "killed"
@@ -138,16 +138,16 @@ def wait(pid: int, seconds: float) -> int | None:
     return None
 
 
-def damage(checkpoint: Path, chance: random.Random) -> str:
+def damage(checkpoint: Path, rng: random.Random) -> str:
     """Break a checkpoint as a bad disk would; say how."""
-    kind = chance.choice(("a bit flipped", "truncated", "a file gone", "no manifest"))
-    file = checkpoint / f"{chance.choice(('agent', 'learning', 'replay'))}.pt"
+    kind = rng.choice(("a bit flipped", "truncated", "a file gone", "no manifest"))
+    file = checkpoint / f"{rng.choice(('agent', 'learning', 'replay'))}.pt"
     if kind == "a bit flipped":
         data = bytearray(file.read_bytes())
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         file.write_bytes(data)
     elif kind == "truncated":
-        os.truncate(file, chance.randrange(file.stat().st_size))
+        os.truncate(file, rng.randrange(file.stat().st_size))
     elif kind == "a file gone":
         file.unlink()
     else:
@@ -170,28 +170,28 @@ def said(log: Path, wanted: str | None, damaged: list[str]) -> tuple[str, list[s
     return f"step {step}", wrong
 
 
-def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[str, Any] | None:
+def one_life(turn: Round, rng: random.Random, reference: Reference) -> dict[str, Any] | None:
     """Let the run live once and kill it; None when it came through before."""
     turn.life += 1
     checkpoints = Checkpoints(turn.run / "checkpoints") if turn.run.exists() else None
     whole = [p for p in checkpoints.all() if verify(p) is None] if checkpoints else []
     broken = ""
-    if len(whole) > 1 and chance.random() < 0.2:
-        broken = damage(whole.pop(0), chance)
+    if len(whole) > 1 and rng.random() < 0.2:
+        broken = damage(whole.pop(0), rng)
     wanted = whole[0].name if whole else None
     damaged = [p.name for p in checkpoints.all() if verify(p)] if checkpoints else []
     by_command = turn.life % 10 == 0 and not broken
     never = set() if damaged else {"while setting aside"}
     never |= set() if wanted else {"in the restore", "before the first step"}
     possible = [moment for moment in MOMENTS if moment not in never]
-    moment = "anywhere" if by_command or chance.random() < 0.35 else chance.choice(possible)
-    if turn.life == 1 and chance.random() < 0.5:
+    moment = "anywhere" if by_command or rng.random() < 0.35 else rng.choice(possible)
+    if turn.life == 1 and rng.random() < 0.5:
         moment = "before the run id is written"  # any later and there is nothing to lose
-    elif broken and chance.random() < 0.5:
+    elif broken and rng.random() < 0.5:
         moment = "while setting aside"
-    number = chance.randint(1, 3)
+    number = rng.randint(1, 3)
     if moment == "anywhere":
-        number = int(1000 * chance.uniform(0, turn.seconds + (15 if by_command else 0)))
+        number = int(1000 * rng.uniform(0, turn.seconds + (15 if by_command else 0)))
     log = turn.folder / f"life_{turn.life:03d}.log"
     began = time.monotonic()
     if by_command:
@@ -201,7 +201,7 @@ def one_life(turn: Round, chance: random.Random, reference: Reference) -> dict[s
             os.kill(pid, signal.SIGKILL)
             code = wait(pid, 60)
     else:
-        pid = live(turn.words(), log, (moment, number, chance.randrange(10**6)))
+        pid = live(turn.words(), log, (moment, number, rng.randrange(10**6)))
         code = wait(pid, 300)
         if code is None:
             os.kill(pid, signal.SIGKILL)

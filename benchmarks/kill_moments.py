@@ -71,10 +71,10 @@ class _Count:
             self.act(*args, **options)
 
 
-def _in_a_file_of_the_save(number: int, chance: random.Random) -> None:
+def _in_a_file_of_the_save(number: int, rng: random.Random) -> None:
     """A checkpoint file is half written."""
-    share, save = chance.random(), checkpoint.save_tensors
-    stem = chance.choice(("agent", "learning", "replay"))
+    share, save = rng.random(), checkpoint.save_tensors
+    stem = rng.choice(("agent", "learning", "replay"))
 
     def _half(content: Any, path: Path) -> None:
         save(content, path)
@@ -84,7 +84,7 @@ def _in_a_file_of_the_save(number: int, chance: random.Random) -> None:
     _before(checkpoint, "save_tensors", lambda _, path: path.stem == stem, _Count(number, _half))
 
 
-def _before_the_manifest(number: int, chance: random.Random) -> None:
+def _before_the_manifest(number: int, rng: random.Random) -> None:
     """All files are there, the manifest is not."""
     _before(checkpoint.json, "dumps", _is_manifest, _Count(number, _gone))
 
@@ -93,9 +93,9 @@ def _is_manifest(content: Any, **_: Any) -> bool:
     return isinstance(content, dict) and "files" in content
 
 
-def _while_forcing_to_disk(number: int, chance: random.Random) -> None:
+def _while_forcing_to_disk(number: int, rng: random.Random) -> None:
     """The files are written and not yet forced to disk."""
-    _before(checkpoint, "_force_to_disk", _always, _Count(5 * number - chance.randrange(5), _gone))
+    _before(checkpoint, "_force_to_disk", _always, _Count(5 * number - rng.randrange(5), _gone))
 
 
 def _replaces(source: str, target: str) -> Callable[..., bool]:
@@ -105,12 +105,12 @@ def _replaces(source: str, target: str) -> Callable[..., bool]:
     return _is
 
 
-def _before_the_rename(number: int, chance: random.Random) -> None:
+def _before_the_rename(number: int, rng: random.Random) -> None:
     """The checkpoint is complete and has no name yet."""
     _before(os, "replace", _replaces(".tmp-", "step_"), _Count(number, _gone))
 
 
-def _between_rename_and_prune(number: int, chance: random.Random) -> None:
+def _between_rename_and_prune(number: int, rng: random.Random) -> None:
     """The checkpoint has its name; the old ones are still there."""
     rename = os.replace
     is_rename = _replaces(".tmp-", "step_")
@@ -122,12 +122,12 @@ def _between_rename_and_prune(number: int, chance: random.Random) -> None:
     _before(os, "replace", is_rename, _Count(number, _rename_and_die))
 
 
-def _in_the_prune(number: int, chance: random.Random) -> None:
+def _in_the_prune(number: int, rng: random.Random) -> None:
     """An old checkpoint is half removed."""
 
     def _half(path: Any, *_: Any, **__: Any) -> None:
         inside = sorted(Path(path).iterdir())
-        for file in inside[: chance.randint(0, len(inside))]:
+        for file in inside[: rng.randint(0, len(inside))]:
             file.unlink()
         die()
 
@@ -137,7 +137,7 @@ def _in_the_prune(number: int, chance: random.Random) -> None:
     _before(shutil, "rmtree", _is_checkpoint, _Count(number, _half))
 
 
-def _in_a_line_of_metrics(number: int, chance: random.Random) -> None:
+def _in_a_line_of_metrics(number: int, rng: random.Random) -> None:
     """metrics.jsonl ends in half a line."""
 
     def _half(self: Any) -> None:
@@ -145,7 +145,7 @@ def _in_a_line_of_metrics(number: int, chance: random.Random) -> None:
         if self.path.suffix != ".jsonl" or not text:
             return
         with self.path.open("ab") as file:
-            file.write(text[: chance.randint(0, len(text) - 1)])
+            file.write(text[: rng.randint(0, len(text) - 1)])
         die()
 
     _before(files._AppendOnly, "flush", _always, _Count(number, _half))
@@ -162,13 +162,13 @@ def _before_writing(kind: str, action: Callable[..., Any]) -> None:
     WRITERS[kind] = _first
 
 
-def _in_the_tracking_write(number: int, chance: random.Random) -> None:
+def _in_the_tracking_write(number: int, rng: random.Random) -> None:
     """MLflow's thread is writing metrics, sqlite in a transaction or just behind it."""
-    wait = chance.uniform(0, 0.05)
+    wait = rng.uniform(0, 0.05)
     _before_writing("metrics", _Count(number, lambda *_: die_after(wait)))
 
 
-def _behind_the_tracking_write(number: int, chance: random.Random) -> None:
+def _behind_the_tracking_write(number: int, rng: random.Random) -> None:
     """MLflow has the metrics, the outbox does not know yet."""
     write = WRITERS["metrics"]
 
@@ -179,21 +179,21 @@ def _behind_the_tracking_write(number: int, chance: random.Random) -> None:
     _before_writing("metrics", _Count(number, _write_and_die))
 
 
-def _in_a_picture(number: int, chance: random.Random) -> None:
+def _in_a_picture(number: int, rng: random.Random) -> None:
     """MLflow is taking in a picture."""
-    wait = chance.uniform(0, 0.03)
+    wait = rng.uniform(0, 0.03)
     _before_writing("image", _Count(1, lambda *_: die_after(wait)))
 
 
-def _in_a_film(number: int, chance: random.Random) -> None:
+def _in_a_film(number: int, rng: random.Random) -> None:
     """A film is half encoded."""
-    wait = chance.uniform(0, 0.02)
+    wait = rng.uniform(0, 0.02)
     _before(video, "_whole_file", _always, _Count(number, lambda *_: die_after(wait)))
 
 
-def _behind_an_evaluation(number: int, chance: random.Random) -> None:
+def _behind_an_evaluation(number: int, rng: random.Random) -> None:
     """An evaluation is logged, and nothing has been saved since."""
-    evaluate, wait = Report.evaluate, chance.uniform(0, 1)
+    evaluate, wait = Report.evaluate, rng.uniform(0, 1)
 
     def _evaluate_and_die(*args: Any) -> None:
         evaluate(*args)
@@ -203,29 +203,29 @@ def _behind_an_evaluation(number: int, chance: random.Random) -> None:
     _before(Report, "evaluate", _always, _Count(number, _evaluate_and_die))
 
 
-def _in_the_restore(number: int, chance: random.Random) -> None:
+def _in_the_restore(number: int, rng: random.Random) -> None:
     """A resumed run is being put back together."""
-    wait = chance.uniform(0, 0.1)
+    wait = rng.uniform(0, 0.1)
     _before(Saved, "restore", _always, lambda *_: die_after(wait))
 
 
-def _before_the_first_step(number: int, chance: random.Random) -> None:
+def _before_the_first_step(number: int, rng: random.Random) -> None:
     """A resumed run has put aside what it does not go on from, and has not played yet."""
     # The first call finds out whether the checkpoint fits.
     _before(snapshot, "restore_random_states", _always, _Count(2, _gone))
 
 
-def _in_an_update(number: int, chance: random.Random) -> None:
+def _in_an_update(number: int, rng: random.Random) -> None:
     """The learner is at work, with updates of this turn still to make."""
     _before(Replay, "sample", _always, _Count(number * 3, _gone))
 
 
-def _while_setting_aside(number: int, chance: random.Random) -> None:
+def _while_setting_aside(number: int, rng: random.Random) -> None:
     """A damaged later checkpoint is being moved out of the way."""
     _before(os, "replace", _replaces("step_", "step_"), _gone)
 
 
-def _before_the_run_id(number: int, chance: random.Random) -> None:
+def _before_the_run_id(number: int, rng: random.Random) -> None:
     """MLflow has a new run, and nobody has written down which."""
 
     def _is_id(path: Path, *_: Any) -> bool:
@@ -234,7 +234,7 @@ def _before_the_run_id(number: int, chance: random.Random) -> None:
     _before(mlflow_run, "_write", _is_id, _gone)
 
 
-def _at_the_end(number: int, chance: random.Random) -> None:
+def _at_the_end(number: int, rng: random.Random) -> None:
     """All is learned and saved; MLflow has not been told that it is over."""
     _before_writing("status", _gone)
 

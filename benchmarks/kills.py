@@ -70,7 +70,7 @@ def make_template(path: Path) -> None:
 
 def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path | None) -> dict:
     """Kill until there are enough kills; return what to report."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     template = folder / "template.db"
     make_template(template)
     found: list[dict[str, Any]] = []
@@ -80,10 +80,10 @@ def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path |
         variant = variants[number % len(variants)]
         place = folder / f"round_{number:02d}_{variant}"
         place.mkdir()
-        turn = Round(variant, seed + number, place, chance.choice((0.2, 1.0, 5.0)))
+        turn = Round(variant, seed + number, place, rng.choice((0.2, 1.0, 5.0)))
         number += 1
         reference = unbroken(turn, template)
-        while (row := one_life(turn, chance, reference)) is not None:
+        while (row := one_life(turn, rng, reference)) is not None:
             found.append({"kill": len(found) + 1, **row})
             if row["wrong"]:
                 wrong.append(f"{place.name}, life {row['life']}: {row['wrong']}")
@@ -108,9 +108,9 @@ def _write(out: Path, found: list[dict[str, Any]]) -> None:
         writer.writerows(found)
 
 
-def report(path: Path, told: dict, seed: int) -> None:
-    """Write the .md beside the CSV."""
-    found = told["kills"]
+def report(path: Path, shown: dict, seed: int) -> None:
+    """Write the .md next to the CSV."""
+    found = shown["kills"]
     facts = {name: str(value) for name, value in provenance().items()}
     facts |= {"command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
     moments = Counter(row["moment"].split(",")[0] for row in found)
@@ -121,18 +121,18 @@ def report(path: Path, told: dict, seed: int) -> None:
     lines += [
         "",
         (
-            f"{len(found)} kills in {told['rounds']} runs ({dict(variants)}); runs that came through "
-            f"bit-equal to an unbroken one: {told['bit_equal']}; "
+            f"{len(found)} kills in {shown['rounds']} runs ({dict(variants)}); runs that came through "
+            f"bit-equal to an unbroken one: {shown['bit_equal']}; "
             f"checkpoints broken on purpose: {sum(bool(row['damaged_by_harness']) for row in found)}; "
             f"killed before the run stood: {resumed['did not get there']}; "
-            f"things found wrong: {len(told['wrong'])}."
+            f"things found wrong: {len(shown['wrong'])}."
         ),
         "",
         "| moment | kills |",
         "|---|---|",
     ]
     lines += [f"| {moment} | {count} |" for moment, count in moments.most_common()]
-    lines += ["", *[f"- {text}" for text in told["wrong"]]]
+    lines += ["", *[f"- {text}" for text in shown["wrong"]]]
     path.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n")
 
 
@@ -150,13 +150,13 @@ def main() -> int:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="kills"))
     folder.mkdir(parents=True, exist_ok=True)
     out = RESULTS / f"{arguments.out}.csv" if arguments.out else None
-    told = rounds(arguments.kills, arguments.variants, folder.resolve(), arguments.seed, out)
+    shown = rounds(arguments.kills, arguments.variants, folder.resolve(), arguments.seed, out)
     if out is not None:
-        report(out, told, arguments.seed)
-    for text in told["wrong"]:
+        report(out, shown, arguments.seed)
+    for text in shown["wrong"]:
         print(f"WRONG {text}")
-    print(f"{len(told['kills'])} kills, {told['rounds']} runs, {len(told['wrong'])} things wrong")
-    return 1 if told["wrong"] else 0
+    print(f"{len(shown['kills'])} kills, {shown['rounds']} runs, {len(shown['wrong'])} things wrong")
+    return 1 if shown["wrong"] else 0
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def describe(out: str, note: str, rows: list[dict[str, Any]], runs: list[Path]) -> str:
-    """Write the .md beside the CSVs: the table, then where the numbers come from."""
+    """Write the .md next to the CSVs: the table, then where the numbers come from."""
     here = provenance()
     head = list(rows[0])
     lines = [f"# {out}", "", note, ""] if note else [f"# {out}", ""]
@@ -172,7 +172,7 @@ def describe(out: str, note: str, rows: list[dict[str, Any]], runs: list[Path]) 
 
 def draw(out: str) -> Path:
     """Draw the curves of benchmarks/results/<out>.csv: a panel per world, every seed."""
-    import plot  # beside this file
+    import plot  # next to this file
 
     return plot.known(out)
 

@@ -56,8 +56,8 @@ def facts_of(history: History) -> dict[str, str]:
     facts |= history.info.get("tags", {})
     for number, start in enumerate(history.info.get("earlier", []), 1):
         tags = start.get("tags", {})
-        told = f"{tags.get('command', 'unknown')} at {tags.get('git.commit', 'unknown')}"
-        facts[f"command of start {number}, gone on from"] = told
+        shown = f"{tags.get('command', 'unknown')} at {tags.get('git.commit', 'unknown')}"
+        facts[f"command of start {number}, gone on from"] = shown
     return facts
 
 
@@ -73,7 +73,7 @@ def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:
 
 
 def describe(out: str, note: str, runs: list[History]) -> str:
-    """Write the .md beside the CSV."""
+    """Write the .md next to the CSV."""
     here = provenance()
     lines = [f"# {out}", "", note, "", f"- date: {time.strftime('%Y-%m-%d')}"]
     lines += [f"- runs: {len(runs)}", f"- collected by: {here['command']}"]
@@ -105,8 +105,8 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    told = describe(arguments.out, arguments.note, runs)
-    (arguments.results / f"{arguments.out}.md").write_text(told)
+    shown = describe(arguments.out, arguments.note, runs)
+    (arguments.results / f"{arguments.out}.md").write_text(shown)
     print(f"{len(rows)} episodes of {len(runs)} runs -> {arguments.results / arguments.out}.csv")
 
 

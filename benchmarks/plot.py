@@ -5,7 +5,7 @@
     python benchmarks/plot.py deaths laptop_1-1_seed0  where the episodes of an evaluation ended
     python benchmarks/plot.py table update_cpu_202611  a CSV as a Markdown table, to the screen
 
-Below the curves stand command, commit, machine and date from the .md beside the CSV.
+Below the curves stand command, commit, machine and date from the .md next to the CSV.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def caption(name: str, results: Path = HERE / "results") -> str:
         "command": commands, "commit": commits,
         "machine": machines, "date": found["date"],
     }  # fmt: skip
-    told = [f"{key}: {'; '.join(values)}" for key, values in parts.items() if values]
-    return "\n".join(line for text in told for line in textwrap.wrap(text, 150))
+    shown = [f"{key}: {'; '.join(values)}" for key, values in parts.items() if values]
+    return "\n".join(line for text in shown for line in textwrap.wrap(text, 150))
 
 
 def save(figure: Figure, path: Path, text: str = "") -> Path:
@@ -126,7 +126,7 @@ def curves(name: str, results: Path = HERE / "results", figures: Path = HERE / "
 
 def known(name: str, results: Path = HERE / "results", figures: Path = HERE / "figures") -> Path:
     """Draw a panel per env whose answer is known, a line per seed; arguments as of `curves`."""
-    from known_worlds import WORLDS  # beside this file; it draws with this one
+    from known_worlds import WORLDS  # next to this file; it draws with this one
 
     rows = read(name, results)
     envs = [env for env in WORLDS if any(row["world"] == env for row in rows)]
@@ -152,12 +152,12 @@ def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "
 
     The map comes from the recorded flag of the same stage, <stage>_flag.json.
     """
-    told = json.loads((results / f"{name}_evaluation.json").read_text())
+    shown = json.loads((results / f"{name}_evaluation.json").read_text())
     flag = json.loads((results / f"{name.split('_seed')[0]}_flag.json").read_text())
     pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
     buttons = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
-    ends = [e for r in told["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
-    figure = death_chart(ends, *map_of_buttons(told["stage"], buttons))
+    ends = [e for r in shown["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
+    figure = death_chart(ends, *map_of_buttons(shown["stage"], buttons))
     return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
 
 

@@ -39,7 +39,7 @@ def installed() -> bool:
 
 
 def install(wheels: Path) -> None:
-    """Install a folder of wheels beside the machine's own packages, without a network."""
+    """Install a folder of wheels next to the machine's own packages, without a network."""
     found = sorted(map(str, wheels.glob("*.whl")))
     if not found:
         sys.exit(
@@ -81,7 +81,7 @@ def train(run: Path, args: argparse.Namespace, log: Path) -> int:
     if any(run.glob("checkpoints/step_*")):
         return command("train", f"resume={run}", minutes, *args.overrides, log=log)
     words = [f"experiment={args.experiment}", f"name={run.name}", f"runs_dir={run.parent}"]
-    # MLflow is not carried: the run's own files hold all that it would be told.
+    # MLflow is not carried: the run's own files hold all that it would log.
     return command("train", *words, "tracker=csv", minutes, *args.overrides, log=log)
 
 

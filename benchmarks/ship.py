@@ -67,7 +67,7 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
     Args:
         checkpoint: a whole checkpoint folder.
         out: where it goes.
-        results: results.json of its evaluation; None looks beside it.
+        results: results.json of its evaluation; None looks next to it.
 
     Raises:
         CheckpointError: it is damaged. ValueError: too large, or no evaluation in `results`.
@@ -122,7 +122,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     size = (out / "agent.pt").stat().st_size
     evaluated = json.loads((out / "manifest.json").read_text())["evaluation"] is not None
-    print(f"{out}: agent.pt {size / 1e6:.1f} MB, {'' if evaluated else 'no '}evaluation beside it")
+    print(f"{out}: agent.pt {size / 1e6:.1f} MB, {'' if evaluated else 'no '}evaluation next to it")
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def summary(path: Path) -> dict[str, float]:
 
 
 def write_report(path: Path, facts: dict[str, str]) -> str:
-    """Write <out>.md beside the CSV; return its text."""
+    """Write <out>.md next to the CSV; return its text."""
     lines = [f"# {path.stem}", ""]
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines += ["", "| what | measured |", "|---|---|"]

@@ -1,4 +1,4 @@
-"""One seed and one thread for every test; `tiny.py` beside this file builds the tiny agent."""
+"""One seed and one thread for every test; `tiny.py` next to this file builds the tiny agent."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_row_of_the_benchmark_that_fails_is_a_failed_check_and_no_more(
     }
 
 
-def test_the_gpu_experiment_is_mario_1_1_with_a_graph_and_many_worlds() -> None:
+def test_the_gpu_experiment_is_mario_1_1_with_graph_and_many_envs() -> None:
     plain, gpu = (
         compose.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
     )

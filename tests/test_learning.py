@@ -46,7 +46,7 @@ def test_the_frame_that_asks_is_the_same_for_both_colours() -> None:
     env.close()
 
 
-def test_the_delayed_choice_is_paid_after_the_dream_that_starts_at_it() -> None:
+def test_the_delayed_reward_comes_after_the_imagined_rollout() -> None:
     cfg = compose.compose_default(["experiment=delayed"])
     assert cfg.env.delay >= 10 and cfg.imag_horizon < cfg.env.delay
 

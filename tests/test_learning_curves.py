@@ -53,7 +53,7 @@ def test_several_runs_become_one_csv_with_steps_frames_and_hours(collected: Path
     assert list(plot.runs_of(rows)) == ["seed 1", "seed 2"]
 
 
-def test_runs_of_one_seed_are_told_apart_by_stage_or_number() -> None:
+def test_runs_of_one_seed_differ_by_stage_or_number() -> None:
     rows = [{"run": name, "seed": "0"} for name in ("a-4-1-2026", "b-1-2-2026", "a-4-1-2026")]
     assert {name: len(run) for name, run in plot.runs_of(rows).items()} == {
         "stage 4-1": 2, "stage 1-2": 1,
@@ -63,10 +63,10 @@ def test_runs_of_one_seed_are_told_apart_by_stage_or_number() -> None:
 
 
 def test_the_caption_says_command_commit_machine_and_date(collected: Path) -> None:
-    told = plot.caption("two", collected)
-    assert "command: train experiment=laptop" in told
-    assert "commit: 111111111111; 222222222222" in told
-    assert "machine: abacus" in told and "date: 20" in told
+    shown = plot.caption("two", collected)
+    assert "command: train experiment=laptop" in shown
+    assert "commit: 111111111111; 222222222222" in shown
+    assert "machine: abacus" in shown and "date: 20" in shown
 
 
 def test_curves_are_drawn_into_a_picture(collected: Path) -> None:

@@ -98,9 +98,9 @@ def test_a_fresh_installation_that_is_not_editable_holds_it(tmp_path: Path) -> N
     call = "from mario_dreamer.training import checkpoint_files as f; print(f.shipped_checkpoint())"
     done = run_from(site, "-c", call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = done.stdout.strip()
-    assert told == str(tmp_path / "site" / "mario_dreamer" / "shipped")
-    assert verify(Path(told)) is None
+    shown = done.stdout.strip()
+    assert shown == str(tmp_path / "site" / "mario_dreamer" / "shipped")
+    assert verify(Path(shown)) is None
     assert compose.compose_default() is not None
     viewer = {path.name for path in (tmp_path / "site/mario_dreamer/viewer/static").iterdir()}
     assert {"index.html", "main.js", "style.css"} <= viewer

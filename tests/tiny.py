@@ -36,12 +36,12 @@ SIZES = [
 
 @dataclass
 class Silence:
-    """A tracker that remembers what it was told."""
+    """A tracker that remembers what it was shown."""
 
-    told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    shown: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        self.told.append((step, dict(metrics)))
+        self.shown.append((step, dict(metrics)))
 
     def log_video(self, *args: Any, **options: Any) -> None:
         pass

@@ -49,7 +49,7 @@ def test_the_policy_carries_its_state_to_the_next_step() -> None:
     assert float(after["stoch"].sum()) == 2 * 3
 
 
-def test_a_reset_erases_the_state_of_that_world_alone() -> None:
+def test_a_reset_erases_the_state_of_that_env_alone() -> None:
     tiny = make_tiny("env.length=[2,5]")
     root = tiny.env.reset()
     for _ in range(2):

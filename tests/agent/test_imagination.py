@@ -13,14 +13,14 @@ def starts(tiny: object, n: int) -> TensorDict:
     return TensorDict(deter=torch.randn(n, 16).tanh(), stoch=stoch, batch_size=[n])
 
 
-def test_a_dream_of_h_steps_has_h_plus_one_states_and_h_actions() -> None:
+def test_h_imagined_steps_have_h_plus_one_states_and_h_actions() -> None:
     tiny = make_tiny("imag_horizon=3")
     dream = tiny.learner.imagination(starts(tiny, 5))
     assert dream["feat"].shape == (5, 4, 16 + 12)
     assert dream["action"].shape == (5, 3, 3)
 
 
-def test_a_dream_begins_in_the_state_it_was_given() -> None:
+def test_imagination_begins_in_the_given_state() -> None:
     tiny = make_tiny()
     states = starts(tiny, 5)
     first = tiny.learner.imagination(states)["feat"][:, 0]
@@ -38,7 +38,7 @@ def test_an_action_leads_from_its_own_state_to_the_next() -> None:
         torch.testing.assert_close(after, deter[:, t + 1])
 
 
-def test_dreamed_latents_and_actions_are_one_hot() -> None:
+def test_imagined_latents_and_actions_are_one_hot() -> None:
     tiny = make_tiny()
     dream = tiny.learner.imagination(starts(tiny, 7))
     stoch = dream["feat"][..., 16:].unflatten(-1, (3, 4))
@@ -53,7 +53,7 @@ def test_actions_are_sampled_not_the_likeliest() -> None:
     assert (chosen > 0.2).all(), "a fresh actor is almost uniform over its three actions"
 
 
-def test_a_dream_carries_no_gradient() -> None:
+def test_imagination_carries_no_gradient() -> None:
     tiny = make_tiny()
     dream = tiny.learner.imagination(starts(tiny, 4))
     assert not dream["feat"].requires_grad and not dream["action"].requires_grad

@@ -95,7 +95,7 @@ def test_lambda_return_agrees_with_a_slow_loop() -> None:
             assert float(found[b, t]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_weights_are_the_running_chance_to_be_alive() -> None:
+def test_weights_are_the_running_product_of_continues() -> None:
     discount = torch.full((4, 1), GAMMA)
     found = continuation_weights(discount, discount[0])
     torch.testing.assert_close(found, column(0.996997, 0.994003, 0.991018, 0.988042))
@@ -122,7 +122,7 @@ def test_a_discount_outside_0_to_1_is_refused(gamma: float) -> None:
         Discount(gamma)
 
 
-def test_a_dream_is_judged_with_the_golden_numbers() -> None:
+def test_returns_of_a_rollout_are_the_golden_numbers() -> None:
     cont = torch.full((4, 1), GAMMA)
     found = make_returns()(dream(column(7.0, 1.0, 1.0, 1.0), cont, torch.full((4, 1), 2.0)))
     torch.testing.assert_close(
@@ -145,7 +145,7 @@ def test_gamma_is_multiplied_in_where_the_head_says_only_alive_or_dead() -> None
     torch.testing.assert_close(found["weight"][0, 1], torch.tensor([GAMMA]))
 
 
-def test_dreams_of_the_dead_weigh_nothing_unless_asked_for() -> None:
+def test_rollouts_from_terminal_states_weigh_nothing_by_default() -> None:
     cont = column(0.0, 1.0, 1.0)
     rollouts = dream(torch.ones(3, 1), cont, torch.ones(3, 1))
     assert float(make_returns()(rollouts.clone())["weight"].sum()) == 0.0

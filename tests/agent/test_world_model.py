@@ -127,12 +127,12 @@ def test_vectors_and_frames_can_be_seen_together() -> None:
     found["feat"].sum().backward()
     assert world_model.observation_keys == ["pixels", "vector"]
     assert any(name.startswith("encoder") for name in gradients(world_model))
-    told = world_model.open_loop(records, 2)
-    assert told["recon", "vector"].shape == (3, 5, 2)
-    assert told["recon", "pixels"].shape == (3, 5, 3, 16, 16)
+    shown = world_model.open_loop(records, 2)
+    assert shown["recon", "vector"].shape == (3, 5, 2)
+    assert shown["recon", "pixels"].shape == (3, 5, 3, 16, 16)
 
 
-def test_eyes_shut_means_that_later_frames_change_nothing() -> None:
+def test_in_open_loop_later_frames_change_nothing() -> None:
     tiny = make_tiny()
     records = random_records(2, 6)
     torch.manual_seed(1)
@@ -148,6 +148,6 @@ def test_eyes_shut_means_that_later_frames_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("context", [0, 6, 9])
-def test_an_open_loop_needs_something_to_see_and_something_to_dream(context: int) -> None:
+def test_an_open_loop_needs_context_and_steps_to_predict(context: int) -> None:
     with pytest.raises(ValueError, match=f"less than the 6 records given, got {context}"):
         make_tiny().agent.world_model.open_loop(random_records(2, 6), context)

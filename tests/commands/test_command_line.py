@@ -132,7 +132,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out.startswith("mario-dreamer ")
 
 
-def test_a_misspelt_command_is_told_what_is_near(capsys: pytest.CaptureFixture) -> None:
+def test_a_misspelt_command_names_what_is_near(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["trian"])
     assert ended.value.code == 2 and "did you mean train?" in capsys.readouterr().err

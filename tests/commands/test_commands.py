@@ -147,7 +147,7 @@ def test_a_false_claim_is_not_verified(tmp_path: Path, monkeypatch, capsys) -> N
 
 
 @pytest.mark.rom
-def test_a_tape_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_button_log_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
     frames = [int(byte) for byte in np.load(WIN)[:30] for _ in range(4)]
     stats = recordings.play_buttons("1-1", frames, 1).stats
     path = action_list(tmp_path / "chance.json", {"x_max": stats["x_max"], "time": stats["time"]})

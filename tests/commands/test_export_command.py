@@ -36,8 +36,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             assert ended.value.code == code
         else:
             export.main()
-        told = capsys.readouterr()
-        return told.out + told.err
+        shown = capsys.readouterr()
+        return shown.out + shown.err
 
     return call
 

@@ -30,8 +30,8 @@ def finished_run(episodes: int = 40) -> History:
     history = History("walker", {"status": "FINISHED"}, {"seed": 1, "env": {"action_repeat": 4}})
     for i in range(episodes):
         place = {"step": 50.0 * i, "frames": 200.0 * i, "hours": 0.01 * i}
-        told = {"return": 10.0 * i, "length": 50.0, "x_max": 40.0 + 20 * i, "flag": float(i > 30)}
-        history.episodes.append(place | told)
+        shown = {"return": 10.0 * i, "length": 50.0, "x_max": 40.0 + 20 * i, "flag": float(i > 30)}
+        history.episodes.append(place | shown)
         history.reports.append(place | {"train/loss_recon": 1000.0 / (i + 1), "train/kl": 3.0})
     return history
 

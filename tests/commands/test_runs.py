@@ -13,9 +13,9 @@ import pytest
 from mario_dreamer.commands import runs as list_runs
 
 
-def run(folder: Path, **told) -> Path:
+def run(folder: Path, **shown) -> Path:
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(told))
+    (folder / "run.json").write_text(json.dumps(shown))
     return folder
 
 
@@ -23,8 +23,8 @@ def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
 
-    def status(name: str, **told) -> str:
-        return list_runs.summary_of(run(tmp_path / name, **told))["status"]
+    def status(name: str, **shown) -> str:
+        return list_runs.summary_of(run(tmp_path / name, **shown))["status"]
 
     assert status("a", status="RUNNING", pid=gone.pid) == "DIED"
     assert status("b", status="RUNNING", pid=os.getpid()) == "RUNNING"

@@ -1,4 +1,4 @@
-"""From the command line to a checkpoint and on from there; and what bad input gets told."""
+"""From the command line to a checkpoint and on from there; and how bad input is refused."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(runs: Path) -> N
     assert "batch_length: 8" in (run / "config.yaml").read_text()
 
 
-def test_every_number_told_is_documented_and_the_seeds_names_are_there(runs: Path) -> None:
-    told = {name for line in lines(runs / "one") for name in line} - {"step", "time"}
-    assert undocumented(told) == []
-    assert told >= SEED_NAMES
-    assert {"speed/fps", "run/updates", "dream/return_mean", "eval/open_loop_error"} <= told
+def test_every_logged_number_is_documented(runs: Path) -> None:
+    shown = {name for line in lines(runs / "one") for name in line} - {"step", "time"}
+    assert undocumented(shown) == []
+    assert shown >= SEED_NAMES
+    assert {"speed/fps", "run/updates", "dream/return_mean", "eval/open_loop_error"} <= shown
 
 
 def test_a_resume_goes_on_with_the_same_run_and_the_same_counters(runs: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_resume_goes_on_with_the_same_run_and_the_same_counters(runs: Path) ->
     after = json.loads((runs / "one" / "run.json").read_text())
     assert after["run_id"] == before["run_id"]
     steps = [line["run/agent_steps"] for line in lines(runs / "one") if "run/updates" in line]
-    assert steps == sorted(set(steps)) and steps[-1] == 192, "no step is told twice"
+    assert steps == sorted(set(steps)) and steps[-1] == 192, "no step is logged twice"
     learning = read(Checkpoints(runs / "one" / "checkpoints").latest(), "learning")
     assert learning["updates"] == (192 - 32) * 8 // 32
     assert list(runs.iterdir()) == [runs / "one"]
@@ -127,7 +127,7 @@ BAD = {
 }  # fmt: skip
 
 
-def told(
+def output_of(
     words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> tuple[int, str]:
     """Run the command in this process; return its exit code and what it said on stderr."""
@@ -143,7 +143,7 @@ def test_bad_input_gets_one_clear_message_and_no_traceback(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     words, message = BAD[kind]
-    code, said = told(words, tmp_path, monkeypatch, capfd)
+    code, said = output_of(words, tmp_path, monkeypatch, capfd)
     assert code == 1
     assert message in said
     assert "Traceback" not in said
@@ -156,7 +156,7 @@ def test_a_gpu_that_is_not_there_is_a_clear_message(
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    code, said = told(["device=cuda"], tmp_path, monkeypatch, capfd)
+    code, said = output_of(["device=cuda"], tmp_path, monkeypatch, capfd)
     assert code == 1 and "no CUDA GPU" in said and "device=cpu" in said
     assert "Traceback" not in said
 
@@ -164,7 +164,7 @@ def test_a_gpu_that_is_not_there_is_a_clear_message(
 def test_a_second_run_does_not_settle_in_the_folder_of_the_first(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    code, said = told(["name=one"], runs, monkeypatch, capfd)
+    code, said = output_of(["name=one"], runs, monkeypatch, capfd)
     assert code == 1 and "holds a run already" in said and "resume=" in said
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_could_not_be_saved_has_failed(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint.torch, "save", refuse)
-    code, said = told(["steps=64", "eval_every=0", "name=full"], tmp_path, monkeypatch, capfd)
+    code, said = output_of(["steps=64", "eval_every=0", "name=full"], tmp_path, monkeypatch, capfd)
     assert code == 1 and "its last checkpoint could not be saved" in said
     assert json.loads((tmp_path / "full" / "run.json").read_text())["status"] == "FAILED"
 
@@ -228,11 +228,11 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         return {"status": status, "stopped": stopped, "folder": "x", "updates": 1, "metrics": {}}
 
     monkeypatch.setattr(train, "run_training", run)
-    code, said = told(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
+    code, said = output_of(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
     assert ran == [0, 1, 2] and code == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
     assert "error: not this one" in said and "1 runs failed: " in said and "seed=1" in said
-    code, _ = told(["-m", "seed=2,3,4"], tmp_path / "runs", monkeypatch, capfd)
+    code, _ = output_of(["-m", "seed=2,3,4"], tmp_path / "runs", monkeypatch, capfd)
     assert ran[3:] == [2, 3] and code == 130, "Ctrl-C ends the sweep"
 
 

@@ -83,7 +83,7 @@ def test_the_seeds_experiment_has_the_seeds_numbers() -> None:
     assert (cfg.loss.world_model.beta_dyn, cfg.loss.world_model.beta_rep) == (0.5, 0.1)
 
 
-def test_a_world_that_shows_nothing_known_is_refused() -> None:
+def test_an_env_without_known_observations_is_refused() -> None:
     from torchrl.envs import GymEnv, RenameTransform, TransformedEnv
 
     env = TransformedEnv(GymEnv("CartPole-v1"), RenameTransform(["observation"], ["sensors"]))

@@ -80,7 +80,7 @@ def test_a_scale_that_does_not_fit_is_refused(options: dict[str, Any], said: str
         make_gym_env("CartPole-v1", **options)
 
 
-def test_cartpole_worlds_are_seeded_apart_and_again() -> None:
+def test_cartpole_envs_have_seeds_of_their_own() -> None:
     first, again = (make_gym_env("CartPole-v1", 2, 7, pixels=False).reset()["vector"] for _ in "ab")
     assert torch.equal(first, again) and not torch.equal(first[0], first[1])
     env = make_gym_env("CartPole-v1", 2, 8, pixels=False)
@@ -184,14 +184,14 @@ def test_an_unknown_id_is_refused_with_a_cure() -> None:
 
 
 @pytest.mark.rom
-def test_mario_himself_is_a_gymnasium_world() -> None:
+def test_mario_is_a_gymnasium_env() -> None:
     pytest.importorskip("gym_super_mario_bros")
     env = make_gym_env("gym_super_mario_bros:SuperMarioBros-1-1-v0", num_envs=1, action_repeat=4)
     assert env.action_spec.shape == (1, 256)
     assert env.rollout(3)["next", "pixels"].float().std() > 10
 
 
-def test_a_picture_world_of_gymnasium_itself_plays_through_our_keys() -> None:
+def test_a_gymnasium_env_with_images_plays_through_our_keys() -> None:
     pytest.importorskip("pygame", reason='pip install "gymnasium[classic-control]"')
     env = make_gym_env("CartPole-v1", num_envs=2, seed=0, pixels=True, image_size=32)
     played = env.rollout(4, break_when_any_done=False)

@@ -118,7 +118,7 @@ def test_stats_reach_the_metrics_of_run_and_evaluation(tmp_path: Path) -> None:
     )  # fmt: skip
     parts, run = tiny.parts(tmp_path)
     assert train(parts, run) == "FINISHED"
-    logged = {name: value for _, values in parts.report.tracker.told for name, value in values.items()}
+    logged = {name: value for _, values in parts.report.tracker.shown for name, value in values.items()}
     assert logged["play/stats/even"] == 2.0 and describe("play/stats/even").unit == "the env's"
     episodes = play_episodes(tiny.policy, tiny.env, 2)
     assert eval_metrics(episodes, "eval/sampled")["eval/sampled/stats/even"] == 2.0

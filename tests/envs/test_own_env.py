@@ -42,7 +42,7 @@ def with_bookkeeping_of_its_own(num_envs: int = 1, seed: int = 0) -> EnvBase:
 
 
 @pytest.mark.parametrize("make", [own_env.make_env, with_bookkeeping_of_its_own])
-def test_a_run_adds_the_bookkeeping_that_is_missing(make) -> None:
+def test_a_run_adds_the_transforms_that_are_missing(make) -> None:
     env = with_agent_interface(make(2, 3))
     check_contract(env)
     played = env.rollout(30, break_when_any_done=False)

@@ -108,13 +108,13 @@ def test_the_program_is_a_copy_that_learning_does_not_change(agent: tiny.Tiny) -
 
 
 def test_the_card_says_what_goes_in_and_what_comes_out(card: Path) -> None:
-    told = json.loads(card.read_text())
-    assert told["inputs"]["observation"]["pixels"] == {"shape": ["N", 3, 16, 16], "dtype": "uint8"}
-    assert told["inputs"]["noise"] == {"shape": ["N", 4], "dtype": "float32"}  # S = 3, and one
-    assert told["outputs"]["action"]["shape"] == ["N", 3]
-    assert told["action_names"] == ["action 0", "action 1", "action 2"]
-    assert told["picture"] is None and told["buttons"] is None  # an env without a raw screen
-    assert (told["checkpoint"], told["agent_steps"]) == ("runs/a", 123)
+    shown = json.loads(card.read_text())
+    assert shown["inputs"]["observation"]["pixels"] == {"shape": ["N", 3, 16, 16], "dtype": "uint8"}
+    assert shown["inputs"]["noise"] == {"shape": ["N", 4], "dtype": "float32"}  # S = 3, and one
+    assert shown["outputs"]["action"]["shape"] == ["N", 3]
+    assert shown["action_names"] == ["action 0", "action 1", "action 2"]
+    assert shown["picture"] is None and shown["buttons"] is None  # an env without a raw screen
+    assert (shown["checkpoint"], shown["agent_steps"]) == ("runs/a", 123)
 
 
 def test_a_mario_card_says_how_a_screen_becomes_a_picture() -> None:

@@ -97,7 +97,7 @@ def test_no_gradient_leaves_the_actor() -> None:
     assert rollouts["weight"].grad is None
 
 
-def test_the_actor_loss_of_a_real_dream_teaches_the_actor_alone() -> None:
+def test_the_actor_loss_has_gradients_of_the_actor_alone() -> None:
     tiny = make_tiny("critic.outscale=1.0").fill()
     learner = tiny.learner
     _, posterior = learner.world_model_loss(tiny.replay.sample())

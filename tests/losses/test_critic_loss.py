@@ -72,7 +72,7 @@ def test_weights_count_and_the_last_state_does_not() -> None:
     assert value(loss(rollouts)["loss_critic"]) == pytest.approx(0.25 * LN_255, abs=1e-5)
 
 
-def test_the_dreamed_loss_teaches_the_critic_alone() -> None:
+def test_the_imagined_loss_has_gradients_of_the_critic_alone() -> None:
     tiny = make_tiny("critic.outscale=1.0").fill()
     learner = tiny.learner
     _, posterior = learner.world_model_loss(tiny.replay.sample())
@@ -83,7 +83,7 @@ def test_the_dreamed_loss_teaches_the_critic_alone() -> None:
     assert gradients(learner.slow_critic) == []
 
 
-def test_the_recorded_loss_teaches_the_world_model_too() -> None:
+def test_the_replay_loss_reaches_the_world_model_too() -> None:
     tiny = make_tiny("critic.outscale=1.0").fill()
     learner = tiny.learner
     _, posterior = learner.world_model_loss(tiny.replay.sample())
@@ -137,7 +137,7 @@ def hand_made(loss: CriticLoss, **flags: list[float]) -> list[float]:
         ({"is_last": [0, 0, 1, 0]}, [14.5, 20.0, 30.0], 2 / 3),
     ],
 )
-def test_recorded_returns_bootstrap_from_the_dreams_of_each_frame(
+def test_replay_returns_bootstrap_from_imagined_returns(
     flags: dict, targets: list[float], share: float
 ) -> None:
     from mario_dreamer.losses.targets import Discount
@@ -153,13 +153,13 @@ def test_a_scale_of_zero_leaves_the_record_out() -> None:
     assert set(loss(dream(), records()).keys()) == {"loss_critic"}
 
 
-def test_dreams_of_other_records_are_refused() -> None:
+def test_rollouts_of_other_records_are_refused() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
     with pytest.raises(ValueError, match="5 imagined rollouts do not start from the 6 records"):
         loss(dream(5), records())
 
 
-def test_a_missing_key_is_named_of_the_dream_and_of_the_record() -> None:
+def test_a_missing_key_of_rollouts_or_records_is_named() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
     with pytest.raises(KeyError, match=r"CriticLoss: the batch of imagined rollouts lacks \['weight'\]"):
         loss(dream().exclude("weight"))

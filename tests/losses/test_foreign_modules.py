@@ -122,7 +122,7 @@ def test_a_foreign_agent_learns_with_our_losses() -> None:
     assert all(bool(torch.isfinite(value)) for value in terms.values())
 
 
-def test_a_foreign_actors_actions_are_samples_in_a_dream() -> None:
+def test_a_foreign_actors_actions_are_samples_in_imagination() -> None:
     agent = foreign_agent()
     start = TensorDict(deter=torch.zeros(200, 16), stoch=torch.zeros(200, 3, 4), batch_size=[200])
     action = Imagination(agent["world_model"].rssm, agent["actor"], 1)(start)["action"]

@@ -16,7 +16,7 @@ from mario_dreamer.training.optim import ClippedOptimizer, LaProp
 
 
 @pytest.mark.parametrize("lmbda", [0.0, 0.5, 0.95, 1.0])
-def test_lambda_returns_of_dreams_agree(lmbda: float) -> None:
+def test_lambda_returns_of_rollouts_agree(lmbda: float) -> None:
     reward, value, discount = torch.randn(5, 8, 1), torch.randn(5, 8, 1), torch.rand(5, 8, 1)
     never = torch.zeros(5, 7, 1, dtype=torch.bool)
     theirs = td_lambda_return_estimate(

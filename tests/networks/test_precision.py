@@ -77,7 +77,7 @@ def test_bfloat16_changes_the_reconstruction_loss_by_less_than_a_hundredth(style
 
 
 @pytest.mark.parametrize("style", [nature, v1])
-def test_dreams_without_gradients_stay_float32_under_autocast(style: object) -> None:
+def test_imagination_stays_float32_under_autocast(style: object) -> None:
     rssm = style()[1]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         deter, stoch = rssm.initial(3, "cpu")

@@ -93,7 +93,7 @@ def test_nothing_before_is_first_leaks_past_it(rssm: RSSM) -> None:
     assert not torch.equal(outcomes[0][0][:, :3], outcomes[1][0][:, :3])
 
 
-def test_one_stream_beginning_anew_leaves_its_neighbours_alone(rssm: RSSM) -> None:
+def test_one_stream_that_resets_leaves_the_others_alone(rssm: RSSM) -> None:
     embed, action, is_first = sequence()
     torch.manual_seed(1)
     calm = rssm.observe(embed, action, is_first)
@@ -109,10 +109,10 @@ def test_beginning_at_is_first_is_beginning_from_the_initial_state(rssm: RSSM) -
     embed, _, is_first = sequence(1)
     still, state = torch.zeros(3, 1, ACTION), any_state()
     torch.manual_seed(1)
-    told = rssm.observe(embed, still + 1.0, is_first, *state)
+    shown = rssm.observe(embed, still + 1.0, is_first, *state)
     torch.manual_seed(1)
     fresh = rssm.observe(embed, still, ~is_first)
-    for one, other in zip(told, fresh, strict=True):
+    for one, other in zip(shown, fresh, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -134,7 +134,7 @@ def test_the_initial_state_is_zeros_or_what_was_learned() -> None:
     assert torch.equal(stoch.argmax(-1), likeliest) and torch.equal(stoch.sum(-1), torch.ones(2, 4))
 
 
-def test_dreaming_along_actions_is_dreaming_step_by_step(rssm: RSSM) -> None:
+def test_imagining_along_actions_is_imagining_step_by_step(rssm: RSSM) -> None:
     state, action = any_state(), sequence()[1]
     torch.manual_seed(1)
     whole = rssm.imagine_with_action(*state, action)
@@ -147,7 +147,7 @@ def test_dreaming_along_actions_is_dreaming_step_by_step(rssm: RSSM) -> None:
         assert torch.equal(together, torch.stack(apart, 1))
 
 
-def test_dreaming_and_watching_share_the_memory_and_the_guess(rssm: RSSM) -> None:
+def test_imagining_and_observing_share_h_and_the_prior(rssm: RSSM) -> None:
     embed, action, is_first = sequence(1)
     state = any_state()
     seen, _, _, guess = rssm.obs_step(*state, action[:, 0], embed[:, 0], ~is_first[:, 0])

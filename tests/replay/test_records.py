@@ -114,7 +114,7 @@ def test_one_line_makes_a_plain_torchrl_buffer_store_records(counter, storage):
     assert sample["prev_action"].dtype == torch.float32
 
 
-def test_a_collector_over_a_counting_world_gives_the_numbers_of_the_paper():
+def test_a_collected_counting_env_gives_the_papers_records():
     env = make_counting_env(num_envs=2, length=[3, 5], num_actions=4, seed=0)
     batches = list(Collector(env, None, frames_per_batch=16, total_frames=48))
     records = [to_records(batch) for batch in batches]

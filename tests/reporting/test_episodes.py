@@ -47,8 +47,8 @@ def test_values_are_compared_with_what_follows_and_rewards_with_what_arrived(
     assert values.real == [210, 200, 180, 150, 110, 60] * 3
     assert rewards.real == [10, 20, 30, 40, 50, 60] * 3
     assert values.cut == 0
-    told = [float(seen.states["value_mean"][0]) for seen in watched]
-    assert values.predicted[::6] == told
+    shown = [float(seen.states["value_mean"][0]) for seen in watched]
+    assert values.predicted[::6] == shown
 
 
 def test_a_cut_episode_goes_on_with_the_critics_word() -> None:
@@ -91,7 +91,7 @@ def test_the_guess_to_beat_is_the_last_frame_again(tiny: Tiny, watched: list[Wat
     assert bool(torch.isfinite(found.dreamed).all() and torch.isfinite(found.redrawn).all())
 
 
-def test_a_dream_starts_from_what_was_seen_before(tiny: Tiny, watched: list[Watched]) -> None:
+def test_imagination_starts_from_the_posterior(tiny: Tiny, watched: list[Watched]) -> None:
     found = foresee(watched[:1], tiny.learner, horizon=5, count=1)
     shades = (found.truth[:, 0, 5, 5] * 255).round().tolist()
     assert shades == [0, 1, 2, 3, 4, 5]

@@ -71,7 +71,7 @@ def test_every_flag_is_saved_and_of_the_others_the_best(evaluation: Evaluation) 
     assert by_random["buttons"] == [] and by_random["env"]["sticky"] == 0.25
 
 
-def test_pictures_lie_beside_the_page_as_files(evaluation: Evaluation) -> None:
+def test_pictures_are_files_next_to_the_page(evaluation: Evaluation) -> None:
     page = (evaluation.out / "evaluation.html").read_text()
     assert "50 % [15, 85]" in page and "greedy-sticky" in page
     for name in ("x_max-sampled.svg", "return-greedy-sticky.svg"):

@@ -18,8 +18,8 @@ def write(folder: Path, *rows: dict[str, Any], config: str = "seed: 3\n") -> Pat
 
 
 def episode(step: int, time: float, score: float = 1.0, x: float = 40.0) -> dict[str, Any]:
-    told = {"play/return": score, "play/length": 5.0, "play/x_max": x, "play/flag": 0.0}
-    return {"step": step, "time": time, **told}
+    shown = {"play/return": score, "play/length": 5.0, "play/x_max": x, "play/flag": 0.0}
+    return {"step": step, "time": time, **shown}
 
 
 def test_episodes_know_their_steps_frames_and_hours(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_pause_between_two_sessions_is_not_counted_as_work(tmp_path: Path) -> 
     assert [row["hours"] for row in read_history(run).episodes] == [0.0, 0.01, 0.01]
 
 
-def test_two_worlds_that_end_at_one_step_are_two_episodes(tmp_path: Path) -> None:
+def test_two_envs_that_end_at_one_step_are_two_episodes(tmp_path: Path) -> None:
     run = write(tmp_path, episode(10, 0.0, 1.0), episode(10, 0.0, 2.0))
     assert [row["return"] for row in read_history(run).episodes] == [1.0, 2.0]
 

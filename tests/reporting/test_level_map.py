@@ -56,7 +56,7 @@ def test_unreached_columns_are_grey_on_the_chart() -> None:
 
 
 @pytest.mark.rom
-def test_the_winning_tape_draws_the_whole_of_1_1() -> None:
+def test_the_winning_buttons_draw_the_whole_of_1_1() -> None:
     buttons = [int(byte) for byte in np.load(WIN) for _ in range(4)]
     picture, seen = map_of_buttons("1-1", buttons, every=16)
     assert picture.shape == (208, 3027 + 256, 3) and seen.all()

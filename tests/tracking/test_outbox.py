@@ -133,7 +133,7 @@ def test_what_is_kept_outlives_a_kill_before_its_delivery(tmp_path: Path) -> Non
     killed.tried.wait(0.2)
     killed.put(_entry(0))
     killed.keep()
-    killed.put(_entry(1))  # told after the checkpoint: a resume tells it again
+    killed.put(_entry(1))  # shown after the checkpoint: a resume tells it again
     later = Outbox(server.write, tmp_path / "spool", "test", every=60)
     assert later.close(10)
     assert [entry["n"] for entry in server.got] == [0]

@@ -14,7 +14,7 @@ def _git(folder: Path, *args: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_commit_is_that_of_the_package_and_changes_are_told(tmp_path: Path) -> None:
+def test_the_commit_is_that_of_the_package_with_its_changes(tmp_path: Path) -> None:
     (tmp_path / "__init__.py").write_text("")
     _git(tmp_path, "init", "-q")
     _git(tmp_path, "add", "__init__.py")

@@ -48,7 +48,7 @@ def test_the_film_shows_what_was_acted_on() -> None:
     assert marks == [0, *(1 + action for action in episodes[1].actions[:-1])]
 
 
-def test_a_film_of_the_first_world_alone_leaves_the_others_without_frames() -> None:
+def test_a_film_of_the_first_env_has_no_frames_of_others() -> None:
     tiny = make_tiny("env.length=[2,3]")
     both = play_episodes(tiny.policy, tiny.env, 2, film=film)
     first, second = play_episodes(tiny.policy, tiny.env, 2, film=film_first)
@@ -95,7 +95,7 @@ class Runner(torch.nn.Module):
 
 
 @pytest.mark.rom
-def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator() -> None:
+def test_a_button_log_leads_to_the_same_end_in_the_raw_emulator() -> None:
     from mario_dreamer.envs.mario import recordings
     from mario_dreamer.envs.mario.make import make_mario_env
 
@@ -104,8 +104,8 @@ def test_a_tape_holds_chance_too_and_leads_to_the_same_end_in_the_raw_emulator()
     assert len({len(episode.buttons) for episode in episodes}) > 1, "the no-ops differ"
     for episode in episodes[1::2]:  # one of each world, neither the first after the start
         found = recordings.play_buttons("1-1", episode.buttons, 1).stats
-        told = {name: int(episode.stats[name]) for name in ("x_pos", "x_max", "time", "score")}
-        assert told == {name: found[name] for name in told}
+        shown = {name: int(episode.stats[name]) for name in ("x_pos", "x_max", "time", "score")}
+        assert shown == {name: found[name] for name in shown}
         assert len(episode.buttons) == found["frames"] and episode.stats["y_pos"] > 0
 
 

@@ -47,9 +47,9 @@ def test_the_chosen_parts_and_what_follows_them_are_copied(chosen: list[str], so
 def test_a_checkpoint_of_other_sizes_is_refused_in_one_line(source: Path) -> None:
     tiny = make_tiny(*OPTIONS, "size.units=16")
     before = weights(tiny)
-    with pytest.raises(CheckpointError, match=r"does not fit this run: world_model\.\S+ is \[") as told:
+    with pytest.raises(CheckpointError, match=r"does not fit this run: world_model\.\S+ is \[") as refused:
         init_from(tiny.learner.modules, source, ["world_model", "actor"])
-    assert "\n" not in str(told.value) and "init_parts" in str(told.value)
+    assert "\n" not in str(refused.value) and "init_parts" in str(refused.value)
     assert all(torch.equal(value, before[name]) for name, value in weights(tiny).items())
 
 

@@ -146,7 +146,7 @@ def test_after_a_bad_batch_a_good_one_is_learned_as_if_nothing_had_been() -> Non
     assert all(torch.equal(value, expected[key]) for key, value in after.items())
 
 
-def test_dreams_can_start_from_the_last_records_only() -> None:
+def test_rollouts_can_start_from_the_last_records_only() -> None:
     tiny = make_tiny("imagination_starts=2").fill()
     sizes = []
     tiny.learner.imagination.register_forward_hook(lambda _, __, dream: sizes.append(dream.shape))

@@ -27,7 +27,7 @@ def start(folder: Path, *options: str, **changes: object) -> tuple[Tiny, Parts, 
 
 
 def logged(parts: Parts, name: str) -> list[float]:
-    return [values[name] for _, values in parts.report.tracker.told if name in values]
+    return [values[name] for _, values in parts.report.tracker.shown if name in values]
 
 
 def test_a_run_acts_remembers_learns_reports_and_saves(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_after_a_resume_the_open_episode_is_played_on(tmp_path: Path) -> None:
     assert flags.tolist() == [True] + [False] * 16
 
 
-def test_in_other_worlds_the_cut_episode_is_closed_and_not_terminal(
+def test_in_other_envs_the_cut_episode_is_closed_not_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     flags = played_over_a_resume(tmp_path, "another stage")

@@ -61,7 +61,7 @@ def test_no_episodes_still_draws_the_pictures() -> None:
     assert "eval/sampled/return" not in found and "dream/strip" in album.shown
 
 
-def test_foresight_is_a_picture_beside_the_truth() -> None:
+def test_a_prediction_is_a_picture_next_to_the_truth() -> None:
     tiny = make_tiny().fill()
     truth, prediction, seen = open_loop(tiny.agent.world_model, tiny.replay, rows=2)
     assert truth.shape == prediction.shape == (2, 5, 3, 16, 16) and seen == 2

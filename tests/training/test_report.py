@@ -21,15 +21,15 @@ def mario_end(score: float, flag: bool, x: float) -> TensorDict:
     return TensorDict({"next": TensorDict(stats, [1, 1])}, [1, 1])
 
 
-def test_an_episode_is_told_as_soon_as_it_ends() -> None:
+def test_an_episode_is_logged_as_soon_as_it_ends() -> None:
     tracker = Silence()
     report = Report(tracker)
     report.played(episode_ends(mario_end(100.0, False, 700.0)), 40)
-    (step, told), = tracker.told
+    (step, shown), = tracker.shown
     assert step == 40
-    assert told["train_return"] == told["play/return"] == 100.0
-    assert told["play/x_max"] == 700.0 and told["play/time_left"] == 300.0
-    assert undocumented(told) == []
+    assert shown["train_return"] == shown["play/return"] == 100.0
+    assert shown["play/x_max"] == 700.0 and shown["play/time_left"] == 300.0
+    assert undocumented(shown) == []
 
 
 def test_means_flags_and_records_are_kept_over_the_last_episodes() -> None:
@@ -43,33 +43,33 @@ def test_means_flags_and_records_are_kept_over_the_last_episodes() -> None:
     assert undocumented(stats) == []
 
 
-def test_what_an_update_measures_is_told_under_documented_names() -> None:
+def test_metrics_of_an_update_have_documented_names() -> None:
     tiny = make_tiny().fill()
     report = Report(Silence(), replay_size=tiny.replay.__len__)
     metrics = tiny.learner.update(tiny.replay.sample())
     metrics.pop("posterior")
     report.learned(metrics, 48)
-    told = report.log(48)
-    assert undocumented(told) == []
+    shown = report.log(48)
+    assert undocumented(shown) == []
     world_model = ("recon", "reward", "cont", "dyn", "rep")
-    assert told["model_loss"] == pytest.approx(sum(told[f"train/loss_{x}"] for x in world_model))
-    assert told["actor_loss"] == pytest.approx(float(metrics["loss_actor"]))
+    assert shown["model_loss"] == pytest.approx(sum(shown[f"train/loss_{x}"] for x in world_model))
+    assert shown["actor_loss"] == pytest.approx(float(metrics["loss_actor"]))
     critic = float(metrics["loss_critic"]) + float(metrics["loss_critic_replay"])
-    assert told["value_loss"] == pytest.approx(critic)
-    assert told["kl"] == told["train/kl"] == pytest.approx(float(metrics["kl"]))
-    assert told["train/lr"] == pytest.approx(0.001) and 0 <= told["train/clipped"] <= 1
-    assert told["train/grad_norm"] > told["train/grad_norm_actor"] > 0
-    assert told["train/loss_total"] == pytest.approx(float(metrics["total"]))
-    assert told["dream/return_scale"] == 1.0
-    lost = set(metrics.keys()) - {name.split("/")[-1] for name in told} - {"total"}
+    assert shown["value_loss"] == pytest.approx(critic)
+    assert shown["kl"] == shown["train/kl"] == pytest.approx(float(metrics["kl"]))
+    assert shown["train/lr"] == pytest.approx(0.001) and 0 <= shown["train/clipped"] <= 1
+    assert shown["train/grad_norm"] > shown["train/grad_norm_actor"] > 0
+    assert shown["train/loss_total"] == pytest.approx(float(metrics["total"]))
+    assert shown["dream/return_scale"] == 1.0
+    lost = set(metrics.keys()) - {name.split("/")[-1] for name in shown} - {"total"}
     assert lost == set(), "a metric of the learner that the table does not know is lost silently"
 
 
 def test_a_metric_that_the_table_lacks_is_logged_under_its_own_name() -> None:
     report = Report(Silence())
     report.learned({"loss_mine": torch.tensor(2.0), "spread": torch.tensor([1.0, 3.0])}, 8)
-    told = report.log(8)
-    assert told["loss_mine"] == 2.0 and told["spread"] == 2.0
+    shown = report.log(8)
+    assert shown["loss_mine"] == 2.0 and shown["spread"] == 2.0
 
 
 def test_several_stages_have_flag_rates_of_their_own() -> None:
@@ -80,12 +80,12 @@ def test_several_stages_have_flag_rates_of_their_own() -> None:
         one = torch.ones(1, 1, 1)
         end["next"].update({"world": one * world, "stage": one * stage})
         report.played(episode_ends(end), 40)
-    told = report.log(40)
-    assert told["play/1-1/flag_rate"] == 1.0 and told["play/1-2/flag_rate"] == 0.5
+    shown = report.log(40)
+    assert shown["play/1-1/flag_rate"] == 1.0 and shown["play/1-2/flag_rate"] == 0.5
     later = Report(Silence(), window=2)
     later.load_state_dict(report.state_dict())
     assert later.log(40)["play/1-2/flag_rate"] == 0.5
-    assert undocumented(told) == []
+    assert undocumented(shown) == []
 
 
 def test_replay_ratio_and_watched_values_are_logged() -> None:
@@ -94,8 +94,8 @@ def test_replay_ratio_and_watched_values_are_logged() -> None:
     for _ in range(4):
         report.learned({}, 30)
     scale.fill_(0.25)
-    told = report.log(30)
-    assert told["run/replay_ratio"] == 2.0 and told["play/entropy_scale"] == 0.25
+    shown = report.log(30)
+    assert shown["run/replay_ratio"] == 2.0 and shown["play/entropy_scale"] == 0.25
 
 
 def test_counters_go_on_after_a_resume() -> None:

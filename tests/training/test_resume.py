@@ -72,9 +72,9 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
     assert differences(one, two) == []
     assert {"random", "envs", "loop", "ratio", "optimizer", "report"} <= set(one["learning"])
     assert {"env", "carried"} <= set(one["learning"]["envs"])
-    told = [row for row in rows(cut) if row[0] > first]
-    assert told == [row for row in rows(whole) if row[0] > first]
-    assert any("train_return" in row for _, row in told), "episodes are compared as well"
+    shown = [row for row in rows(cut) if row[0] > first]
+    assert shown == [row for row in rows(whole) if row[0] > first]
+    assert any("train_return" in row for _, row in shown), "episodes are compared as well"
 
 
 def test_a_run_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_an_older_checkpoint_that_is_asked_for_is_where_the_run_stands(
     assert (aside / "manifest.json").is_file()
     assert Checkpoints(run / "checkpoints").latest().name == "step_000000024"
     steps = [step for step, _ in rows(run)]
-    assert steps == sorted(steps) and steps[-1] == 24, "what was told of the other way is gone"
+    assert steps == sorted(steps) and steps[-1] == 24, "what was shown of the other way is gone"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

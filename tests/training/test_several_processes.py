@@ -107,7 +107,7 @@ def test_a_killed_process_ends_the_others_saved(killed: int, tmp_path: Path) -> 
     assert "1 of 2 processes and this run has 2: replay is dealt again" in printed
 
 
-def test_ranks_that_disagree_are_told_in_one_line(tmp_path: Path) -> None:
+def test_ranks_that_disagree_are_one_line(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys\n"

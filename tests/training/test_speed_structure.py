@@ -68,14 +68,14 @@ def test_the_frames_are_encoded_and_decoded_once() -> None:
     assert len(encoder.rows) == len(decoder.rows) == 1
 
 
-def test_the_critic_judges_the_whole_dream_once_and_the_records_once() -> None:
+def test_the_critic_runs_once_on_rollouts_and_once_on_records() -> None:
     learner = make_learner()
     critic = Calls(learner.critic.head)
     learner.forward_backward(make_records())
     assert critic.rows == [B * T * (H + 1), B * (T - 1)]
 
 
-def test_reward_and_continuation_are_asked_once_for_all_of_the_dream() -> None:
+def test_reward_and_continue_heads_run_once_on_rollouts() -> None:
     learner = make_learner()
     reward = Calls(learner.world_model.reward.head)
     cont = Calls(learner.world_model.cont.head)
@@ -83,7 +83,7 @@ def test_reward_and_continuation_are_asked_once_for_all_of_the_dream() -> None:
     assert reward.rows == cont.rows == [B * T, B * T * (H + 1)]
 
 
-def test_watching_asks_the_prior_once_after_the_scan_and_dreaming_once_a_step() -> None:
+def test_observing_runs_the_prior_once_imagining_once_a_step() -> None:
     learner = make_learner()
     prior = Calls(learner.world_model.rssm.prior)
     learner.forward_backward(make_records())

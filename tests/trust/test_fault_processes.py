@@ -101,19 +101,19 @@ class Server:
                 size = int(self.headers.get("content-length") or 0)
                 asked = json.loads(self.rfile.read(size) or b"{}")
                 path = self.path.split("?")[0]
-                told: dict[str, Any] = {}
+                shown: dict[str, Any] = {}
                 if path.endswith("experiments/get-by-name"):
-                    told = {"experiment": experiment}
+                    shown = {"experiment": experiment}
                 elif path.endswith("runs/log-batch"):
                     kept["metrics"] += asked.get("metrics", [])
                 elif path.endswith("runs/update"):
                     kept["status"] = asked.get("status", "")
-                    told = {"run_info": info}
+                    shown = {"run_info": info}
                 elif path.endswith("metrics/get-history"):
-                    told = {"metrics": kept["metrics"]}
+                    shown = {"metrics": kept["metrics"]}
                 else:
-                    told = {"run": {"info": info, "data": {}}, "runs": []}
-                body = json.dumps(told).encode()
+                    shown = {"run": {"info": info, "data": {}}, "runs": []}
+                body = json.dumps(shown).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))

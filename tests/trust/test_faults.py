@@ -121,7 +121,7 @@ class Breaking(CountingEnv):
     ("kind", "message"),
     [("raise", "RuntimeError: the cartridge was pulled out"), ("nan", "environment .1. is not a")],
 )
-def test_a_world_that_breaks_in_the_middle_of_a_step_ends_the_run_saved(
+def test_an_env_that_breaks_in_mid_step_ends_the_run_saved(
     tmp_path: Path, kind: str, message: str
 ) -> None:
     tiny, parts, run = start(tmp_path)

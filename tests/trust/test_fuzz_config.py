@@ -121,8 +121,8 @@ def run(typed: list[str], folder: Path) -> None:
     except ValueError as error:  # Hydra's own; `mario-dreamer` prints one line of it
         raise HydraException(str(error)) from error
     result = train.run_training(cfg)
-    told = {name: value for name, value in result["metrics"].items() if not math.isfinite(value)}
-    assert not told, f"not finite: {told}"
+    shown = {name: value for name, value in result["metrics"].items() if not math.isfinite(value)}
+    assert not shown, f"not finite: {shown}"
     saved = Checkpoints(folder / "run" / "checkpoints").latest()
     if saved is not None:
         weights = read(saved, "agent")

@@ -34,7 +34,7 @@ BORDERS = [
 ]  # fmt: skip
 
 
-def test_no_border_is_left_out() -> None:
+def test_no_input_check_is_left_out() -> None:
     assert sorted(all_borders()) == sorted(BORDERS)
 
 
@@ -52,14 +52,14 @@ def test_a_spoilt_tensor_gets_one_clear_message(name: str, data: st.DataObject) 
     border = all_borders()[name]
     inputs = {key: value.clone() for key, value in border.inputs.items()}
     spoilt = data.draw(st.lists(st.sampled_from(list(inputs)), min_size=1, max_size=2, unique=True))
-    told, refuse = [], False
+    shown, refuse = [], False
     for key in spoilt:
         good, takes = border.inputs[key], border.takes[key]
         ways = broken(good, takes, border.loose.get(key, 0), border.free.get(key, set()))
         way, inputs[key], wrong = data.draw(st.sampled_from(ways) | anything(good, takes))
-        told.append(f"{key} {way}")
+        shown.append(f"{key} {way}")
         refuse |= wrong and not (way == "missing" and key in border.optional)
     # Two spoilt ones may fit each other again: then it is enough that nothing breaks.
     alone = len(spoilt) == 1
-    judge(name, " and ".join(told), lambda: border.call(inputs), refuse and alone,
+    judge(name, " and ".join(shown), lambda: border.call(inputs), refuse and alone,
           group=None if alone else "two at once")  # fmt: skip

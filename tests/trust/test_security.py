@@ -112,7 +112,7 @@ def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkey
 
 
 @pytest.mark.parametrize("part", ["writer", "sampler"])
-def test_malicious_replay_books_are_refused(part: str, tmp_path: Path, sign: Path) -> None:
+def test_malicious_replay_counts_are_refused(part: str, tmp_path: Path, sign: Path) -> None:
     replay = make_tiny().fill().replay
     poison(tmp_path / {"writer": "streams.pt", "sampler": "sampler.pt"}[part], sign, "zip")
     with pytest.raises(pickle.UnpicklingError):
@@ -146,9 +146,9 @@ def test_what_we_save_ourselves_names_nothing_but_tensors(tmp_path: Path) -> Non
 
 def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     path = checkpoint(tmp_path)
-    told = json.loads((path / "manifest.json").read_text())
-    told["files"]["../../secret"] = {"bytes": 1, "sha256": "0"}
-    (path / "manifest.json").write_text(json.dumps(told))
+    shown = json.loads((path / "manifest.json").read_text())
+    shown["files"]["../../secret"] = {"bytes": 1, "sha256": "0"}
+    (path / "manifest.json").write_text(json.dumps(shown))
     assert Checkpoints(path.parent).latest() is None
     with pytest.raises(CheckpointError, match="outside the folder"):
         find_run(str(path), "nowhere")

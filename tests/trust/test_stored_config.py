@@ -47,9 +47,9 @@ def checkpoint(folder: Path, cfg: DictConfig | str) -> Path:
     "place", ["env", "rssm.sequence_model", "env.options", "size", "optimizer.optimizer"]
 )
 def test_a_class_outside_of_its_slot_is_refused(target: str, place: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{place}._target_='{target}'")) as told:
+    with pytest.raises(ValueError, match=re.escape(f"{place}._target_='{target}'")) as refused:
         check_targets(changed(f"{place}._target_", target))
-    assert "trust_config=true" in str(told.value)
+    assert "trust_config=true" in str(refused.value)
 
 
 def test_a_class_in_a_list_or_beyond_arguments_is_refused() -> None:
@@ -96,9 +96,9 @@ def test_known_packages_of_environments_may_be_named() -> None:
 ])  # fmt: skip
 def test_an_address_that_came_with_the_file_is_not_contacted(uri: str, tmp_path: Path) -> None:
     cfg = changed("tracker.tracking_uri", uri)
-    with pytest.raises(ValueError, match="tracker.tracking_uri=") as told:
+    with pytest.raises(ValueError, match="tracker.tracking_uri=") as refused:
         check_destinations(cfg, tmp_path, [])
-    assert uri in str(told.value) and "trust_config=true" in str(told.value)
+    assert uri in str(refused.value) and "trust_config=true" in str(refused.value)
     check_destinations(cfg, tmp_path, ["tracker.tracking_uri"])
 
 

@@ -219,7 +219,7 @@ def test_comparing_shows_two_agents_in_step(page: webdriver.Chrome) -> None:
     until(lambda: frames(page) > before + 2)
 
 
-def test_two_tabs_work_and_a_third_page_too_many_is_told(
+def test_two_tabs_work_and_a_third_page_is_refused(
     page: webdriver.Chrome, server: Server
 ) -> None:
     first = page.current_window_handle

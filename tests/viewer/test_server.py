@@ -74,7 +74,7 @@ def test_the_page_and_its_modules_are_served_with_careful_headers(client: TestCl
     assert client.get("/nowhere").status_code == 404
 
 
-def test_a_page_is_told_what_there_is_and_then_sees_time_pass(client: TestClient) -> None:
+def test_a_page_gets_a_list_of_agents_and_then_frames(client: TestClient) -> None:
     with client.websocket_connect("/live") as socket:
         visitor = Visitor(socket)
         assert visitor.hello["actions"] == ["noop", "left", "right"]
@@ -121,7 +121,7 @@ def test_nonsense_gets_one_answer_and_the_play_goes_on(
         assert visitor.frame()["type"] == "frame"
 
 
-def test_one_page_too_many_is_told_so_and_may_come_back_later(client: TestClient) -> None:
+def test_one_page_too_many_is_refused_and_may_come_back(client: TestClient) -> None:
     with client.websocket_connect("/live") as one, client.websocket_connect("/live") as two:
         Visitor(one), Visitor(two)
         with client.websocket_connect("/live") as three:

@@ -26,7 +26,7 @@ def ticks(simulation: Simulation, count: int) -> list[dict]:
     return [simulation.tick().info for _ in range(count)]
 
 
-def test_the_first_frame_opens_an_episode_with_open_eyes(simulation: Simulation) -> None:
+def test_the_first_frame_opens_an_episode_in_closed_loop(simulation: Simulation) -> None:
     frame = simulation.tick()
     assert frame.info["time"] == 0 and frame.info["episode"] == 0
     assert frame.info["open_loop"] is False and frame.info["kl"] is not None
@@ -76,7 +76,7 @@ def test_restart_shows_the_same_episode_again(simulation: Simulation) -> None:
     assert ticks(simulation, 10) == expected
 
 
-def test_shut_eyes_do_not_look_while_the_env_goes_on(simulation: Simulation) -> None:
+def test_in_open_loop_no_frame_is_read_while_the_env_goes_on(simulation: Simulation) -> None:
     simulation.tick()
     simulation.is_open_loop = True
     shut = simulation.tick().info
@@ -124,7 +124,7 @@ def test_a_dream_begins_at_the_real_moment_and_obeys_the_keys(simulation: Simula
     assert all(facts["open_loop"] for facts in shown)
 
 
-def test_a_dream_begins_with_a_look_even_when_the_eyes_were_shut(
+def test_a_dream_begins_with_a_frame_also_after_open_loop(
     simulation: Simulation,
 ) -> None:
     simulation.tick()

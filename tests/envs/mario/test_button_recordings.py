@@ -15,14 +15,14 @@ from mario_dreamer.envs.mario.recordings import (
 WIN = Path(__file__).parent / "win-1-1.npy"
 
 
-def test_a_tape_survives_being_packed() -> None:
+def test_a_button_log_survives_being_packed() -> None:
     buttons = [0, 0, 129, 129, 129, 0]
     assert pack_buttons(buttons) == [[0, 2], [129, 3], [0, 1]]
     assert unpack_buttons(pack_buttons(buttons)) == buttons
 
 
 @pytest.mark.parametrize("wrong", [[[300, 1]], [[1]], "junk", [[1, -1]], [[1, 10**9]], [[True, 1]]])
-def test_what_is_no_tape_is_refused(wrong: object) -> None:
+def test_what_is_no_button_log_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="a button log must be"):
         unpack_buttons(wrong)
 

@@ -67,7 +67,7 @@ def test_both_backends_play_the_same_winning_run(wins: dict[str, TensorDict]) ->
     assert_same(wins["batched"], wins["serial"])
 
 
-def test_the_flag_of_1_1_is_at_3161_and_pays_a_thousand(wins: dict[str, TensorDict]) -> None:
+def test_the_flag_of_1_1_is_at_3161_and_earns_a_thousand(wins: dict[str, TensorDict]) -> None:
     played = wins["batched"]
     last = played[-1]["next"]
     assert len(played) == 314 and last["x_pos"] == 3161 and last["x_max"] == 3161

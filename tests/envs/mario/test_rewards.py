@@ -19,7 +19,7 @@ def pay(
     return reward.item()
 
 
-def test_a_step_pays_the_sum_of_its_frames_in_every_env() -> None:
+def test_a_step_earns_the_sum_of_its_frames_in_every_env() -> None:
     x = [[40, 42, 45, 45, 1745], [40, 39, 41, 40, 43]]  # the last frame of env 0 is a warp
     clock = [[400, 400, 399, 399, 398], [400, 400, 400, 400, 400]]
     track = torch.tensor([x, clock]).permute(1, 2, 0)
@@ -39,11 +39,11 @@ def test_the_seed_reward_by_hand() -> None:
     assert pay(rules, dx=1, ticks=1, end="death") == pytest.approx(1 - 0.1 - 15)
 
 
-def test_backward_pays_the_change_of_x() -> None:
+def test_backward_rewards_the_change_of_x() -> None:
     assert pay(MarioReward(backward=True), dx=-2) == -2.0
 
 
-def test_a_pipe_pays_nothing_in_either_direction() -> None:
+def test_a_pipe_gives_no_reward_in_either_direction() -> None:
     for rules in (MarioReward(), MarioReward(backward=True)):
         assert pay(rules, dx=1700) == 0.0
         assert pay(rules, dx=-897) == 0.0

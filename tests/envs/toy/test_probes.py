@@ -21,12 +21,12 @@ def play(env, steps: int, choose) -> TensorDict:
 
 
 @pytest.mark.parametrize("make", [make_delayed_env, make_memory_env])
-def test_question_worlds_keep_their_specs(make) -> None:
+def test_probe_envs_keep_their_specs(make) -> None:
     check_env_specs(make(num_envs=2, seed=0, image_size=16))
 
 
 @pytest.mark.parametrize("lane, pays", [(0, 0.0), (1, 1.0)])
-def test_only_the_first_choice_pays_and_only_twelve_steps_later(lane: int, pays: float) -> None:
+def test_only_the_first_choice_earns_and_only_twelve_steps_later(lane: int, pays: float) -> None:
     env = make_delayed_env(num_envs=1, delay=12, image_size=16)
 
     def first_only(root: TensorDict) -> torch.Tensor:
@@ -46,7 +46,7 @@ def test_the_lane_stays_in_sight() -> None:
     assert (played["pixels"].flatten(2) == 255).any(-1).all()
 
 
-def test_naming_the_cue_always_pays() -> None:
+def test_naming_the_cue_always_earns() -> None:
     env = make_memory_env(num_envs=8, seed=1, delay=3, image_size=16)
     played = play(env, 5, lambda root: env.base_env.cue)
     assert played["next", "reward"].squeeze(-1).sum(1).tolist() == [1.0] * 8
@@ -75,7 +75,7 @@ def test_a_constant_answer_earns_half() -> None:
 
 
 @pytest.mark.parametrize("options", [{"delay": 0}, {"image_size": 4}, {"action_repeat": 2}])
-def test_bad_options_of_question_worlds_are_refused(options: dict) -> None:
+def test_bad_options_of_probe_envs_are_refused(options: dict) -> None:
     for make in (make_delayed_env, make_memory_env):
         with pytest.raises(ValueError, match="got"):
             make(**options)

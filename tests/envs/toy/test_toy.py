@@ -22,11 +22,11 @@ def always(index: int, actions: int):
 
 
 @pytest.mark.parametrize("make", [make_counting_env, make_toy_env])
-def test_toy_worlds_keep_their_specs(make) -> None:
+def test_toy_envs_keep_their_specs(make) -> None:
     check_env_specs(make(num_envs=2, seed=0))
 
 
-def test_counting_env_shows_t_and_pays_ten_t() -> None:
+def test_counting_env_shows_t_and_rewards_ten_t() -> None:
     played = make_counting_env(num_envs=1, length=3).rollout(7, break_when_any_done=False)[0]
     assert played["pixels"][:, 1, 2, 2].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert played["next", "pixels"][:, 1, 2, 2].tolist() == [1, 2, 3, 1, 2, 3, 1]
@@ -49,25 +49,25 @@ def test_counting_env_stops_counting_in_its_pixels_at_255() -> None:
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_counting_env_ends_as_it_is_told(ending: str) -> None:
+def test_counting_env_ends_as_configured(ending: str) -> None:
     last = make_counting_env(num_envs=1, length=2, ending=ending).rollout(9)[0, -1]["next"]
     assert last["done"] and bool(last["terminated"]) == (ending == "terminated")
     assert bool(last["truncated"]) == (ending == "truncated")
 
 
-def test_counting_worlds_may_differ_in_length() -> None:
+def test_counting_envs_may_differ_in_length() -> None:
     played = make_counting_env(num_envs=2, length=[2, 3]).rollout(6, break_when_any_done=False)
     assert played["next", "done"].squeeze(-1).sum(1).tolist() == [3, 2]
 
 
-def test_a_partial_reset_leaves_the_other_world_alone() -> None:
+def test_a_partial_reset_leaves_the_other_env_alone() -> None:
     env = make_counting_env(num_envs=2, length=9)
     now = env.rollout(4)[:, -1]["next"].exclude("reward")
     fresh = env.reset(now.set("_reset", torch.tensor([[True], [False]])))
     assert fresh["pixels"][:, 0, 1, 1].tolist() == [0, 4]
 
 
-def test_the_corridor_pays_one_at_its_right_end() -> None:
+def test_the_corridor_rewards_one_at_its_right_end() -> None:
     env = make_toy_env(num_envs=4, seed=3, image_size=16, cells=4)
     start = env.reset()
     steps = 3 - env.base_env.cell  # cells to walk
