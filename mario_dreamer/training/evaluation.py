@@ -55,13 +55,13 @@ def height_of(info: Mapping[str, Any]) -> float:
     return 0.0 if info.get("y_viewport", 1) > 1 else float(info.get("y_pos", 0))
 
 
-class _Notes:
-    """The data collected of one episode while it is played."""
+@dataclass
+class _Playing:
+    """What is kept of an episode while it is played."""
 
-    def __init__(self) -> None:
-        self.actions: list[Any] = []
-        self.frames: list[Tensor] = []
-        self.steps: list[TensorDictBase] = []
+    actions: list[Any] = field(default_factory=list)
+    frames: list[Tensor] = field(default_factory=list)
+    steps: list[TensorDictBase] = field(default_factory=list)
 
     def close(self, played: TensorDictBase, env: EnvBase, index: int) -> Episode:
         """Return the episode; `played` [N] is its last step, before the env is reset."""
@@ -130,7 +130,7 @@ def play_episodes(
     num_envs = env.batch_size[0]
     quota = math.ceil(episodes / num_envs)
     done: list[list[Episode]] = [[] for _ in range(num_envs)]
-    notes = [_Notes() for _ in range(num_envs)]
+    playing = [_Playing() for _ in range(num_envs)]
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
@@ -145,14 +145,14 @@ def play_episodes(
             for index in range(num_envs):
                 if len(done[index]) == quota:
                     continue
-                notes[index].actions.append(action[index])
+                playing[index].actions.append(action[index])
                 if pictures is not None and index < len(pictures):
-                    notes[index].frames.append(pictures[index].clone())
+                    playing[index].frames.append(pictures[index].clone())
                 if kept is not None:
-                    notes[index].steps.append(kept[index])
+                    playing[index].steps.append(kept[index])
                 if ends[index]:
-                    done[index].append(notes[index].close(played, env, index))
-                    notes[index] = _Notes()
+                    done[index].append(playing[index].close(played, env, index))
+                    playing[index] = _Playing()
             state = env.maybe_reset(step_mdp(played))
             steps += 1
             if max_steps is not None and steps >= max_steps:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mario_dreamer.networks.initialisation import init_, init_fan_avg_, init_fan_in_, init_uniform_
+from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.layers import BlockLinear, convolution, linear
 
 
@@ -15,28 +15,28 @@ def weight(rows: int = 400, columns: int = 300) -> Tensor:
 
 
 def test_fan_in_has_unit_variance_per_output_and_no_tail() -> None:
-    filled = init_fan_in_(weight(), fan_in=300)
+    filled = init_(weight(), 300, 400)
     assert filled.std().item() == pytest.approx(1 / math.sqrt(300), rel=0.01)
     assert filled.abs().max().item() <= 2 * 1.13686 / math.sqrt(300)
 
 
 def test_fan_in_is_scaled_by_outscale_and_zero_means_zeros() -> None:
-    assert init_fan_in_(weight(), 300, 0.01).std().item() == pytest.approx(
+    assert init_(weight(), 300, 400, outscale=0.01).std().item() == pytest.approx(
         0.01 / math.sqrt(300), rel=0.01
     )
-    assert (init_fan_in_(weight(), 300, 0.0) == 0).all()
+    assert (init_(weight(), 300, 400, outscale=0.0) == 0).all()
 
 
 def test_fan_avg_averages_inputs_and_outputs() -> None:
-    assert init_fan_avg_(weight(), 300, 500).std().item() == pytest.approx(0.05, rel=0.01)
+    assert init_(weight(), 300, 500, "fan_avg").std().item() == pytest.approx(0.05, rel=0.01)
 
 
 def test_uniform_reaches_its_bound_and_no_further() -> None:
     bound = math.sqrt(3 * 4.0 / 350)
-    assert init_uniform_(weight(), 300, 400, 4.0).abs().max().item() == pytest.approx(
+    assert init_(weight(), 300, 400, "fan_avg", 4.0).abs().max().item() == pytest.approx(
         bound, rel=0.01
     )
-    assert (init_uniform_(weight(), 300, 400, 0.0) == 0).all()
+    assert (init_(weight(), 300, 400, "fan_avg", 0.0) == 0).all()
 
 
 def test_the_v1_scheme_cuts_inner_layers_and_spreads_output_layers() -> None:
