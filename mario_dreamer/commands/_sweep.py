@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -11,9 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from mario_dreamer.config.command_words import MULTIRUN
+from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
-__all__ = ["announce_sweep", "finished_before", "in_sweep", "job_name"]
+__all__ = ["announce_sweep", "finished_before", "in_sweep", "job_name", "last_return"]
 
 
 def announce_sweep(words: list[str]) -> None:
@@ -67,4 +69,12 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
             continue
         if status == "FINISHED":
             return file.parent
+    return None
+
+
+def last_return(folder: Path) -> float | None:
+    """Return the last `play/return_mean` that a run logged, for the sweeper; None without one."""
+    with contextlib.suppress(FileNotFoundError):
+        points = read_metrics(folder).get("play/return_mean")
+        return points[-1][1] if points else None
     return None

@@ -232,7 +232,7 @@ def main(cfg: DictConfig) -> float | None:
         before = _sweep.finished_before(config, Path(str(cfg.runs_dir)))
         if before is not None:
             print_line(f"skipped: {before} finished with the same configuration")
-            return None
+            return _sweep.last_return(before)
     result = run_training(cfg, compose.given_overrides())
     if os.environ.get("RANK", "0") != "0":
         return None  # of several processes, the first one prints

@@ -53,3 +53,10 @@ def test_an_interval_is_checked_by_its_lower_end() -> None:
     assert checked_words("train", typed)[-1] == typed[-1]
     with pytest.raises(ValueError, match="train_ratio must be"):
         checked_words("train", ["-m", "train_ratio=interval(-1,64)"])
+
+
+def test_a_skipped_job_returns_what_the_finished_run_reached(tmp_path: Path) -> None:
+    rows = [{"step": 8, "play/return_mean": 0.25}, {"step": 16, "play/return_mean": 0.75}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert _sweep.last_return(tmp_path) == 0.75, "a sweeper such as Optuna needs a number"
+    assert _sweep.last_return(tmp_path / "none") is None
