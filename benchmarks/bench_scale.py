@@ -1,6 +1,7 @@
 """How far several learners go: measured with 1 and 2 processes here, a cost model beyond.
 
     python benchmarks/bench_scale.py --out benchmarks/results/scale_cpu_202611.csv
+    python benchmarks/bench_scale.py --collectors   acting and learning in turns, and side by side
     python benchmarks/bench_scale.py --model        the cost model alone, for 8 GPUs and 4 nodes
 
 Measured, one thread each, gloo: an update of one batch per process, its flat all-reduce, and the
@@ -22,6 +23,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import torch
 
+from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.distributed import Processes, join
 
 OPTIONS = {
@@ -148,6 +151,36 @@ def started(preset: str, processes: int, repeats: int) -> dict[str, float]:
     return json.loads(next(line for line in out.splitlines() if line.startswith("{")))
 
 
+def trained(collector: str, threads: int, folder: Path) -> dict[str, float | str]:
+    """Train `laptop` for a while with a collector; return what it logged last."""
+    name = f"{collector}-{threads}-{time.time_ns()}"
+    words = [
+        "experiment=laptop", f"collector={collector}", "collector.num_envs=8", "prefill=256",
+        "collector.steps_per_env=4", f"threads={threads}", "steps=1152", "log_every=384",
+        "eval_every=0", "save_every=0", "tracker=none", f"runs_dir={folder}", f"name={name}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "mario_dreamer", "train", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    logged = {key: points[-1][1] for key, points in read_metrics(folder / name).items()}
+    wanted = ("agent_steps_per_s", "updates_per_s", "env_time", "policy_age")
+    found = {key: logged.get(f"speed/{key}", 0.0) for key in wanted}
+    return {"collector": collector, "threads": threads, **found,
+            "replay_ratio": logged["run/replay_ratio"]}  # fmt: skip
+
+
+def compare_collectors(rounds: int) -> list[dict[str, float | str]]:
+    """Train with each collector in turn; rows of medians."""
+    kinds = [("many", 2), ("many", 1), ("async", 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = [trained(*kind, Path(folder)) for _ in range(rounds) for kind in kinds]
+    groups = [found[number :: len(kinds)] for number in range(len(kinds))]
+    return [
+        {key: value if isinstance(value, str) else statistics.median(row[key] for row in group)
+         for key, value in group[0].items()}
+        for group in groups
+    ]  # fmt: skip
+
+
 def show(rows: list[dict[str, float]]) -> None:
     """Print rows as a table."""
     print("  ".join(rows[0]))
@@ -161,6 +194,7 @@ def main() -> None:
     parser.add_argument("--preset", default="laptop", choices=sorted(OPTIONS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--collectors", action="store_true", help="many against async")
     parser.add_argument("--model", action="store_true", help="only predict")
     parser.add_argument("--update-ms", type=float, default=38.2, help="seed_v1 on one H200")
     parser.add_argument("--megabytes", type=float, default=72.0, help="gradients of seed_v1")
@@ -174,6 +208,8 @@ def main() -> None:
     if args.model:
         machine = Machine(args.update_ms / 1e3, 1e6 * args.megabytes)
         rows = [predict(machine, count) for count in (1, 2, 4, 8, 16, 32, 64, 128)]
+    elif args.collectors:
+        rows = compare_collectors(args.rounds)
     else:
         turns = [n for _ in range(args.rounds) for n in (1, 2)]
         found = [started(args.preset, n, args.repeats) for n in turns]

@@ -61,6 +61,7 @@ class _Worker:
         self._make, self._weights, self._done = make, weights, done
         self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._collector: Any = None
+        self._threads = torch.get_num_threads()  # TorchRL changes it when workers end
         self.thread = threading.Thread(target=self._run, daemon=True, name="collector")
         self.thread.start()
 
@@ -111,6 +112,7 @@ class _Worker:
             if not hasattr(self._collector, "jobs"):  # that one waits for answers of the dead
                 with contextlib.suppress(Exception):
                     self._collector.shutdown(timeout=5.0)
+            torch.set_num_threads(self._threads)
 
 
 class WorkerCollector:
@@ -155,13 +157,16 @@ class WorkerCollector:
         self.options, self.policy_age = options, torch.zeros(())
         self._make, self._policy, self._updates = make, policy, updates
         self._ages: deque[int] = deque(maxlen=100)
-        self._weights = learner_weights(policy, updates())
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: dict[_Worker, TensorDictBase] = {}
         self._replaced = [0] * len(streams)
-        self._workers = [self._start(number, own) for number, own in enumerate(streams)]
+        self._streams, self._workers = streams, list[_Worker]()
 
     def __iter__(self) -> Iterator[TensorDictBase]:
+        """Start the workers: now, as a resume has put back the weights."""
+        if not self._workers:
+            self._weights = learner_weights(self._policy, self._updates())
+            self._workers = [self._start(number, own) for number, own in enumerate(self._streams)]
         return self
 
     def __next__(self) -> TensorDictBase:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +20,9 @@ from torch import nn
 
 from mario_dreamer.commands._parts import make_core
 from mario_dreamer.config import compose, workers
+from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.acting_policy import ActingPolicy
+from mario_dreamer.training.checkpoint_files import newest_whole, read
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
 
@@ -56,7 +61,7 @@ class Learner:
         self.collector = WorkerCollector(make, streams, self.policy, lambda: self.updates, options)
 
     def turn(self) -> TensorDict:
-        batch = next(self.collector)
+        batch = next(iter(self.collector))
         self.updates += 2
         return batch
 
@@ -140,6 +145,13 @@ def test_workers_learn_when_the_random_prefill_ends() -> None:
     learner.turn()
     learner.collector.shutdown()
     assert fake.uniform[0] is True and fake.uniform[-1] is False
+
+
+def test_workers_start_with_the_weights_that_a_resume_put_back() -> None:
+    learner = Learner(lambda number, life: Fake(), count=1)
+    learner.updates = 40
+    assert int(learner.turn()["policy_version"].min()) == 40
+    learner.collector.shutdown()
 
 
 def test_an_age_that_cannot_be_kept_is_refused() -> None:
@@ -236,3 +248,42 @@ def test_a_ray_cluster_that_is_not_there_is_one_line() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ConnectionError, match=r"no Ray cluster at collector.address=auto [^\n]*$"):
         workers._connect("auto")
+
+
+@pytest.mark.slow
+def test_an_async_run_stops_on_ctrl_c_and_resumes_at_its_ratio(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mario_dreamer", "train"]
+    small = [
+        "experiment=debug", "collector=async", "collector.num_envs=4", "env.image_size=16",
+        "batch_size=2", "batch_length=6", "train_ratio=3", "imag_horizon=2", "threads=1",
+        "collector.steps_per_env=4", "log_every=64", "eval_every=0", "save_every=0",
+        "tracker=csv", f"runs_dir={tmp_path}", "name=a", "steps=1000000",
+    ]  # fmt: skip
+    run = subprocess.Popen(
+        [*command, *small], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("a/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    time.sleep(3)
+    group = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGINT)
+    printed = run.communicate(timeout=90)[0]
+    assert "KILLED (SIGINT)" in printed and "Traceback" not in printed, printed[-2000:]
+    psutil.wait_procs(group, timeout=20)
+    assert not [process for process in group if process.is_running()]
+    saved = newest_whole(tmp_path / "a" / "checkpoints")
+    before = read(saved, "learning")
+    steps = before["agent_steps"]
+    done = subprocess.run(
+        [*command, f"resume={tmp_path / 'a'}", f"steps={steps + 128}"], capture_output=True,
+        text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "episodes begin again, because they are played in other processes" in done.stdout
+    after = read(newest_whole(tmp_path / "a" / "checkpoints"), "learning")
+    more = after["agent_steps"] - steps
+    assert after["updates"] == before["updates"] + before["loop"]["pending"] + more * 3 // 12
+    ages = [value for _, value in read_metrics(tmp_path / "a")["speed/policy_age"]]
+    assert ages and max(ages) <= 100
