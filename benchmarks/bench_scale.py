@@ -156,7 +156,7 @@ def trained(collector: str, threads: int, folder: Path) -> dict[str, float | str
     name = f"{collector}-{threads}-{time.time_ns()}"
     words = [
         "experiment=laptop", f"collector={collector}", "collector.num_envs=8", "prefill=256",
-        "collector.steps_per_env=4", f"threads={threads}", "steps=1152", "log_every=384",
+        "collector.steps_per_env=4", f"threads={threads}", "steps=640", "log_every=192",
         "eval_every=0", "save_every=0", "tracker=none", f"runs_dir={folder}", f"name={name}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "mario_dreamer", "train", *words]
