@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import json
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -116,3 +118,31 @@ def test_the_gpu_experiment_is_mario_1_1_with_graph_and_many_envs() -> None:
     assert gpu.compile == "cudagraph" and gpu.collector.num_envs == 32
     for part in ("env", "size", "encoder", "rssm", "loss", "optimizer", "actor", "critic"):
         assert gpu[part] == plain[part], part
+
+
+def test_the_benchmark_runs_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    words = ["--cpu", "--presets", "laptop", "--repeats", "1", "--envs", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *words])
+    script("bench_gpu").main()
+    found = json.loads((tmp_path / "bench_gpu.json").read_text())
+    assert len(found["checks"]) == 4 and all(row["good"] for row in found["checks"])
+    assert found["updates"][0]["ms"] > 0
+    assert "correct?" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_gpu_run_trains_and_packs_on_a_cpu(tmp_path: Path) -> None:
+    words = [
+        "--experiment", "debug", "--minutes", "5", "--episodes", "0", "--run", str(tmp_path / "run"),
+        "--out", str(tmp_path / "out"), "env.image_size=16", "batch_size=2", "batch_length=6",
+        "imag_horizon=2", "train_ratio=6", "log_every=32", "eval_every=0", "save_every=0",
+        "steps=64", "device=cpu", "compile=off", "collector.num_envs=2", "threads=1",
+    ]  # fmt: skip
+    command = [sys.executable, str(BENCHMARKS / "run_gpu.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"curves.png", "results.tar.gz.00", "summary.md", "train.log"} <= left
