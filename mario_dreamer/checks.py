@@ -1,7 +1,7 @@
 """Input checks of public entry points: keys, shapes, types and devices of tensors.
 
 Without them a wrong shape may broadcast, a wrong type be cast, another device fail far below.
-Values are never looked at, so a check costs microseconds and never waits for a GPU.
+Values are never read, so a check costs microseconds and never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def check(
     who: str,
-    home: nn.Module | torch.device | None,
+    place: nn.Module | torch.device | None,
     sizes: Mapping[str, int],
     fields: Mapping[NestedKey, tuple[object, str]],
 ) -> None:
@@ -54,7 +54,7 @@ def check(
 
     Args:
         who: the module, for the message.
-        home: where the tensors have to be: the device of a module's weights, a device, or None
+        place: where the tensors have to be: the device of a module's weights, a device, or None
             for one and the same, and not meta.
         sizes: what the names mean.
         fields: name -> the tensor, and "shape: kind". The kind is one of `KINDS`, "weight" for
@@ -65,8 +65,8 @@ def check(
     """
     if _being_traced():  # a graph is built once, from input that has passed before
         return
-    weight = next(home.parameters(), None) if isinstance(home, nn.Module) else None
-    device = weight.device if weight is not None else home
+    weight = next(place.parameters(), None) if isinstance(place, nn.Module) else None
+    device = weight.device if weight is not None else place
     bound: dict[str, int | torch.Size] = dict(sizes)
     for name, (value, wanted) in fields.items():
         lead, shape, rest, kind = _parsed(wanted)
@@ -175,7 +175,7 @@ def check_states(who: str, head: nn.Module, tensordict: TensorDictBase, batch: s
 
     Args:
         who: the loss, for the message.
-        head: with `in_keys`, and `sizes` where it knows the width F of what it reads.
+        head: with `in_keys`, and `sizes` where the width F of its input is fixed.
         tensordict: holds the states.
         batch: sizes of all dimensions but the last, such as "4 16" or "B T".
 

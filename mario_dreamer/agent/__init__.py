@@ -1,1 +1,1 @@
-"""Parts that learn: world model, actor, critic, and what they make of imagined rollouts."""
+"""The agent: world model, actor, critic, imagination, returns, policy."""

@@ -37,7 +37,7 @@ __all__ = ["LoadedAgent", "agent_of", "load_agent"]
 
 @dataclass(frozen=True)
 class LoadedAgent:
-    """An agent in memory, ready to play; its checkpoint may be gone by now.
+    """An agent in memory, ready to play, independent of its checkpoint's files.
 
     Args:
         cfg: the configuration it was made with, options of the env changed as asked for.

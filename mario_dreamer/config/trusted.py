@@ -73,7 +73,7 @@ def check_stored(cfg: Any) -> None:
         module = re.match(r"([A-Za-z_][\w.]*):\S", value) if isinstance(value, str) else None
         if module and path.startswith("env.") and module[1] not in ENV_MODULES:
             raise ValueError(
-                f"the stored configuration wants to import a module: {path}={value!r}. {TRUST}"
+                f"the stored configuration would import a module: {path}={value!r}. {TRUST}"
             )
     check_targets(cfg)
 
@@ -94,7 +94,7 @@ def check_targets(cfg: Any) -> None:
         parent, _, key = path.rpartition(".")
         if key == "_target_" and not _belongs(parent, value):
             raise ValueError(
-                f"the stored configuration wants to build {path}={str(value)!r}, which is no part "
+                f"the stored configuration would build {path}={str(value)!r}, which is no part "
                 f"of mario_dreamer for this place. {TRUST}"
             )
         if key.startswith("_") and key.endswith("_") and key not in HYDRA_KEYS:

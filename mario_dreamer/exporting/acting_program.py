@@ -47,7 +47,7 @@ class ActingProgram(nn.Module):
 
     @torch.no_grad()
     def take(self, policy: Policy) -> None:
-        """Take over the policy's weights as they are now, in place: an export of this sees them."""
+        """Copy the policy's present weights in place, so that an export of this has them."""
         self.policy.load_state_dict(_without_heads(policy).state_dict())
 
     def forward(
@@ -67,7 +67,7 @@ class ActingProgram(nn.Module):
             prev_action: a_{t-1}, [N, A] float32; anything where is_first.
             deter: h_{t-1}, [N, D] float32; anything finite where is_first.
             stoch: z_{t-1}, [N, S, K] float32; anything finite where is_first.
-            is_first: x_t opens an episode, [N] bool: the past is forgotten there.
+            is_first: x_t opens an episode, [N] bool: the state is reset there.
             noise: uniform numbers in [0, 1), [N, S + `noise_dim`] float32: S to draw z_t, the others
                 to draw a_t, see `ActionHead`.
             greedy: take the likeliest action, [N] bool. z_t is drawn all the same.

@@ -19,7 +19,7 @@ import torch
 
 __all__ = ["DreamerPlayer"]
 
-KEPT = 1024  # episodes remembered at once; the one unused for longest is forgotten first
+KEPT = 1024  # episodes in memory at once; the one unused for longest is dropped first
 
 
 class DreamerPlayer(mlflow.pyfunc.PythonModel):
@@ -37,7 +37,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         episode   name of the episode, any text; several may be played at once
         reset     forget this episode's past: the frame opens a new one. So does a new name.
         greedy    take the likeliest action instead of a draw
-        seed      of the draws, looked at where an episode opens
+        seed      of the draws, read where an episode opens
     """
 
     def load_context(self, context: Any) -> None:

@@ -133,7 +133,7 @@ class CriticLoss(LossModule):
         return self.critic.build_dist_from_params(params)
 
     def _nats(self, head: Any, target: Tensor, states: TensorDictBase) -> Tensor:
-        """-log v(target) and the pull towards the slow critic, [...] per state."""
+        """-log v(target) and the term towards the slow critic, [...] per state."""
         nats = -head.log_prob(target)
         if self.slow_critic is not None and self.slow_scale:
             slow = self.slow_critic.get_dist(states.detach()).mean.detach()

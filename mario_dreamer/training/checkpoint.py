@@ -1,4 +1,4 @@
-"""Write checkpoints: everything that a run goes on from, whole on disk or not there at all."""
+"""Write checkpoints: all that a resume needs, complete on disk or not there at all."""
 
 from __future__ import annotations
 
@@ -157,9 +157,9 @@ class Checkpoints:
     def _remove(self, path: Path) -> None:
         """Remove a checkpoint; a kill half-way must not leave a damaged one by its name."""
         if os.path.lexists(path):
-            rubbish = self.folder / f".tmp-{os.getpid()}-gone-{path.name}"
-            os.replace(path, rubbish)
-            _delete(rubbish)
+            doomed = self.folder / f".tmp-{os.getpid()}-gone-{path.name}"
+            os.replace(path, doomed)
+            _delete(doomed)
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written."""
@@ -171,7 +171,7 @@ class Checkpoints:
     def go_on_from(self, chosen: Path) -> list[Path]:
         """Make `chosen` the newest checkpoint: from now on this is where the run stands.
 
-        Later ones, damaged or given up by whoever chose an earlier one, are moved into the folder
+        Later ones, damaged or given up for an earlier one, are moved into the folder
         `set_aside`, where nothing looks for them; what a kill left half-written goes. Only for
         the process that trains: it holds the run's lock.
 
@@ -216,7 +216,7 @@ class _Sink:
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write, or remember why not."""
+        """Write, or keep the error."""
         if self.error is None:
             try:
                 self.file.write(data)

@@ -117,7 +117,7 @@ def play_episodes(
             first n <= N envs, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
         max_steps: give up on what is not finished after so many agent steps per env; such
             episodes are missing in the result. (To count them, let the env truncate them.)
-        keep: keys of the transitions to keep in `Episode.steps`; those not there are passed over.
+        keep: keys of the transitions to keep in `Episode.steps`; missing ones are left out.
 
     Returns:
         the episodes, env by env.

@@ -260,7 +260,7 @@ class Learner:
         return nn.ModuleDict(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that learning goes on from."""
+        """Everything that a resume needs."""
         return {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -268,7 +268,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         load_modules(self.modules, state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]

@@ -1,4 +1,4 @@
-"""The training loop: act, remember, learn, report, until the steps run out."""
+"""The training loop: act, store, learn, report, until the steps run out."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Parts(Core):
 
 
 def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
-    """Act, remember, learn, report, until the steps run out.
+    """Act, store, learn, report, until the steps run out.
 
     Paper: arXiv:2301.04104, Algorithm "DreamerV3".
 
@@ -194,7 +194,7 @@ def _training_goes_on(what: str) -> Iterator[None]:
 
 
 def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
-    """Play, remember, and count the updates to make in `state.pending`.
+    """Act, store the transitions, and count the updates to make in `state.pending`.
 
     Args:
         parts: the objects.

@@ -58,7 +58,7 @@ def norm_clip_(
 
 
 class LaProp(torch.optim.Optimizer):
-    """Divide by the gradient's size first, then take momentum: sturdier than Adam.
+    """LaProp: normalise the gradient first, then take momentum.
 
     Paper: arXiv:2301.04104, "Optimizer" (LaProp: Ziyin et al., 2020).
 

@@ -64,7 +64,7 @@ class Report:
         evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
         action_repeat: frames per agent step.
         replay_size: called for the number of records at hand.
-        window: how many past episodes the running means look at.
+        window: how many past episodes the running means are over.
         write_model: called with each checkpoint's folder and the agent steps; writes a model
             that others can play with and returns its folder, which the tracker keeps.
         records_per_update: B * T, for `run/replay_ratio`.
@@ -259,7 +259,7 @@ class Report:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the counters."""
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])

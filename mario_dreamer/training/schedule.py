@@ -64,7 +64,7 @@ class UpdateRatio:
         return {"last_step": self.last_step, "owed": self.owed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore what `state_dict` returned."""
         self.last_step, self.owed = state["last_step"], state["owed"]
 
 
@@ -143,7 +143,7 @@ class LoopState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore what `state_dict` returned."""
         self.learning, self.pending = state["learning"], state["pending"]
         began = state.get("evaluating")
         self.evaluating = math.inf if began is True else began or None  # older ones hold a bool

@@ -61,7 +61,7 @@ def test_a_class_in_a_list_or_beyond_arguments_is_refused() -> None:
 
 # The three attacks of issue 17.
 ATTACKS = {
-    "a module is imported": ("env.env_id", "evil_module:Id", "wants to import a module"),
+    "a module is imported": ("env.env_id", "evil_module:Id", "would import a module"),
     "a secret is sent": (
         "env.options",
         {"_target_": "mario_dreamer.tracking.mlflow.tracker.MLflowTracker",
@@ -71,7 +71,7 @@ ATTACKS = {
     "a file is written": (
         "env.options",
         {"_target_": "mario_dreamer.tracking.files.FileTracker", "folder": "/tmp/written"},
-        "wants to build env.options._target_",
+        "would build env.options._target_",
     ),
 }  # fmt: skip
 
