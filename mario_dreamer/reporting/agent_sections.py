@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
-from mario_dreamer.reporting.charts import PAIR, embed, heat_map, lines, scatter
+from mario_dreamer.reporting.charts import embed, heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
 from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
@@ -146,7 +146,7 @@ def _add_foresight(page: Page, seen: Foresight) -> None:
         f"{'Healthy' if ahead > len(ks) / 2 else 'Not healthy'}: better than repeating the last "
         f"frame at {ahead} of {len(ks)} horizons.",
     )
-    chart = lines(curves, "agent steps without a frame", "mean squared error", size=PAIR)
+    chart = lines(curves, "agent steps without a frame", "mean squared error", size=(5.6, 3.0))
     page.figure(
         embed(chart, "open-loop error"),
         f"frames in [0, 1]; {int(seen.windows[0])} windows, {int(seen.windows[-1])} of which reach "

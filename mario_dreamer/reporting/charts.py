@@ -22,11 +22,11 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from mario_dreamer.training.evaluation import wilson_interval
 
 __all__ = [
-    "PAIR", "WINDOW", "Line", "add_legend", "draw_curve", "draw_learning", "embed", "finish", "flag_band", "heat_map",
+    "WINDOW", "Line", "add_legend", "draw_curve", "draw_learning", "embed", "finish", "flag_band", "heat_map",
     "histogram", "learning", "lines", "new_figure", "running_mean", "scatter",
 ]  # fmt: skip
 
-SMALL, PAIR = (4.2, 2.7), (5.4, 2.9)  # inches: of a chart in a row of three, of two
+SIZE = (4.4, 2.6)  # inches: half a row of the page, which shows 9 points as large as its text
 WINDOW = 20  # episodes in a running mean
 COLOURS = ("#2463c9", "#c2660a", "#1f9d45", "#d92c2c", "#7d4bc4")
 # Later lines are thinner and dashed: one that lies on another leaves it visible.
@@ -44,7 +44,7 @@ RC = {
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = SMALL, **options: object
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = SIZE, **options: object
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, [rows, columns].
 
@@ -163,7 +163,7 @@ def lines(
     *,
     skip: float = 0.0,
     is_count: bool = False,
-    size: tuple[float, float] = SMALL,
+    size: tuple[float, float] = SIZE,
 ) -> Figure:
     """Draw curves over one axis; several are named below it.
 
@@ -189,7 +189,7 @@ def lines(
     return figure
 
 
-def histogram(values: Sequence[float], title: str, size: tuple[float, float] = SMALL) -> Figure:
+def histogram(values: Sequence[float], title: str, size: tuple[float, float] = SIZE) -> Figure:
     """Draw how often values fall into each of 24 equal intervals from 0 (or below).
 
     Args:

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import batched
 from pathlib import Path
 
 __all__ = ["Page", "without_paths"]
@@ -27,7 +28,6 @@ p { margin: 4px 0 10px; max-width: 90ch; } .soft, figcaption { color: var(--soft
 .tiles dd { margin: 0; font-size: 1.15rem; font-weight: 600; overflow-wrap: anywhere; }
 .row { display: grid; gap: 12px; margin-bottom: 12px; }
 .n2 { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-.n3 { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 10px 12px; min-width: 0; }
 .n1 figure:not(.wide) { display: grid; grid-template-columns: 3fr 2fr; gap: 24px;
@@ -65,8 +65,8 @@ def without_paths(text: str) -> str:
 class Page:
     """Collect sections, figures and tables; `html` writes the file's text.
 
-    A section appears only when something stands in it. Figures share rows of two or three, so
-    that no row is nearly empty; a figure alone has its caption at its side.
+    A section appears only when something stands in it. Two figures share a row, so
+    that their text is as large as the page's; a figure alone has its caption at its side.
 
     Args:
         title: of the page.
@@ -87,10 +87,8 @@ class Page:
 
     def _end_rows(self) -> None:
         figures, self._figures = self._figures, []
-        for left in range(-(-len(figures) // 3), 0, -1):  # rows that are still to come
-            size = -(-len(figures) // left)
-            mine, figures = figures[:size], figures[size:]
-            self._add(f'<div class="row n{len(mine)}">{"".join(mine)}</div>')
+        for mine in map("".join, batched(figures, 2)):
+            self._add(f'<div class="row n{mine.count("<figure")}">{mine}</div>')
 
     def section(self, title: str, text: str = "") -> None:
         """Begin a section; the text says in plain words what it shows and whether it is healthy."""

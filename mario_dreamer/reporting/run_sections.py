@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mario_dreamer.reporting.charts import PAIR, WINDOW, embed, histogram, learning, lines
+from mario_dreamer.reporting.charts import WINDOW, embed, histogram, learning, lines
 from mario_dreamer.reporting.history import History
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.metrics import METRICS
@@ -126,13 +126,13 @@ def add_coverage(page: Page, history: History) -> None:
         f"{place + 40}; {'not healthy: it is stuck there' if stuck else 'healthy: not stuck'}.",
     )
     page.figure(
-        embed(histogram(everyone, "furthest x", PAIR), "furthest x"),
+        embed(histogram(everyone, "furthest x"), "furthest x"),
         f"furthest x of all {len(everyone):,} training episodes",
     )
     passed = [float(len(reached) - i) for i in range(len(reached))]
     chart = lines(
         [("", [0.0, *reached], [float(len(reached)), *passed])],
-        "x", "episodes in replay that passed x", is_count=True, size=PAIR,
+        "x", "episodes in replay that passed x", is_count=True,
     )  # fmt: skip
     page.figure(
         embed(chart, "replay coverage"),

@@ -127,9 +127,7 @@ def test_an_empty_section_does_not_appear() -> None:
     assert "Empty" not in page.html() and "Full" in page.html()
 
 
-@pytest.mark.parametrize(
-    ("count", "rows"), [(1, "1"), (2, "2"), (3, "3"), (4, "22"), (5, "32"), (7, "322"), (9, "333")]
-)
+@pytest.mark.parametrize(("count", "rows"), [(1, "1"), (2, "2"), (3, "21"), (4, "22"), (5, "221")])
 def test_figures_fill_their_rows(count: int, rows: str) -> None:
     page = Page("run")
     for _ in range(count):
