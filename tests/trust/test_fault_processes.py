@@ -61,7 +61,7 @@ def test_sigint_twice_leaves_at_once(running: subprocess.Popen, tmp_path: Path) 
         time.sleep(0.05)
     out, err = running.communicate(timeout=120)
     assert running.returncode == 130 and "Traceback" not in err, err[-2000:]
-    assert "left at once" in err or "KILLED" in out
+    assert "stopped at once" in err or "KILLED" in out
     assert list((tmp_path / "one" / "checkpoints").glob(".tmp-*")) == [] or running.returncode
 
 
