@@ -8,7 +8,7 @@ from ctypes.util import find_library
 from typing import Any
 
 import numpy as np
-from torchrl.envs import CatTensors, DMControlWrapper, EnvBase, FrameSkipTransform, TransformedEnv
+from torchrl.envs import CatTensors, DMControlWrapper, EnvBase, TransformedEnv
 
 from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of
@@ -26,6 +26,31 @@ class RenderedDMControl(DMControlWrapper):
         return self.physics.render(240, 320, camera_id=0)
 
 
+class Repeated:
+    """A dm_control env that plays each action several times; so only the last frame is rendered.
+
+    Args:
+        env: the env; all but `step` is its own.
+        times: at least 1; rewards are summed, an end cuts it short.
+    """
+
+    def __init__(self, env: Any, times: int) -> None:
+        self.env, self.times = env, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def step(self, action: np.ndarray) -> Any:
+        """Play the action; return the last time step with the sum of rewards."""
+        reward = 0.0
+        for _ in range(self.times):
+            moment = self.env.step(action)
+            reward += moment.reward or 0.0
+            if moment.last():
+                break
+        return moment._replace(reward=reward)
+
+
 def _make_task(task: str, pixels: bool, image_size: int, action_repeat: int) -> EnvBase:
     if "DISPLAY" not in os.environ and find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo itself would look for a screen
@@ -35,16 +60,15 @@ def _make_task(task: str, pixels: bool, image_size: int, action_repeat: int) -> 
     pairs = {f"{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
     if task not in pairs:
         raise ValueError(f"env.task={task}: expected one of {', '.join(sorted(pairs))}.")
-    view: dict[str, Any] = {}
+    env = suite.load(*pairs[task])
     if pixels:
-        view = {"from_pixels": True, "pixels_only": True}
-        view["render_kwargs"] = {"height": image_size, "width": image_size, "camera_id": 0}
-    env = RenderedDMControl(suite.load(*pairs[task]), **view)
-    env = TransformedEnv(env, FrameSkipTransform(action_repeat))
-    if not pixels:
-        sensors = sorted(env.observation_spec.keys())
-        env = env.append_transform(CatTensors(sensors, VECTOR, del_keys=True))
-    return env
+        from dm_control.suite.wrappers import pixels as pictures
+
+        camera = {"height": image_size, "width": image_size, "camera_id": 0}
+        return RenderedDMControl(pictures.Wrapper(Repeated(env, action_repeat), True, camera))
+    env = RenderedDMControl(env, frame_skip=action_repeat)
+    sensors = sorted(env.observation_spec.keys())
+    return TransformedEnv(env, CatTensors(sensors, VECTOR, del_keys=True))
 
 
 def make_dmc_env(

@@ -64,6 +64,31 @@ def test_an_atari_step_is_four_frames() -> None:
     assert played["pixels"].dtype == torch.uint8
 
 
+def test_a_dmc_step_renders_once_and_sums_the_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dm_control")
+    from dm_control.mujoco import Physics
+
+    from mario_dreamer.envs.dmc import make_dmc_env
+
+    rendered = []
+    draw = Physics.render
+    monkeypatch.setattr(Physics, "render", lambda *a, **k: rendered.append(1) or draw(*a, **k))
+    returns = []
+    for pixels, repeat in ((True, 20), (False, 20), (False, 1)):
+        env = make_dmc_env("cartpole_balance", pixels=pixels, image_size=16, action_repeat=repeat)
+        env.set_seed(3)
+        state, total = env.reset(), 0.0
+        rendered.clear()
+        for _ in range(60 // repeat):
+            played, state = env.step_and_maybe_reset(state.set("action", torch.full((1, 1), 0.1)))
+            total += played["next", "reward"].item()
+        assert len(rendered) == (3 if pixels else 0)
+        returns.append(total)
+        env.close()
+    assert returns[0] == pytest.approx(returns[1]) == pytest.approx(returns[2])
+    assert returns[0] > 30
+
+
 @pytest.mark.slow
 def test_crafter_reports_its_achievements_and_its_end() -> None:
     pytest.importorskip("crafter")

@@ -11,11 +11,11 @@ pytestmark = pytest.mark.slow
 
 RECIPES = {
     "minigrid": ["env.task=MiniGrid-DoorKey-5x5-v0", "env.max_steps=20"],
-    "dmc": [],
-    "dmc ": ["env.task=walker_walk", "env.pixels=true"],
+    "dmc": ["env.action_repeat=50"],
+    "dmc ": ["env.task=walker_walk", "env.pixels=true", "env.action_repeat=50"],
     "atari": ["env.max_steps=30"],
     "crafter": ["env.max_steps=30"],
-    "pendulum": [],
+    "pendulum": ["env.max_steps=20"],
     "cartpole": [],
 }
 PACKAGES = {"atari": "ale_py", "dmc": "dm_control", "pendulum": "pygame", "cartpole": "pygame"}
