@@ -25,10 +25,10 @@ from mario_dreamer.commands import _sweep
 from mario_dreamer.config.command_line import CONFIGS, checked_words
 from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.config.moved import with_new_targets
+from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.learner import NonFiniteLoss
-from mario_dreamer.training.loop import EnvFailed
 
 __all__ = ["command", "entry_point", "exit_code", "lock"]
 

@@ -27,6 +27,10 @@ from mario_dreamer.checks import check, require_keys
 COUNTERS = ("steps", "_terminated", "_truncated")  # what every env keeps of its episode
 
 
+class EnvFailed(RuntimeError):
+    """An environment raised an error, or its reward is not a number."""
+
+
 def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:
     """Return the index of each chosen action, int64 [N], from one-hot `action` [N, A].
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_mdp
 
 from mario_dreamer import keys
+from mario_dreamer.envs.base import EnvFailed
 
 __all__ = [
     "Episode", "episode_ends", "height_of", "play_episodes", "summarise",
@@ -124,6 +125,7 @@ def play_episodes(
 
     Raises:
         ValueError: when `episodes` is below 1.
+        EnvFailed: the env raised.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}.")
@@ -134,11 +136,11 @@ def play_episodes(
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
-        state = env.reset()
+        state = _env_call(env.reset)
         while any(len(finished) < quota for finished in done):
             pictures = film(env, state) if film is not None else None
             # Stepped and reset in two calls: in between, an ended game still shows its end.
-            played = env.step(policy(state))
+            played = _env_call(env.step, policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
             action = _as_list(played[keys.ACTION])
             ends = played["next", "done"].flatten().tolist()
@@ -153,11 +155,20 @@ def play_episodes(
                 if ends[index]:
                     done[index].append(playing[index].close(played, env, index))
                     playing[index] = _Playing()
-            state = env.maybe_reset(step_mdp(played))
+            state = _env_call(env.maybe_reset, step_mdp(played))
             steps += 1
             if max_steps is not None and steps >= max_steps:
                 break
     return [episode for finished in done for episode in finished][:episodes]
+
+
+def _env_call(method: Callable[..., TensorDictBase], *args: TensorDictBase) -> TensorDictBase:
+    """Call a method of the env; raise EnvFailed where it raises."""
+    try:
+        return method(*args)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise EnvFailed(f"the environment failed while an episode was played: {reason}") from error
 
 
 def _as_list(action: Tensor) -> list[int] | list[list[float]]:

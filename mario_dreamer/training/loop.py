@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
+from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.evaluation import episode_ends
@@ -25,10 +26,6 @@ from mario_dreamer.training.snapshot import Snapshot
 __all__ = ["Core", "EnvFailed", "Parts", "Run", "train"]
 
 log = logging.getLogger(__name__)
-
-
-class EnvFailed(RuntimeError):
-    """An environment broke, so there is nothing to learn from any more."""
 
 
 TOGETHER = (EnvFailed, NonFiniteLoss, ProcessLost)  # what every process raises at the same place

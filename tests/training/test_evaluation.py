@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDictBase
 from tiny import make_tiny
 
+from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.evaluation import (
     Episode,
     episode_ends,
@@ -66,6 +67,18 @@ def test_no_episodes_cannot_be_played() -> None:
     tiny = make_tiny()
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
         play_episodes(tiny.policy, tiny.env, 0)
+
+
+def test_an_env_that_breaks_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = make_tiny()
+
+    def broken(*_: object) -> None:
+        raise OSError("the cartridge fell out")
+
+    monkeypatch.setattr(tiny.env, "step", broken)
+    message = "environment failed while an episode was played: OSError: the cartridge fell out"
+    with pytest.raises(EnvFailed, match=message):
+        play_episodes(tiny.policy, tiny.env, 1)
 
 
 def test_the_transitions_asked_for_are_kept() -> None:

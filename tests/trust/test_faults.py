@@ -17,11 +17,12 @@ from tiny import Tiny, make_tiny
 from torch import Tensor
 
 from mario_dreamer.commands import _command
+from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.envs.toy.counting import CountingEnv
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read, verify
-from mario_dreamer.training.loop import EnvFailed, Parts, Run, train
+from mario_dreamer.training.loop import Parts, Run, train
 
 LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
 
