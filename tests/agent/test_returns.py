@@ -153,6 +153,17 @@ def test_rollouts_from_terminal_states_weigh_nothing_by_default() -> None:
     assert found.flatten().tolist() == [1.0, 1.0, 1.0]
 
 
+def test_paper_v1_begins_with_the_recorded_end() -> None:
+    cont = torch.full((2, 3, 1), 0.5)
+    rollouts = TensorDict(
+        feat=dream(torch.ones(3, 1), cont[0], torch.ones(3, 1))["feat"].expand(2, -1, -1).clone(),
+        is_terminal=torch.tensor([[True], [False]]), batch_size=[2],
+    )  # fmt: skip
+    weight = make_returns(alive_start=False)(rollouts)["weight"][..., 0]
+    assert weight[0].tolist() == [0.0, 0.0, 0.0]  # w_0 = 1 - is_terminal
+    assert float(weight[1, 0]) == 1.0 and bool((weight[1, 1:] > 0).all())
+
+
 def test_the_return_range_is_an_average_that_forgets_one_percent_a_step() -> None:
     norm = make_returns().norm
     returns = torch.linspace(0, 100, 10_001).unsqueeze(-1)

@@ -47,13 +47,25 @@ def test_images_of_any_layout_are_read(shape: tuple[int, ...], channels: int) ->
     assert env.rollout(2)["pixels"].dtype == torch.uint8
 
 
-def test_an_image_and_a_vector_are_both_learned_from() -> None:
-    assert shapes(make(TWO)) == {"pixels": (3, 64, 64), "vector": (2,)}
+IMAGE, GREY = {"pixels": (3, 64, 64)}, {"pixels": (1, 64, 64)}
 
 
-def test_without_pixels_only_the_vector_is_left() -> None:
-    assert shapes(make(TWO, pixels=False)) == {"vector": (2,)}
-    assert shapes(make(TWO, observations=["sta*"])) == {"vector": (2,)}
+@pytest.mark.parametrize(
+    ("space", "choices", "found"),
+    [(TWO, {}, IMAGE | {"vector": (2,)}),
+     (TWO, {"pixels": False}, {"vector": (2,)}),
+     (TWO, {"observations": ["sta*"]}, {"vector": (2,)}),
+     (spaces.Box(0, 1, (84, 84), np.float32), {}, GREY),
+     (spaces.Box(0, 65535, (84, 84), np.uint16), {}, GREY),
+     (spaces.Box(shape=(40, 72, 3), **BYTES), {"grayscale": True}, GREY),
+     (spaces.MultiBinary(5), {}, {"vector": (5,)}),
+     (spaces.MultiDiscrete([2, 3]), {}, {"vector": (5,)}),
+     (spaces.Discrete(7, start=3), {}, {"vector": (7,)}),
+     (spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (3,))]), {},
+      {"vector_0": (2,), "vector_1": (3,)})],
+)  # fmt: skip
+def test_every_kind_of_observation_is_learned_from(space, choices, found) -> None:
+    assert shapes(make(space, **choices)) == found
 
 
 @pytest.mark.parametrize(
@@ -83,7 +95,6 @@ def test_several_images_and_vectors_keep_their_names() -> None:
 def test_discrete_observations_are_one_hot() -> None:
     env = make(spaces.Dict(a=spaces.Discrete(4, start=2)), first={"a": 3})
     assert env.reset()["vector"].tolist() == [[0.0, 1.0, 0.0, 0.0]]
-    assert shapes(make(spaces.MultiDiscrete([2, 3]))) == {"vector": (5,)}
 
 
 def test_sides_are_padded_where_no_size_is_asked_for() -> None:

@@ -165,7 +165,7 @@ def test_sparse_tensors_are_refused() -> None:
 
 
 def test_the_continuous_example_learns_with_all_three_losses() -> None:
-    path = Path(__file__).with_name("pendulum_with_our_losses.py")
+    path = Path(__file__).parents[1] / "examples" / "pendulum_with_our_losses.py"
     assert len([line for line in path.read_text().splitlines() if line.strip()]) <= 60
     found = runpy.run_path(str(path))
     assert {"loss_dyn", "loss_actor", "loss_critic"} <= set(found["losses"].keys())
