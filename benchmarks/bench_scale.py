@@ -156,7 +156,7 @@ def trained(collector: str, threads: int, folder: Path) -> dict[str, float | str
     name = f"{collector}-{threads}-{time.time_ns()}"
     words = [
         "experiment=laptop", f"collector={collector}", "collector.num_envs=8", "prefill=256",
-        "collector.steps_per_env=4", f"threads={threads}", "steps=640", "log_every=192",
+        "collector.steps_per_env=4", f"threads={threads}", "steps=448", "log_every=224",
         "eval_every=0", "save_every=0", "tracker=none", f"runs_dir={folder}", f"name={name}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "mario_dreamer", "train", *words]
@@ -168,9 +168,9 @@ def trained(collector: str, threads: int, folder: Path) -> dict[str, float | str
             "replay_ratio": logged["run/replay_ratio"]}  # fmt: skip
 
 
-def compare_collectors(rounds: int) -> list[dict[str, float | str]]:
+def compare_collectors(rounds: int, threads: int) -> list[dict[str, float | str]]:
     """Train with each collector in turn; rows of medians."""
-    kinds = [("many", 2), ("many", 1), ("async", 1)]
+    kinds = [("many", threads), ("async", threads)]
     with tempfile.TemporaryDirectory() as folder:
         found = [trained(*kind, Path(folder)) for _ in range(rounds) for kind in kinds]
     groups = [found[number :: len(kinds)] for number in range(len(kinds))]
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--collectors", action="store_true", help="many against async")
+    parser.add_argument("--threads", type=int, default=1, help="of the learner, with --collectors")
     parser.add_argument("--model", action="store_true", help="only predict")
     parser.add_argument("--update-ms", type=float, default=38.2, help="seed_v1 on one H200")
     parser.add_argument("--megabytes", type=float, default=72.0, help="gradients of seed_v1")
@@ -209,7 +210,7 @@ def main() -> None:
         machine = Machine(args.update_ms / 1e3, 1e6 * args.megabytes)
         rows = [predict(machine, count) for count in (1, 2, 4, 8, 16, 32, 64, 128)]
     elif args.collectors:
-        rows = compare_collectors(args.rounds)
+        rows = compare_collectors(args.rounds, args.threads)
     else:
         turns = [n for _ in range(args.rounds) for n in (1, 2)]
         found = [started(args.preset, n, args.repeats) for n in turns]

@@ -11,7 +11,7 @@
     torchrun --standalone --nproc_per_node=4 -m mario_dreamer train ...    one run on four GPUs
 
 A sweep that is started again skips the jobs that have finished. With mario_dreamer[sweep] jobs run
-side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (submitit_slurm).
+side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (ray, submitit_slurm).
 Ctrl-C, SIGTERM or a terminal that is gone: a checkpoint is saved, the run ends KILLED. On CPU a
 resumed run goes on bit for bit, in mid-episode. Exit codes: 0 all steps or minutes are done, 1 an
 error, 128 + signal (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), 141 nobody reads the output any more.
