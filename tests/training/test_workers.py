@@ -188,8 +188,9 @@ def played(backend: str, folder: Path, *options: str) -> None:
     """Play with real workers, kill one with -9, play on; check ages and streams."""
     tiny = make_tiny(
         f"collector={backend}", "collector.num_envs=4", "collector.steps_per_env=4",
-        "collector.workers=2", "train_ratio=3", "env.length=30", *options,
+        "collector.workers=2", "train_ratio=3", "env.length=30", "replay.capacity=100000", *options,
     )  # fmt: skip
+    others = set(psutil.Process().children(recursive=True))
     core = make_core(tiny.cfg, folder)
     collector = iter(core.collector)
     seen: set[int] = set()
@@ -206,8 +207,9 @@ def played(backend: str, folder: Path, *options: str) -> None:
     while seen != {0, 1, 2, 3} and time.monotonic() < deadline:
         turn()
     before = list(core.replay.streams.written)
+    children = set(psutil.Process().children(recursive=True)) - others
     victims = [
-        child for child in psutil.Process().children(recursive=True)
+        child for child in children
         if child.name().startswith("ray::Coll") or "spawn_main" in " ".join(child.cmdline())
     ]  # fmt: skip
     assert len(victims) == 2
@@ -218,9 +220,11 @@ def played(backend: str, folder: Path, *options: str) -> None:
     while seen != {0, 1, 2, 3} and time.monotonic() < deadline:
         turn()
     core.collector.shutdown()
+    psutil.wait_procs(victims, timeout=20)
+    assert not [process for process in victims if process.is_running()]
     assert sum(core.collector._replaced) == 1 and seen == {0, 1, 2, 3}
     for stream, old in enumerate(before):
-        records = core.replay.newest(stream, 400)
+        records = core.replay.newest(stream, 25_000)
         assert len(records) > old, "nothing is lost, every stream goes on"
         first = records["is_first"].flatten().nonzero().flatten()
         assert int(first[0]) == 0
