@@ -20,13 +20,10 @@ from mario_dreamer.losses.targets import Discount
 def head(size, out, dist, params, *extract):  # a linear layer and a distribution, TorchRL's own
     prob = Prob(params, [out], distribution_class=dist, default_interaction_type="mean")
     return Seq(Mod(nn.Sequential(nn.Linear(16, size), *extract), ["feat"], params), prob)
-
 def normal(loc):
     return IndependentNormal(loc, torch.ones_like(loc))
-
 def latent(params):  # a Gaussian latent, where ours is categorical
     return Independent(Normal(params[..., :16].tanh(), params[..., 16:].sigmoid() + 0.1), 1)
-
 class Model(nn.Module):  # z of a frame; the next z is predicted from z and the action
     def __init__(self):
         super().__init__()
@@ -34,7 +31,6 @@ class Model(nn.Module):  # z of a frame; the next z is predicted from z and the 
     def forward(self, before, action, after):
         feat, post = latent(self.encode(before)).rsample(), self.encode(after)
         return latent(post).rsample(), post, self.predict(torch.cat([feat, action], -1))
-
 def imagine(feat, horizon=8):
     feats, actions = [feat], []
     for _ in range(horizon):
@@ -61,3 +57,4 @@ for data in Collector(env, None, frames_per_batch=200, total_frames=2_000):
     losses.update(actor_loss(rollouts)).update(critic_loss(rollouts))
     sum(value for name, value in losses.items() if name.startswith("loss_")).backward()
     optimizer.step(), optimizer.zero_grad()
+print({name: round(float(value.detach()), 3) for name, value in losses.items()})
