@@ -61,7 +61,7 @@ class Imagination(TensorDictModuleBase):
         """
         require_keys("Imagination", tensordict, self.in_keys)
         deter, stoch = tensordict.get(keys.DETER), tensordict.get(keys.STOCH)
-        fields = {keys.DETER: (deter, "N D: float"), keys.STOCH: (stoch, "N S K: float")}
+        fields = {keys.DETER: (deter, "N D: weight"), keys.STOCH: (stoch, "N S K: weight")}
         check("Imagination", self.rssm, getattr(self.rssm, "sizes", {}), fields)
         keep_graph = self.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(keep_graph), frozen(self.rssm):
