@@ -129,4 +129,4 @@ def test_the_best_checkpoint_plays(lent: Path) -> None:
 
 
 def test_options_of_the_env_need_no_plus_sign() -> None:
-    assert checked_words("play", ["env.stage=1-2", "out=a"]) == ["++env.stage=1-2", "out=a"]
+    assert checked_words("play", ["env.stage=1-2", "seed=3"]) == ["++env.stage=1-2", "seed=3"]
