@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import multiprocessing
@@ -84,7 +85,9 @@ def make_workers(
             port = {"tcp_port": _free_port()}
             if torch.distributed.is_initialized():  # of workers that are replaced
                 torch.distributed.destroy_process_group()
-        return Collector(envs, acting, **arguments, **port)
+        # A copy: while it starts, TorchRL takes the weights out of the policy, and other workers
+        # start at the same time on other threads.
+        return Collector(envs, copy.deepcopy(acting), **arguments, **port)
 
     updates = ratio.updates_per_step * processes.size * num_envs * cfg.collector.steps_per_env
     return WorkerCollector(
