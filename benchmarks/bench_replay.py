@@ -13,7 +13,6 @@ single records only.
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import json
 import logging
@@ -28,6 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from result_csv import write_rows
 from tensordict import TensorDict
 from torchrl.data import (
     CompressedListStorage,
@@ -175,11 +175,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(rows, indent=1))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

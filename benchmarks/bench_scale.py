@@ -18,7 +18,6 @@ take turns (collector.steps_per_env):
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -222,11 +221,9 @@ def main() -> None:
         ]  # fmt: skip
     show(rows)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+        from result_csv import write_rows  # beside this script
+
+        write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

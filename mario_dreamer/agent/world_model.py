@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.checks import check, require_keys
-from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.model_input import to_model_input
 
 __all__ = ["WorldModel"]
@@ -109,9 +108,8 @@ class WorldModel(TensorDictModuleBase):
         Returns:
             TensorDict [B, T] with feat [B, T, F].
         """
-        rssm = self.rssm
-        stoch = OneHotCategorical(posterior[keys.PRIOR_LOGITS], rssm.unimix).rsample()
-        feat = rssm.feat(posterior[keys.DETER], stoch)
+        stoch = self.rssm.stoch_dist(posterior[keys.PRIOR_LOGITS]).rsample()
+        feat = self.rssm.feat(posterior[keys.DETER], stoch)
         return TensorDict({keys.FEAT: feat}, posterior.batch_size)
 
     def _check(self, records: TensorDictBase) -> None:

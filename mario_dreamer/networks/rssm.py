@@ -92,7 +92,7 @@ class RSSM(nn.Module):
             zeros = torch.zeros(batch_size, self.deter_dim, device=device)
             return zeros, torch.zeros(shape, device=device)
         deter = self.initial_deter.float().tanh()  # [D]
-        stoch = self._categorical(self._as_logits(self.prior(deter))).mode  # [S, K]
+        stoch = self.stoch_dist(self._as_logits(self.prior(deter))).mode  # [S, K]
         return deter.expand(batch_size, -1), stoch.expand(shape)
 
     def observe(
@@ -181,7 +181,7 @@ class RSSM(nn.Module):
         """
         deter = self.sequence_model(deter, stoch, _bounded(action, stoch.dtype))
         prior_logits = self._as_logits(self.prior(deter))
-        return deter, self._categorical(prior_logits).rsample(), prior_logits
+        return deter, self.stoch_dist(prior_logits).rsample(), prior_logits
 
     def imagine_with_action(
         self, deter: Tensor, stoch: Tensor, action: Tensor
@@ -206,7 +206,7 @@ class RSSM(nn.Module):
         self, post_logits: Tensor, prior_logits: Tensor, free_nats: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return `balanced_kl` of the logits of q and p, [..., S, K]: dyn, rep and kl, [...]."""
-        post, prior = self._categorical(post_logits), self._categorical(prior_logits)
+        post, prior = self.stoch_dist(post_logits), self.stoch_dist(prior_logits)
         return balanced_kl(post, prior, free_nats, dims=post_logits.ndim - 2)
 
     def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class RSSM(nn.Module):
         for layer in (*hidden[0][1:], *hidden[1:]):
             x = layer(x)
         post_logits = self._as_logits(self.posterior.out(x))
-        return deter, self._categorical(post_logits).rsample(point), post_logits
+        return deter, self.stoch_dist(post_logits).rsample(point), post_logits
 
     def _split_posterior(self, embed: Tensor) -> tuple[Tensor, Tensor]:
         """W [h, e] = W_h h + W_e e: give W_h [hidden, D], and W_e e (+ bias) [B, T, hidden]."""
@@ -251,7 +251,8 @@ class RSSM(nn.Module):
         # A slice is not in autocast's cache of weights: round it here, not once a step.
         return from_deter.to(from_embed.dtype), from_embed
 
-    def _categorical(self, logits: Tensor) -> OneHotCategorical:
+    def stoch_dist(self, logits: Tensor) -> OneHotCategorical:
+        """The distribution q or p of z_t, from its logits [..., S, K], `unimix` mixed in."""
         return OneHotCategorical(logits, self.unimix)
 
     def _as_logits(self, flat: Tensor) -> Tensor:
