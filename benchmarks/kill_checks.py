@@ -17,8 +17,6 @@ import torch
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import verify
 
-__all__ = ["Reference", "differences", "is_machine", "mlflow_points", "rubbish"]
-
 MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
 APART = {"run_id"}  # of the checkpoint: every run has a name of its own
 

@@ -121,7 +121,7 @@ def live(words: list[str], log: Path, sabotage: tuple[str, int, int] | None) -> 
 def command(words: list[str], log: Path) -> int:
     """Train by the command line; return its pid."""
     with log.open("w") as out:
-        typed = [sys.executable, "-m", "mario_dreamer.commands.train", *words]
+        typed = [sys.executable, "-m", "mario_dreamer", "train", *words]
         # Its own process group, so that nothing of it can outlive the kill.
         process = subprocess.Popen(typed, stdout=out, stderr=out, start_new_session=True)
     return process.pid

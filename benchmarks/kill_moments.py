@@ -24,8 +24,6 @@ from mario_dreamer.training import checkpoint, snapshot
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.snapshot import Saved
 
-__all__ = ["MOMENTS", "die", "die_after"]
-
 
 def die() -> None:
     """End this process at once."""

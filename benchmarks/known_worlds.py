@@ -97,7 +97,7 @@ def train(world: str, seed: int, folder: Path, *overrides: str) -> Path:
     words = [f"experiment={WORLDS[world].experiment}", f"seed={seed}", "threads=1", "tracker=none"]
     words += ["device=cpu", f"runs_dir={folder}", f"name={run.name}", *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mario_dreamer.commands.train", *words]
+    command = [sys.executable, "-m", "mario_dreamer", "train", *words]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return run
 

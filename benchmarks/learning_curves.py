@@ -66,7 +66,7 @@ def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:
     folders = []
     for seed in seeds:
         name = f"{out}-seed{seed}"
-        command = [sys.executable, "-m", "mario_dreamer.commands.train", *overrides]
+        command = [sys.executable, "-m", "mario_dreamer", "train", *overrides]
         subprocess.run([*command, f"seed={seed}", f"name={name}"], check=True)
         folders.append(Path("runs") / name)
     return folders

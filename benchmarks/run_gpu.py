@@ -63,7 +63,7 @@ def command(name: str, *words: str, log: Path | None = None) -> int:
     """
     paths = [str(ROOT), str(SITE), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    line = [sys.executable, "-m", "mario_dreamer.cli", name, *words]
+    line = [sys.executable, "-m", "mario_dreamer", name, *words]
     print("$ mario-dreamer", name, *words, flush=True)
     if log is None:
         return subprocess.run(line, env=environment, cwd=ROOT, check=False).returncode

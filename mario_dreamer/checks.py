@@ -13,8 +13,6 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 
-__all__ = ["check", "check_states", "require_keys", "show"]
-
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 KINDS = {

@@ -23,8 +23,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["COMMANDS", "main"]
-
 COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs",
             "metrics")  # fmt: skip
 WITHOUT_FILE = ("replay", "runs", "metrics")  # no file in configs/: argparse reads their options
@@ -92,7 +90,3 @@ def _docstring(command: str) -> str:
 def _fail(line: str, code: int) -> None:
     print(line, file=sys.stderr)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,5 +14,3 @@ def make_pendulum(num_envs: int = 1, seed: int = 0) -> EnvBase:
     renamed = TransformedEnv(envs, RenameTransform(["observation"], ["vector"]))
     return with_bookkeeping(renamed)
 
-
-__all__ = ["make_pendulum"]

@@ -147,5 +147,3 @@ def random_records(batch: int = 3, length: int = 5, size: int = 16, actions: int
     }
     return TensorDict(records, batch_size=shape)
 
-
-__all__ = ["Silence", "Tiny", "gradients", "make_tiny", "random_records", "tiny_config"]

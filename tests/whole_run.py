@@ -55,5 +55,3 @@ def _use(name: str, *words: str) -> None:
     start = ["checkpoint=runs/whole", "trust_config=true", "device=cpu", "threads=1"]
     command(compose_config(name, [*start, *words]))
 
-
-__all__ = ["short_config", "use_whole_run"]

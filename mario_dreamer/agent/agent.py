@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.world_model import WorldModel
 
-__all__ = ["Agent"]
-
 
 @dataclass(frozen=True)
 class Agent:

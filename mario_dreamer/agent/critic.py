@@ -9,8 +9,6 @@ import torch
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 
-__all__ = ["SlowCritic"]
-
 
 class SlowCritic(DistributionModule):
     """A copy of the critic that follows it slowly, so that its own targets stay in place.

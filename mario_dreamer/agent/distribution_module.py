@@ -10,8 +10,6 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
-__all__ = ["DistributionModule"]
-
 
 class DistributionModule(TensorDictModuleBase):
     """A head that reads from and writes to a TensorDict, and returns its distribution.

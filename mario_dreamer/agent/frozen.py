@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-__all__ = ["frozen"]
-
 
 @contextlib.contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:

@@ -11,8 +11,6 @@ from mario_dreamer import keys
 from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
 
-__all__ = ["Imagination"]
-
 
 class Imagination(TensorDictModuleBase):
     """Roll the actor forward in the world model's prior.

@@ -20,8 +20,6 @@ from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
 
-__all__ = ["Policy", "likeliest"]
-
 
 class Policy(TensorDictModuleBase):
     """Update the latent state by each new frame and choose an action.

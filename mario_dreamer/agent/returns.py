@@ -15,8 +15,6 @@ from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
 from mario_dreamer.losses.targets import Discount, continuation_weights, lambda_return
 
-__all__ = ["Returns"]
-
 
 class Returns(TensorDictModuleBase):
     """Compute the returns of imagined rollouts, and how much they exceed the values.

@@ -14,8 +14,6 @@ from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.checks import check, require_keys
 from mario_dreamer.networks.model_input import to_model_input
 
-__all__ = ["WorldModel"]
-
 
 class WorldModel(TensorDictModuleBase):
     """Predict observations, rewards and the end of episodes from a recurrent latent state.

@@ -14,8 +14,6 @@ from mario_dreamer import keys
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
 
-__all__ = ["WorldModelEnv"]
-
 
 class WorldModelEnv(ModelBasedEnvBase):
     """Act inside the world model: start states in, imagined observations, rewards, ends out.

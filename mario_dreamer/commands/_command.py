@@ -30,8 +30,6 @@ from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.learner import NonFiniteLoss
 
-__all__ = ["command", "entry_point", "exit_code", "lock"]
-
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
     OmegaConfBaseException, EnvFailed, ProcessLost, OSError, MemoryError, torch.OutOfMemoryError,

@@ -22,8 +22,6 @@ from mario_dreamer.training.loop import Core
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
 
-__all__ = ["describe_envs", "make_core", "make_report"]
-
 
 def describe_envs(cfg: DictConfig) -> str:
     """Return the options that decide what the envs do; a resume with others opens new episodes."""

@@ -15,8 +15,6 @@ from mario_dreamer.config.command_words import MULTIRUN
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
-__all__ = ["announce_sweep", "finished_before", "in_sweep", "job_name", "last_return"]
-
 
 def announce_sweep(words: list[str]) -> None:
     """Describe the sweep that this process starts, for its jobs in whatever process they run.

@@ -31,8 +31,6 @@ from mario_dreamer.tracking.open_loop_images import image_strip, open_loop_video
 from mario_dreamer.tracking.video import film_encoder, save_png
 from mario_dreamer.training.pictures import unbroken
 
-__all__ = ["main"]
-
 
 def record_windows(
     policy: Policy, env: EnvBase, start: int, length: int, rows: int
@@ -90,7 +88,3 @@ def main(cfg: DictConfig) -> None:
     error = (prediction - truth)[:, cfg.context :].square().mean()
     print(f"{path}, {picture}: mean squared error in open loop {error:.4f}")
     env.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -30,8 +30,6 @@ from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, use
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
 
-__all__ = ["chosen_conditions", "main"]
-
 NAMES = tuple(
     f"{actions}{noops}{sticky}"
     for actions in ("sampled", "greedy") for noops in ("", "-noops") for sticky in ("", "-sticky")
@@ -130,7 +128,3 @@ def main(cfg: DictConfig) -> None:
     for path in evaluation.write():
         print(f"written: {path}")
     _log(cfg, agent, evaluation)
-
-
-if __name__ == "__main__":
-    main()

@@ -32,8 +32,6 @@ from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramIn
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
 
-__all__ = ["main"]
-
 
 def export_program(agent: LoadedAgent, path: Path) -> Path:
     """Write an agent's policy as a program; return its card's path.
@@ -90,7 +88,3 @@ def main(cfg: DictConfig) -> None:
         out = Path(cfg.out or PROGRAM)
         card = export_program(agent, out)
         print(f"{out}, {card}: the policy of {agent.checkpoint}")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,8 +18,6 @@ from rich.table import Column, Table
 
 from mario_dreamer.tracking.metrics import METRICS, describe, markdown_table
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run the command; see the top of this file."""
@@ -39,7 +37,3 @@ def main() -> None:
     for metric in chosen:
         table.add_row(metric.name, metric.meaning, metric.unit, metric.healthy, metric.where)
     Console().print(table, markup=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -22,8 +22,6 @@ from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import NO_PICTURE, film
 
-__all__ = ["main", "sentence_of"]
-
 
 def _path(out: Path, number: int, count: int) -> Path:
     return out if count == 1 else out.with_stem(f"{out.stem}-{number}")
@@ -67,7 +65,3 @@ def main(cfg: DictConfig) -> None:
             episode.frames, _path(out, number, len(episodes)), 60 / agent.action_repeat, cfg.scale
         )
         print(sentence_of(episode.stats, agent.action_repeat, path))
-
-
-if __name__ == "__main__":
-    main()

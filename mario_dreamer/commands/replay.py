@@ -27,8 +27,6 @@ from mario_dreamer.envs.mario.recordings import play_buttons, played_stage, unpa
 from mario_dreamer.tracking.video import encode_mp4
 from mario_dreamer.training.checkpoint_files import read_small_text
 
-__all__ = ["buttons_of", "main", "read_actions"]
-
 LARGEST = 2**24  # bytes of an action list
 RENAMED = {"facts": "stats", "tape": "buttons"}  # as files written before 2026-11-27 name them
 
@@ -107,7 +105,3 @@ def main() -> None:
         print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
         sys.exit(1)
     print(f"VERIFIED: {claims}")
-
-
-if __name__ == "__main__":
-    main()

@@ -40,8 +40,6 @@ from mario_dreamer.reporting.run_sections import (
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
 
-__all__ = ["main", "run_folder"]
-
 
 def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
     """Find the folder of a run and its newest whole checkpoint, if it has one.
@@ -158,7 +156,3 @@ def main(cfg: DictConfig) -> None:
     path = page.write(Path(cfg.out) if cfg.out else folder / "report.html")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s")
     _log(cfg, folder, path, numbers, int(history.last("run/agent_steps") or 0))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,8 +17,6 @@ from typing import Any
 
 import psutil
 
-__all__ = ["main", "summary_of"]
-
 SHOWN = {
     "run/agent_steps": "steps",
     "run/updates": "updates",
@@ -98,7 +96,3 @@ def main() -> None:
         summary = summary_of(folder)
         cells = [_cell(column, summary.get(column, "-")) for column in columns]
         print("  ".join(f"{cell:>9}" for cell in cells))
-
-
-if __name__ == "__main__":
-    main()

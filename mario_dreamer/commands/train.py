@@ -49,8 +49,6 @@ from mario_dreamer.training.distributed import Processes, ProcessLost, join, sam
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
 
-__all__ = ["main", "run_training"]
-
 
 def _run_folder(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
     """The folder of the run that goes on, or a new one that nobody else has."""
@@ -251,7 +249,3 @@ def main(cfg: DictConfig) -> float | None:
     if status == "KILLED":
         sys.exit(_command.exit_code(stopped))  # ends a sweep: nobody wants the other jobs either
     return result["metrics"].get("play/return_mean")
-
-
-if __name__ == "__main__":
-    main()

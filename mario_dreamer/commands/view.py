@@ -21,8 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.commands import _command
 
-__all__ = ["main"]
-
 
 @_command.command("view")
 def main(cfg: DictConfig) -> None:
@@ -52,7 +50,3 @@ def main(cfg: DictConfig) -> None:
     print(f"{agents.first.name}\nopen {address_of(listener, host)}   Ctrl-C stops", flush=True)
     reason = run(make_app(agents, int(cfg.max_pages), host_check(host)), listener)
     print(f"\nstopped: {reason}")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,6 @@ from torchrl.data import Binary, Bounded, MultiOneHot, OneHot, TensorSpec, Unbou
 
 from mario_dreamer.networks import action_heads
 
-__all__ = ["action_sizes", "describe_actions"]
-
 FACTORY = "mario_dreamer.networks.action_heads.make_action_head"
 
 

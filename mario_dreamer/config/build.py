@@ -37,12 +37,6 @@ from mario_dreamer.training.loop import Run
 from mario_dreamer.training.optim import ClippedOptimizer
 from mario_dreamer.training.schedule import UpdateRatio
 
-__all__ = [
-    "Agent", "instantiate", "make_agent", "make_collector", "make_env", "make_eval_env",
-    "make_learner", "make_policy", "make_ratio", "make_replay", "make_run", "seed_everything",
-    "set_threads", "shapes_of",
-]  # fmt: skip
-
 
 def seed_everything(seed: int) -> None:
     """Seed torch, numpy and Python, so that a run on CPU can be repeated."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-__all__ = ["check_together"]
-
 MOST_PLAYED = 100_000  # agent steps before a film is written; minutes
 
 

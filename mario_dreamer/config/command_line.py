@@ -26,8 +26,6 @@ from mario_dreamer.config.command_words import (
     split_flags,
 )
 
-__all__ = ["CONFIGS", "CONFIGURED", "answered", "checked_words", "compose_config", "with_bare_path"]
-
 
 def _folder() -> Path:
     """The folder of the YAML files: a package once installed, a plain folder in a checkout."""

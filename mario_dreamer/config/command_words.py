@@ -7,8 +7,6 @@ from itertools import islice
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-__all__ = ["MULTIRUN", "OTHER_FILES", "QUESTIONS", "jobs_of", "parse", "split_flags"]
-
 MULTIRUN = ("-m", "--multirun")
 QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, and nothing runs
 FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)

@@ -11,8 +11,6 @@ from omegaconf import DictConfig, open_dict
 from mario_dreamer.config.command_line import compose_config
 from mario_dreamer.config.moved import with_new_targets
 
-__all__ = ["compose_default", "given_overrides", "own_env_options"]
-
 
 def given_overrides() -> list[str]:
     """Return what was typed on the command line after the command."""

@@ -9,8 +9,6 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate as build_from
 from omegaconf import DictConfig
 
-__all__ = ["instantiate"]
-
 
 def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
     """Build what a configuration names; say which part it was when that cannot be done.

@@ -13,8 +13,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["RULES", "check_numbers", "is_text", "leaves", "rule_of"]
-
 OURS = ("mario_dreamer.", "torch.")
 GROUPS = ("world_model", "actor", "critic")  # of parameters
 GROUPED = ("optimizer.lr", "optimizer.clip_norm", "optimizer.eps")  # one number, or one per group

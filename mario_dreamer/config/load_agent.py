@@ -32,8 +32,6 @@ from mario_dreamer.training.evaluation import Episode, play_episodes
 from mario_dreamer.training.filming import film
 from mario_dreamer.training.snapshot import load_weights
 
-__all__ = ["LoadedAgent", "agent_of", "load_agent"]
-
 
 @dataclass(frozen=True)
 class LoadedAgent:

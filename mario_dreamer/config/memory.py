@@ -16,8 +16,6 @@ from mario_dreamer.config import build
 from mario_dreamer.replay.make import FILES
 from mario_dreamer.training.acceleration import resolve_device
 
-__all__ = ["check_memory"]
-
 GIB = 2**30
 
 

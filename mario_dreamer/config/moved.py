@@ -6,8 +6,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["MOVED", "new_target", "with_new_targets"]
-
 # `_target_` as checkpoints written before 2026-11-26 store it -> the same class or function today.
 MOVED = {
     f"mario_dreamer.{old}": f"mario_dreamer.{new}"

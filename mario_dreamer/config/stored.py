@@ -14,8 +14,6 @@ from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.config.trusted import check_destinations, check_stored
 from mario_dreamer.training.checkpoint_files import CheckpointError, read_small_text
 
-__all__ = ["DERIVED", "resumed_config", "stored_config"]
-
 LARGEST = 2**16  # characters
 DEEPEST = 50  # brackets
 # Option -> what configs/ derive from it; a stored configuration holds the derived values.

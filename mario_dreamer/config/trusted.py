@@ -17,8 +17,6 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-__all__ = ["ENV_MODULES", "SLOTS", "check_destinations", "check_stored", "check_targets"]
-
 _NETWORK = r"mario_dreamer\.networks\."
 _HEAD = _NETWORK + r"heads\.\w+Head"
 _LOSS = r"mario_dreamer\.losses(\.\w+)?\.\w+"

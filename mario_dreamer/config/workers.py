@@ -25,8 +25,6 @@ from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.schedule import UpdateRatio
 from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
 
-__all__ = ["make_workers", "plays_elsewhere"]
-
 ENDLESS = 10**12  # batches; the loop counts
 SEED_OF_NEXT = 7_919  # between the seeds of a worker and of the one that replaces it
 

@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-__all__ = ["balanced_kl", "kl_of", "sum_event"]
-
 
 def sum_event(nats: Tensor, dims: int) -> Tensor:
     """Sum over all but the first `dims` dimensions."""

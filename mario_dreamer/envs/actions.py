@@ -19,8 +19,6 @@ from torchrl.envs.transforms import ActionMask, ActionScaling, Transform
 
 from mario_dreamer.keys import ACTION_MASK
 
-__all__ = ["ClippedActionScaling", "OneHotActions", "is_scaled", "with_agent_actions"]
-
 
 class ClippedActionScaling(ActionScaling):
     """Clip actions to [-1, 1], then scale them to the env's own range.

@@ -13,8 +13,6 @@ from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import require_package, with_agent_interface
 
-__all__ = ["RandomNoops", "make_atari_env"]
-
 
 class RandomNoops(gymnasium.Wrapper):
     """Begin an episode with up to `most` frames of action 0, a random number of them.

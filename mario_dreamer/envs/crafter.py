@@ -15,8 +15,6 @@ from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import require_package, with_agent_interface
 from mario_dreamer.keys import STATS
 
-__all__ = ["GymCrafter", "make_crafter_env"]
-
 
 class GymCrafter(gymnasium.Env):
     """Offer the package's env, of Gym's first interface, through Gymnasium's.

@@ -15,8 +15,6 @@ from mario_dreamer.envs.gymnasium import batch_of
 from mario_dreamer.envs.torchrl import require_package, with_agent_interface
 from mario_dreamer.keys import VECTOR
 
-__all__ = ["RenderedDMControl", "make_dmc_env"]
-
 
 class RenderedDMControl(DMControlWrapper):
     """TorchRL's wrapper with a `render()`, so that an agent that reads sensors can be filmed."""

@@ -24,8 +24,6 @@ from mario_dreamer.envs.gymnasium_wrappers import (
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
 
-__all__ = ["batch_of", "make_gym_env", "plain_env"]
-
 RENDER = "render"  # the name of a rendered picture among the observations
 
 

@@ -13,8 +13,6 @@ from torchrl.envs.gym_like import BaseInfoDictReader
 
 from mario_dreamer.keys import ACTION_MASK, STATS
 
-__all__ = ["InfoReader"]
-
 
 class InfoReader(BaseInfoDictReader):
     """Copy `action_mask` and the numbers in `stats` from the info into the TensorDict.

@@ -13,8 +13,6 @@ from gymnasium import spaces
 from mario_dreamer.envs.observations import RAW, is_chosen, is_image_shape
 from mario_dreamer.keys import ACTION_MASK
 
-__all__ = ["PlainSpaces", "RepeatAction", "is_image", "named_leaves"]
-
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
 
 

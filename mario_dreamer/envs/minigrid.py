@@ -11,8 +11,6 @@ from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import require_package, with_agent_interface
 
-__all__ = ["make_minigrid_env"]
-
 
 def _make_grid(task: str, max_steps: int | None) -> EnvBase:
     require_package("minigrid", "minigrid", f"env.task={task}")

@@ -18,8 +18,6 @@ from mario_dreamer import keys
 from mario_dreamer.envs.base import pixel_spec
 from mario_dreamer.envs.screens import gray, shrink
 
-__all__ = ["RAW", "ImageView", "ToObservations", "is_chosen", "is_image_shape", "sources_of"]
-
 RAW = "raw_"  # stands before a Gymnasium key: TorchRL would rename one called `state`
 
 MAX_CHANNELS = 32  # of stacked frames

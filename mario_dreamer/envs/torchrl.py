@@ -19,8 +19,6 @@ from torchrl.envs import (
 from mario_dreamer import keys
 from mario_dreamer.envs.observations import ToObservations, sources_of
 
-__all__ = ["check_contract", "describe_observations", "require_package", "with_agent_interface"]
-
 
 def with_agent_interface(
     env: EnvBase,

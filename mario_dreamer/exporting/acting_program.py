@@ -12,8 +12,6 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.networks.action_heads import ActionHead
 
-__all__ = ["ActingProgram"]
-
 
 class ActingProgram(nn.Module):
     """Call a `Policy` with everything that decides the action as an argument, in float32.

@@ -15,8 +15,6 @@ from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
 from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo
 
-__all__ = ["MODEL", "CheckpointModel"]
-
 MODEL = "mlflow_model"  # the model's folder inside the checkpoint's
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,6 @@ from typing import Any
 
 from mario_dreamer.training.checkpoint_files import read_small_text
 
-__all__ = ["evaluation_tags", "find_results", "read_results"]
-
 LARGEST = 2**27  # bytes of results.json
 FILES = ("results.json", "evaluation/results.json")
 PLAIN = ("sampled", 0, 0.0)  # the condition that the headline is taken from, when it was played

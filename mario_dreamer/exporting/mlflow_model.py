@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-__all__ = ["log_model", "save_model"]
-
 PLAYER = Path(__file__).with_name("mlflow_player.py")
 NEEDED = ("mlflow", "torch", "numpy", "pandas")  # what the player imports, nothing else
 

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-__all__ = ["DreamerPlayer"]
-
 KEPT = 1024  # episodes in memory at once; the one unused for longest is dropped first
 
 

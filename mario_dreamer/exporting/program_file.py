@@ -20,8 +20,6 @@ from mario_dreamer.envs.actions import is_scaled
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
-__all__ = ["PROGRAM", "ProgramInfo", "ProgramFile", "example_inputs"]
-
 PROGRAM = "policy.pt2"
 GAMES = 4096  # most games in a batch
 

@@ -16,8 +16,6 @@ from mario_dreamer import keys
 from mario_dreamer.checks import check, check_states, require_keys
 from mario_dreamer.losses.targets import reduce
 
-__all__ = ["ActorLoss"]
-
 
 class ActorLoss(LossModule):
     """Make imagined actions likelier the more they exceeded the critic's expectation.

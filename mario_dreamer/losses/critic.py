@@ -13,8 +13,6 @@ from mario_dreamer import keys
 from mario_dreamer.checks import check, check_states, require_keys
 from mario_dreamer.losses.targets import Discount, lambda_return, reduce
 
-__all__ = ["CriticLoss"]
-
 
 class CriticLoss(LossModule):
     """Train the critic to predict the distribution of lambda-returns.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Discount", "continuation_weights", "lambda_return", "reduce"]
-
 
 class Discount:
     """The one discount of the agent, for the continue head, imagination and replay.

@@ -19,8 +19,6 @@ from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.losses.targets import Discount, reduce
 from mario_dreamer.networks.model_input import to_model_input
 
-__all__ = ["WorldModelLoss"]
-
 
 class WorldModelLoss(LossModule):
     """Train the world model to predict what is observed, and its latents to be predictable.

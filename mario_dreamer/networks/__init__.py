@@ -4,7 +4,8 @@ from mario_dreamer.networks.action_heads import OneHotHead
 from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, StridedConvDecoder
 from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
 from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, TwoHotHead
-from mario_dreamer.networks.layers import MLP, BlockLinear, LayerNorm, RMSNorm
+from mario_dreamer.networks.layers import MLP, BlockLinear
+from mario_dreamer.networks.norms import LayerNorm, RMSNorm
 from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU, BlockGRU
 

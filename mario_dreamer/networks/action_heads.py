@@ -14,11 +14,6 @@ from torchrl.modules import TanhNormal, TruncatedNormal
 from mario_dreamer.distributions.onehot import MultiOneHotCategorical, OneHotCategorical
 from mario_dreamer.networks.heads import Head
 
-__all__ = [
-    "HEADS", "ActionHead", "BernoulliActionHead", "BoundedNormalHead", "MultiOneHotHead",
-    "OneHotHead", "TanhNormalHead", "TruncatedNormalHead", "make_action_head",
-]  # fmt: skip
-
 
 class ActionHead(Head):
     """An MLP on [h_t, z_t] that gives the parameters of a distribution over actions.

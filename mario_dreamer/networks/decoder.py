@@ -15,7 +15,8 @@ from mario_dreamer.distributions.simple import MSE, SymlogMSE
 from mario_dreamer.networks.decoder_input import BlockInput, LinearInput
 from mario_dreamer.networks.encoder import V1 as ENCODER_V1
 from mario_dreamer.networks.encoder import image_grid
-from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
+from mario_dreamer.networks.layers import MLP, convolution
+from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 V1 = ENCODER_V1 | {"input": "linear", "sigmoid": False}
 

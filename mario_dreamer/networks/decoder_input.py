@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.networks.layers import BlockLinear, linear, make_norm, normed
+from mario_dreamer.networks.layers import BlockLinear, linear, normed
+from mario_dreamer.networks.norms import make_norm
 
 
 class BlockInput(nn.Module):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.twohot import symlog
-from mario_dreamer.networks.layers import MLP, ChannelNorm, convolution, make_norm
+from mario_dreamer.networks.layers import MLP, convolution
+from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 
 def image_grid(

@@ -6,14 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
-from mario_dreamer.networks.norms import ChannelNorm, LayerNorm, RMSNorm, make_norm
+from mario_dreamer.networks.norms import make_norm
 from mario_dreamer.networks.regions import region
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
-
-__all__ = [
-    "MLP", "BlockLinear", "ChannelNorm", "LayerNorm", "RMSNorm", "convolution", "linear",
-    "make_norm", "normed",
-]  # fmt: skip
 
 
 def linear(

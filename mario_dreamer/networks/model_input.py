@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mario_dreamer.checks import show
 
-__all__ = ["to_model_input"]
-
 
 def to_model_input(observation: Tensor) -> Tensor:
     """Turn what replay stores into what networks read: bytes become floats in [0, 1].

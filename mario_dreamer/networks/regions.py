@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["compiled_regions", "region"]
-
 _compiled: ContextVar[bool] = ContextVar("compiled", default=False)
 
 

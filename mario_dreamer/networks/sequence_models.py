@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.networks.layers import BlockLinear, linear, make_norm, normed
+from mario_dreamer.networks.layers import BlockLinear, linear, normed
+from mario_dreamer.networks.norms import make_norm
 
 
 def gated_update(deter: Tensor, reset: Tensor, cand: Tensor, update: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DoublingConv", "PatchConv"]
-
 
 class DoublingConv(nn.Conv2d):
     """Repeat every pixel 2 x 2 and convolve: the same numbers from about a third of the work.

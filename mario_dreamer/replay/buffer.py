@@ -16,8 +16,6 @@ from mario_dreamer.replay.records import check_transitions, to_classes
 from mario_dreamer.replay.storage import CHUNK
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["Replay"]
-
 
 class Replay:
     """Store records and sample windows of them to learn from.

@@ -14,8 +14,6 @@ from torch import Tensor
 from mario_dreamer.replay.storage import MemmapRecordStorage
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["CODECS", "CompressedRecordStorage"]
-
 IMAGE_BYTES = 512  # smaller byte columns, such as one-hot actions, are stored as they are
 SIZE = "_bytes"  # suffix of the column that holds each compressed size
 Codec = tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]

@@ -12,8 +12,6 @@ from tensordict import TensorDict
 from mario_dreamer import keys
 from mario_dreamer.replay.buffer import Replay
 
-__all__ = ["deal"]
-
 
 def deal(
     states: Iterable[dict[str, Any]], count: int, replay: Replay, rank: int, size: int

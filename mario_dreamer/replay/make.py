@@ -15,8 +15,6 @@ from mario_dreamer.replay.streams import Streams
 from mario_dreamer.replay.windows import ToWindows
 from mario_dreamer.replay.writer import StreamWriter
 
-__all__ = ["FILES", "make_replay"]
-
 FILES = ("memmap", "compressed")  # storages whose records lie on disk
 
 

@@ -29,8 +29,6 @@ from torchrl.envs.transforms import Transform
 from mario_dreamer import keys
 from mario_dreamer.checks import check
 
-__all__ = ["ToRecords", "to_records"]
-
 LATENTS = (keys.DETER, keys.STOCH)
 
 

@@ -12,8 +12,6 @@ from torchrl.data.replay_buffers import Sampler, Storage
 from mario_dreamer import keys
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["StreamSampler"]
-
 
 class StreamSampler(Sampler):
     """Sample windows inside one stream, uniform over all start positions.

@@ -13,8 +13,6 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage
 
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["CHUNK", "MemmapRecordStorage", "RecordStorage"]
-
 CHUNK = 8192  # rows that are copied at a time
 
 

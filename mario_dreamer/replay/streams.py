@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Streams"]
-
 
 class Streams:
     """Count what was written to N rings of equal size, and what is still there.

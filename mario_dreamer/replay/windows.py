@@ -7,8 +7,6 @@ from torchrl.envs.transforms import Transform
 
 from mario_dreamer import keys
 
-__all__ = ["ToWindows"]
-
 
 class ToWindows(Transform):
     """Correct is_first and is_last of windows of records [B, T]; applied by `sample`.

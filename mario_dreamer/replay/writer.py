@@ -13,8 +13,6 @@ from torchrl.data.replay_buffers import Writer
 from mario_dreamer import keys
 from mario_dreamer.replay.streams import Streams
 
-__all__ = ["StreamWriter"]
-
 
 class StreamWriter(Writer):
     """A TorchRL writer with one ring per stream; records of several may come mixed.

@@ -18,8 +18,6 @@ from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.open_loop_images import image_strip
 from mario_dreamer.training.evaluation import Episode, summarise
 
-__all__ = ["add_agent", "add_ends", "by_stage", "rate_text", "stitch"]
-
 
 def rate_text(summary: dict[str, float]) -> str:
     """Write a flag rate with its interval, in percent; "-" where the env has no flag."""

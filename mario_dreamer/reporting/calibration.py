@@ -13,8 +13,6 @@ from torch import Tensor
 from mario_dreamer import keys
 from mario_dreamer.reporting.episodes import Watched
 
-__all__ = ["Pairs", "discounted_returns", "reward_pairs", "value_pairs"]
-
 
 @dataclass
 class Pairs:

@@ -21,11 +21,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from mario_dreamer.training.evaluation import wilson_interval
 
-__all__ = [
-    "WINDOW", "Line", "add_legend", "draw_curve", "draw_learning", "embed", "finish", "flag_band", "heat_map",
-    "histogram", "learning", "lines", "new_figure", "running_mean", "scatter",
-]  # fmt: skip
-
 SIZE = (4.4, 2.6)  # inches: half a row of the page, which shows 9 points as large as its text
 WINDOW = 20  # episodes in a running mean
 COLOURS = ("#2463c9", "#c2660a", "#1f9d45", "#d92c2c", "#7d4bc4")

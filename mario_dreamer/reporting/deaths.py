@@ -10,8 +10,6 @@ from matplotlib.patheffects import withStroke
 
 from mario_dreamer.reporting.charts import COLOURS, add_legend, finish, new_figure
 
-__all__ = ["OUTCOMES", "death_chart", "outcome", "stage_of"]
-
 # -> colour, marker
 OUTCOMES = {
     "flag": (COLOURS[2], "o"), "died": (COLOURS[3], "x"), "time ran out": (COLOURS[4], "x"),

@@ -17,8 +17,6 @@ from mario_dreamer.replay import to_records
 from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.evaluation import Episode, play_episodes
 
-__all__ = ["Networks", "Watched", "kept_keys", "watch"]
-
 
 class Networks(Protocol):
     """What predicts: a `LoadedAgent`, a `Learner`, or anything with these."""

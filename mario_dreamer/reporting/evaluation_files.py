@@ -20,8 +20,6 @@ from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.page import Page, without_paths
 from mario_dreamer.training.evaluation import Episode, summarise
 
-__all__ = ["Condition", "Evaluation"]
-
 TRACKED = ("return", "length", "x_max", "x_max_best", "flag_rate", "flag_low", "flag_high")
 
 

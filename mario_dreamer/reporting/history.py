@@ -9,8 +9,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["PAUSE", "History", "read_history"]
-
 PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
 

@@ -11,8 +11,6 @@ from mario_dreamer import keys
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.reporting.episodes import Watched
 
-__all__ = ["effective_classes", "live_classes", "usage"]
-
 
 def usage(watched: Sequence[Watched], unimix: float = 0.0) -> Tensor:
     """Average the posterior over all frames.

@@ -9,8 +9,6 @@ import numpy as np
 
 from mario_dreamer.envs.mario.recordings import Playback, play_buttons
 
-__all__ = ["SCORE_BAR", "level_map", "map_of_buttons"]
-
 SCORE_BAR = 32  # rows of the screen that do not move with the level
 _SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
 

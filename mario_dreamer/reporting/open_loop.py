@@ -15,8 +15,6 @@ from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.training.acceleration import autocast
 
-__all__ = ["Foresight", "cut_windows", "foresee", "mean_by_horizon"]
-
 
 @dataclass
 class Foresight:

@@ -9,8 +9,6 @@ from html import escape
 from itertools import batched
 from pathlib import Path
 
-__all__ = ["Page", "without_paths"]
-
 STYLE = """
 :root { --paper: #f4f4f1; --card: #ffffff; --ink: #1c2024; --soft: #5c656f; --line: #d9dbd6; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1d2127; --ink: #e7e9ec;

@@ -12,11 +12,6 @@ from mario_dreamer.reporting.history import History
 from mario_dreamer.reporting.page import Page
 from mario_dreamer.tracking.metrics import METRICS
 
-__all__ = [
-    "add_coverage", "add_head", "add_learning", "add_losses", "add_videos", "in_replay",
-    "provenance_of",
-]  # fmt: skip
-
 AXES = (("step", "agent steps"), ("hours", "hours at work"))
 CURVES = (("return", "return"), ("x_max", "furthest x"), ("flag", "flag rate"))
 LOSSES = (

@@ -6,8 +6,6 @@ import os
 import threading
 import time
 
-__all__ = ["work_seconds"]
-
 BEAT = 1.0
 GAP = 10.0  # seconds without a beat: neither Python nor the machine was running
 

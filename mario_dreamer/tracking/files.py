@@ -22,8 +22,6 @@ from typing import Any
 
 from mario_dreamer.tracking.tracker import Tracker
 
-__all__ = ["FileTracker", "read_metrics"]
-
 
 class _AppendOnly:
     """A text file that only grows; lines a full disk refuses are kept and written later.

@@ -6,8 +6,6 @@ real run logs, both ways.
 
 from __future__ import annotations
 
-__all__ = ["ROWS"]
-
 _MODEL, _ACTOR, _CRITIC = "losses/world_model.py", "losses/actor.py", "losses/critic.py"
 _LEARNER, _OPTIM = "training/learner.py", "training/optim.py"
 _REPORT, _EVAL = "training/report.py", "training/pictures.py"

@@ -10,11 +10,6 @@ from typing import Any
 
 from mario_dreamer.tracking.metric_table import ROWS
 
-__all__ = [
-    "METRICS", "SEED_NAMES", "Metric", "describe", "full_names", "markdown_table", "undocumented",
-    "with_seed_names",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Metric:

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["image_strip", "open_loop_frames", "open_loop_video", "stack_rows", "upscale"]
-
 POSTERIOR = (40, 200, 60)
 OPEN_LOOP = (230, 40, 40)
 _PAPER = 24  # grey level between pictures

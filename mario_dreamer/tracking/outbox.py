@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outbox", "Refused"]
-
 log = logging.getLogger("mario_dreamer.tracking")
 
 Entry = dict[str, Any]

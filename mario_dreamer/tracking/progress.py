@@ -13,8 +13,6 @@ from mario_dreamer.tracking.clock import work_seconds
 from mario_dreamer.tracking.run_stats import RunStats, plain_line
 from mario_dreamer.tracking.screen import Screen
 
-__all__ = ["Progress", "print_line"]
-
 
 def print_line(text: str, stream: IO[str] | None = None) -> None:
     """Print a line; a terminal gets it wrapped at words.

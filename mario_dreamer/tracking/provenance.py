@@ -12,8 +12,6 @@ from pathlib import Path
 import psutil
 import torch
 
-__all__ = ["git_facts", "machine", "provenance", "versions"]
-
 PACKAGES = ("torch", "torchrl", "tensordict", "mlflow", "gym-super-mario-bros", "nes-py", "numpy")
 
 

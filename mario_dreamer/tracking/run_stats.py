@@ -9,9 +9,6 @@ from typing import Any
 
 from mario_dreamer.tracking.clock import work_seconds
 
-__all__ = ["RunStats", "arrow", "duration", "plain_line"]
-
-
 # What is shown of the losses: metric name -> label.
 LOSSES = {
     "train/loss_recon": "recon",

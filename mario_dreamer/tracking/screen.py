@@ -15,8 +15,6 @@ from rich.text import Text
 
 from mario_dreamer.tracking.run_stats import RunStats
 
-__all__ = ["Screen"]
-
 _ARROWS = ("\u2191", "\u2193", "\u2192")  # up, down, level
 _PLAIN = ("^", "v", "=")
 # One line of the display each, more where it is narrow; what is not known yet is left out.

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["system_metrics"]
-
 
 def system_metrics(folder: str | Path = ".") -> dict[str, float]:
     """Measure now; processor use is the mean since the last call of this process.

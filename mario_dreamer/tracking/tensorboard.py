@@ -10,8 +10,6 @@ from PIL import Image
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.video import decode_video, encode_gif
 
-__all__ = ["TensorBoardTracker"]
-
 
 class TensorBoardTracker(Tracker):
     """Write event files; `tensorboard --logdir <folder>` shows them.

@@ -11,8 +11,6 @@ from torchrl.record.loggers import CSVLogger, Logger, TensorboardLogger, WandbLo
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.video import decode_video
 
-__all__ = ["LOGGERS", "TorchRLTracker"]
-
 LOGGERS: dict[str, type[Logger]] = {
     "csv": CSVLogger,
     "tensorboard": TensorboardLogger,

@@ -23,8 +23,6 @@ from mario_dreamer.tracking.open_loop_images import stack_rows
 from mario_dreamer.tracking.values import flatten, numbers
 from mario_dreamer.tracking.video import encode_mp4, save_png
 
-__all__ = ["STATUSES", "NoTracker", "Tracker"]
-
 log = logging.getLogger("mario_dreamer.tracking")
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")

@@ -11,8 +11,6 @@ from mario_dreamer.tracking.files import FileTracker
 from mario_dreamer.tracking.torchrl_logger import TorchRLTracker
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
 
-__all__ = ["Trackers", "with_files"]
-
 
 class Trackers(Tracker):
     """Log to several trackers; videos are encoded once, a failing one disturbs no other.

@@ -9,8 +9,6 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-__all__ = ["flatten", "numbers"]
-
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turn a nested configuration into `a.b.0.c` -> text.

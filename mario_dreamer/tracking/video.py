@@ -13,26 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mario_dreamer.tracking.open_loop_images import (
-    image_strip,
-    open_loop_frames,
-    open_loop_video,
-    stack_rows,
-    upscale,
-)
-
-__all__ = [
-    "decode_video",
-    "encode_gif",
-    "encode_mp4",
-    "film_encoder",
-    "image_strip",
-    "open_loop_frames",
-    "open_loop_video",
-    "save_png",
-    "stack_rows",
-    "upscale",
-]
+from mario_dreamer.tracking.open_loop_images import upscale
 
 
 def _checked(frames: Tensor, who: str) -> Tensor:

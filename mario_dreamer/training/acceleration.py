@@ -15,11 +15,6 @@ from tensordict import TensorDictBase
 
 from mario_dreamer.networks.regions import compiled_regions
 
-__all__ = [
-    "MODES", "GraphedUpdate", "accelerate", "autocast", "autocast_dtype", "capture",
-    "keep_freed_memory", "resolve_device",
-]  # fmt: skip
-
 # off: as written. on: regions compiled. cudagraph: one graph of the whole update. Or both.
 MODES = ("off", "on", "cudagraph", "on+cudagraph")
 

@@ -10,8 +10,6 @@ from tensordict.nn import TensorDictModuleBase
 
 from mario_dreamer.agent.policy import Policy
 
-__all__ = ["VERSION", "ActingPolicy", "learner_weights"]
-
 VERSION = "policy_version"
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import BEST, CheckpointError, verify
 
-__all__ = ["keep_best"]
-
 log = logging.getLogger(__name__)
 
 FILE = "evaluation.json"

@@ -23,8 +23,6 @@ from mario_dreamer.training.checkpoint_files import (
     steps_of,
 )
 
-__all__ = ["Checkpoints", "save_tensors"]
-
 
 class Checkpoints:
     """Save a run so that a kill at any moment loses nothing that was saved before.

@@ -15,12 +15,6 @@ from typing import Any
 
 import torch
 
-__all__ = [
-    "BEST", "CheckpointError", "file_info", "find_checkpoint", "find_run", "list_checkpoints",
-    "newest_whole", "read", "read_manifest", "read_small_text", "shipped_checkpoint", "steps_of",
-    "verify",
-]  # fmt: skip
-
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"

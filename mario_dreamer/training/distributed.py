@@ -17,8 +17,6 @@ import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
 
-__all__ = ["ProcessLost", "Processes", "join"]
-
 SEED_STRIDE = 1_000_003  # between the seeds of two processes
 _JOIN = timedelta(minutes=5)
 _ANSWER = timedelta(minutes=30)  # an evaluation of process 0 has to fit in

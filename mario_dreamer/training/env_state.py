@@ -9,8 +9,6 @@ from typing import Any
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 
-__all__ = ["env_state", "restore_env_state"]
-
 # TorchRL's collector keeps the TensorDict that its next step starts from under this name only.
 CARRIER = "_carrier"
 

@@ -16,11 +16,6 @@ from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_md
 from mario_dreamer import keys
 from mario_dreamer.envs.base import EnvFailed
 
-__all__ = [
-    "Episode", "episode_ends", "height_of", "play_episodes", "summarise",
-    "wilson_interval",
-]  # fmt: skip
-
 # What the last transition of an episode says about the whole of it, where the env reports it.
 STATS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
 

@@ -11,8 +11,6 @@ from torchrl.envs import EnvBase, TransformedEnv
 from mario_dreamer import keys
 from mario_dreamer.envs.screens import to_rgb
 
-__all__ = ["NO_PICTURE", "film", "film_first"]
-
 NO_PICTURE = (
     "this env gives no picture: it observes none and render() draws none. Give it "
     'render_mode="rgb_array" (env.options) where it has that; evaluate and report need no picture'

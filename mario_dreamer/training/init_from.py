@@ -10,8 +10,6 @@ from torch import nn
 
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 
-__all__ = ["INIT_PARTS", "init_from"]
-
 INIT_PARTS = ("world_model", "actor", "critic")
 
 

@@ -11,8 +11,6 @@ from types import FrameType, TracebackType
 
 from mario_dreamer.tracking.clock import work_seconds
 
-__all__ = ["Interrupt"]
-
 log = logging.getLogger(__name__)
 
 

@@ -21,9 +21,6 @@ from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
 
-__all__ = ["Learner", "LearnerOptions", "Losses", "NonFiniteLoss", "load_modules"]
-
-
 Changed = list[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
 
 

@@ -23,8 +23,6 @@ from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import EntropySchedule, LoopState, UpdateRatio
 from mario_dreamer.training.snapshot import Snapshot
 
-__all__ = ["Core", "EnvFailed", "Parts", "Run", "train"]
-
 log = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ClippedOptimizer", "LaProp", "adaptive_clip_", "norm_clip_"]
-
 
 @torch.no_grad()
 def adaptive_clip_(

@@ -23,8 +23,6 @@ from mario_dreamer.training.evaluation import Episode, play_episodes, summarise
 from mario_dreamer.training.filming import NO_PICTURE, film_first
 from mario_dreamer.training.report import episode_metrics, stage_flag_rates
 
-__all__ = ["EvaluationReport", "eval_metrics", "open_loop", "unbroken"]
-
 log = logging.getLogger(__name__)
 
 

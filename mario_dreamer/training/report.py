@@ -19,8 +19,6 @@ from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.best import keep_best
 
-__all__ = ["EPISODE_NAMES", "Report", "episode_metrics", "stage_flag_rates"]
-
 GIB = 2**30
 # An episode's statistics -> the metric table's names.
 EPISODE_NAMES = {

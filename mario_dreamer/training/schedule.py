@@ -8,8 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["EntropySchedule", "LoopState", "UpdateRatio"]
-
 
 class UpdateRatio:
     """Keep learning in step with playing: `train_ratio` replayed records for each agent step.

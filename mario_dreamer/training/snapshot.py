@@ -26,8 +26,6 @@ from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import LoopState, UpdateRatio
 from mario_dreamer.training.together import deal_replay, own_part, save_together
 
-__all__ = ["Saved", "Snapshot", "load_weights", "random_states", "restore_random_states"]
-
 
 class Restorable(Protocol):
     """The parts of a run that have a state of their own: `loop.Core`, or anything with these."""

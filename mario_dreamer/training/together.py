@@ -14,8 +14,6 @@ from mario_dreamer.training.checkpoint import Checkpoints, save_tensors
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes
 
-__all__ = ["deal_replay", "own_part", "save_together"]
-
 _PATIENCE = 20.0  # seconds that survivors of a lost process wait for each other
 
 

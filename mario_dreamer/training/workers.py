@@ -20,8 +20,6 @@ from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.training.acting_policy import VERSION, learner_weights
 
-__all__ = ["WorkerCollector", "WorkerOptions"]
-
 log = logging.getLogger(__name__)
 
 START = 300.0  # seconds that a worker may take for its first batch

@@ -12,8 +12,6 @@ from mario_dreamer.training.checkpoint_files import shipped_checkpoint, steps_of
 from mario_dreamer.viewer.inspector import AgentInspector
 from mario_dreamer.viewer.recordings import Recordings
 
-__all__ = ["Agents", "ViewedAgent"]
-
 KEPT = 3  # agents in memory at once
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BUTTONS", "ActionSet", "nearest_action"]
-
 # How much it matters that a held button is pressed, where not all can be: a jump most of all.
 BUTTONS = {"A": 8, "right": 4, "left": 4, "down": 3, "up": 3, "B": 1}
 # Held buttons push a continuous action to its ends, dimension by dimension.

@@ -16,8 +16,6 @@ from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.training.filming import NO_PICTURE, film
 from mario_dreamer.viewer.controller import ActionSet
 
-__all__ = ["INFO", "STAGES", "LiveEnv", "action_set"]
-
 STAGES = stages_of("all")
 INFO = ("x_pos", "x_max", "flag", "time", "score", "coins", "life")
 TOYS = {"ToyEnv": ("noop", "left", "right")}

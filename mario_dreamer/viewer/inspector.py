@@ -14,15 +14,6 @@ from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.distributions.onehot import OneHotCategorical
 
-__all__ = [
-    "AgentInspector",
-    "Belief",
-    "OpenLoopRollouts",
-    "Prediction",
-    "describe_policy",
-    "frame_error",
-]
-
 
 @dataclass
 class Belief:

@@ -9,8 +9,6 @@ from mario_dreamer.viewer.environment import STAGES
 from mario_dreamer.viewer.protocol import pack
 from mario_dreamer.viewer.simulation import Simulation
 
-__all__ = ["Player"]
-
 
 class Player:
     """Serve one page: apply its commands, make its frames. Slow: runs in the compute thread.

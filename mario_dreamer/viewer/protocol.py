@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from mario_dreamer.viewer.controller import BUTTONS
 from mario_dreamer.viewer.simulation import Frame
 
-__all__ = ["AHEAD", "LIMIT", "ProtocolError", "pack", "parse", "plain"]
-
 LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
 

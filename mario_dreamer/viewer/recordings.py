@@ -13,8 +13,6 @@ from mario_dreamer.envs.mario.emulator import actions_of
 from mario_dreamer.training.checkpoint_files import read_small_text
 from mario_dreamer.viewer.controller import ActionSet
 
-__all__ = ["Recording", "Recordings", "read_recording"]
-
 LARGEST = 4 * 2**20  # bytes of an action list; ours are far below
 MOST = 60  # offered on a page
 

@@ -25,8 +25,6 @@ from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse
 from mario_dreamer.viewer.serving import is_local
 
-__all__ = ["FULL", "make_app"]
-
 STATIC = Path(__file__).parent / "static"
 FULL = 4429  # close code: as many pages as allowed are open
 BROKEN = 4500  # close code: the simulation itself failed

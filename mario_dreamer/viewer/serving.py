@@ -13,8 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["address_of", "bind", "host_check", "is_local", "run"]
-
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 PATIENCE = 10.0  # seconds that a connection may stay open without a whole request
 

@@ -26,8 +26,6 @@ from mario_dreamer.viewer.inspector import (
 )
 from mario_dreamer.viewer.recordings import Recording
 
-__all__ = ["Branch", "Frame", "Simulation"]
-
 
 @dataclass
 class Frame:

@@ -37,7 +37,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(folder: Path, *words: str, code: int = 0) -> str:
     """Run `mario-dreamer <words>` in a folder; return what it printed."""
-    call = [sys.executable, "-m", "mario_dreamer.cli", *words]
+    call = [sys.executable, "-m", "mario_dreamer", *words]
     result = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=240)
     assert result.returncode == code, result.stderr[-2000:]
     assert "Traceback" not in result.stderr

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.networks.layers import MLP, BlockLinear, LayerNorm, convolution, normed
+from mario_dreamer.networks.layers import MLP, BlockLinear, convolution, normed
+from mario_dreamer.networks.norms import LayerNorm
 
 
 def test_block_linear_is_a_linear_layer_with_a_block_diagonal_weight() -> None:

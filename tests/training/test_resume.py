@@ -48,7 +48,7 @@ def here(words: list[str], folder: Path) -> Path:
 def elsewhere(words: list[str]) -> str:
     """Train in a new process; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "mario_dreamer.commands.train", *words],
+        [sys.executable, "-m", "mario_dreamer", "train", *words],
         capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

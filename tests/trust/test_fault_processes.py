@@ -25,7 +25,7 @@ TINY = [
 
 
 def command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "mario_dreamer.cli", "train", *TINY, *words, f"runs_dir={folder}"]
+    return [sys.executable, "-m", "mario_dreamer", "train", *TINY, *words, f"runs_dir={folder}"]
 
 
 @pytest.fixture

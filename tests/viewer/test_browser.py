@@ -34,7 +34,7 @@ class Server:
     """The command in a process of its own."""
 
     def __init__(self, runs: Path, *words: str) -> None:
-        call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words, f"runs_dir={runs}"]
+        call = [sys.executable, "-m", "mario_dreamer", "view", *words, f"runs_dir={runs}"]
         self.process = subprocess.Popen(
             call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=runs
         )

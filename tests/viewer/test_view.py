@@ -34,7 +34,7 @@ def hello(page: Connection) -> str:
 @contextmanager
 def viewing(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen, str, str]]:
     """Run the command; give the process, its address and what it has said."""
-    call = [sys.executable, "-m", "mario_dreamer.cli", "view", *words, f"runs_dir={runs}"]
+    call = [sys.executable, "-m", "mario_dreamer", "view", *words, f"runs_dir={runs}"]
     process = subprocess.Popen(
         call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=runs
     )
@@ -88,7 +88,7 @@ def test_sigterm_is_answered_with_one_clear_line(runs: Path) -> None:
 
 
 def test_a_missing_checkpoint_gets_one_clear_line(runs: Path) -> None:
-    call = [sys.executable, "-m", "mario_dreamer.cli", "view", "nowhere"]
+    call = [sys.executable, "-m", "mario_dreamer", "view", "nowhere"]
     result = subprocess.run(
         call, check=False, cwd=runs, capture_output=True, text=True, timeout=120
     )

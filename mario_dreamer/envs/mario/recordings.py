@@ -11,8 +11,6 @@ import numpy as np
 from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, read_info
 from mario_dreamer.envs.mario.game import Game
 
-__all__ = ["Playback", "pack_buttons", "play_buttons", "played_stage", "unpack_buttons"]
-
 AREA_TYPE = 0x074E  # in the console's memory: 0 water, 1 ground, 2 underground, 3 castle
 
 

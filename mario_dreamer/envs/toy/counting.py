@@ -16,8 +16,6 @@ from mario_dreamer.envs.base import (
 )
 from mario_dreamer.keys import PIXELS
 
-__all__ = ["CountingEnv", "make_counting_env"]
-
 
 class CountingEnv(BatchedEnv):
     """Observe the time step, so that a wrong shift shows as a wrong integer.

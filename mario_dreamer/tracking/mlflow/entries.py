@@ -15,8 +15,6 @@ from mario_dreamer.tracking.tracker import STATUSES, log
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["WRITERS", "key_of"]
-
 # MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
 _PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-__all__ = ["METRICS", "attach_evaluation", "log_model", "prune_models", "register_model"]
-
 NAME, STEP = "policy", "agent_steps"  # the models' name; the tag that says how long they learned
 ALIAS = "evaluated"
 _KEPT = 2  # newest models of a run; also kept: the best one and registered ones

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-__all__ = ["Past"]
-
 CLOCK = "run/agent_steps"  # logged with every metric of a run
 # How fast the machine was differs in every repetition; the first number is as true as the next.
 MACHINE = ("system/", "speed/")

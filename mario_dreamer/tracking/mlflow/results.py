@@ -14,8 +14,6 @@ from mario_dreamer.tracking.tracker import log
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["log_results", "recorded_run", "uses_mlflow"]
-
 
 def recorded_run(folder: Path) -> str | None:
     """Return the MLflow run that a run's folder belongs to, if there is one."""

@@ -17,8 +17,6 @@ from mario_dreamer.tracking.tracker import log
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["SOURCE", "MLflowRun", "find_experiment"]
-
 # Asking again does not help with these answers of MLflow.
 _FINAL = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
 SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}

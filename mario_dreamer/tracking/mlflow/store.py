@@ -15,8 +15,6 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["StoreBroken", "import_mlflow", "open_store", "store_uri", "watch_hint"]
-
 # Words of a database that is in use or cannot be reached: try again, it is not damaged.
 _PASSING = ("locked", "unable to open", "disk i/o", "disk is full", "readonly")
 

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["KEY_PARAMS", "dataset", "description", "key_tags"]
-
 # Parameter -> the tag it is also shown as; of some 170, the ones that people filter by.
 KEY_PARAMS = {
     "experiment_name": "recipe", "env.stage": "stage", "env._target_": "env", "seed": "seed",

@@ -16,8 +16,6 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["SWEEP", "parent_tag"]
-
 SWEEP = "MARIO_DREAMER_SWEEP"  # "<id> <words that were typed>"
 _TAG = "mario_dreamer.sweep"
 

@@ -15,8 +15,6 @@ from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.system import system_metrics as measure
 from mario_dreamer.tracking.tracker import Tracker
 
-__all__ = ["MLflowTracker"]
-
 
 class MLflowTracker(Tracker):
     """Log a run to MLflow from a thread of its own; outlive a database or server that is away.
