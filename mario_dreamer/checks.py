@@ -51,10 +51,8 @@ def check(
     any dimensions, none of them 0, the same ones in every field; a `*` at the end any, also of 0.
 
     Args:
-        who: the module, for the message.
         place: where the tensors have to be: the device of a module's weights, a device, or None
             for one and the same, and not meta.
-        sizes: what the names mean.
         fields: name -> the tensor, and "shape: kind". The kind is one of `KINDS`, "weight" for
             what the module's weights can be multiplied with, or "frame": uint8 or "weight".
 
@@ -147,9 +145,6 @@ def require_keys(
     """Refuse a TensorDict that lacks keys.
 
     Args:
-        who: the module, for the message.
-        tensordict: what it was given.
-        needed: the keys that it reads.
         what: what the TensorDict is, for the message.
 
     Raises:
@@ -172,9 +167,7 @@ def check_states(who: str, head: nn.Module, tensordict: TensorDictBase, batch: s
     """Refuse states that a head cannot read.
 
     Args:
-        who: the loss, for the message.
         head: with `in_keys`, and `sizes` where the width F of its input is fixed.
-        tensordict: holds the states.
         batch: sizes of all dimensions but the last, such as "4 16" or "B T".
 
     Raises:

@@ -49,7 +49,6 @@ def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBa
     """Build [num_envs] envs of the configured kind, with what a run needs of them.
 
     Args:
-        cfg: the run's configuration.
         num_envs: N.
         seed: of the envs' own randomness.
         changes: options that override the configured ones, as evaluation does.
@@ -128,8 +127,6 @@ def make_learner(cfg: DictConfig, agent: Agent, processes: Processes | None = No
     """Build losses, optimiser and slow critic around an agent, on the configured device.
 
     Args:
-        cfg: the run's configuration.
-        agent: its networks.
         processes: those that learn together, each on a device of its own; None learns alone.
     """
     together = processes is not None and processes.size > 1
@@ -198,8 +195,6 @@ def make_replay(
     """Build the replay: on the learner's CUDA device unless it lies in files, else on the CPU.
 
     Args:
-        cfg: the run's configuration.
-        device: the learner's.
         path: folder for files where the configuration names none.
         seed_offset: added to the seed, of one of several processes.
     """

@@ -14,7 +14,6 @@ def check_together(command: str, cfg: DictConfig) -> None:
     """Refuse options that are right alone and wrong together.
 
     Args:
-        command: whose options they are.
         cfg: its configuration; each number is checked already.
 
     Raises:

@@ -215,12 +215,7 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def rule_of(name: str, command: str = "train") -> Rule | Words | Switch | None:
-    """Return the rule of an option; None where any value goes.
-
-    Args:
-        name: dotted.
-        command: whose option it is.
-    """
+    """Return the rule of an option; None where any value goes."""
     if name in OF_COMMAND.get(command, {}):
         return OF_COMMAND[command][name]
     return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatch(name, pattern)), None)
@@ -237,7 +232,6 @@ def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -
 
     Args:
         cfg: a command's configuration, or a part of one by dotted names.
-        command: whose it is.
 
     Raises:
         ValueError: naming the option, what was given and what it may be.

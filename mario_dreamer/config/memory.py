@@ -29,8 +29,6 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
     Activations are not counted: what an update keeps for its backward pass comes on top.
 
     Args:
-        cfg: the run's configuration.
-        env: its envs.
         processes: how many such runs share the machine's memory; each has a GPU of its own.
 
     Raises:

@@ -36,7 +36,6 @@ def stored_config(checkpoint: Path, trust: bool = False) -> DictConfig:
     """Return the configuration that a checkpoint was made with, old class paths renamed.
 
     Args:
-        checkpoint: its folder.
         trust: accept classes from anywhere, references and modules to import.
 
     Raises:
@@ -72,8 +71,6 @@ def resumed_config(
     """Return the configuration that a run goes on with: the stored one, changed by what was typed.
 
     Args:
-        checkpoint: its folder.
-        folder: the run's folder.
         overrides: such as `steps=200000`; choices such as `size=size25m` cannot be changed
             any more and are returned as the second result.
         trust: accept everything that the stored configuration names.

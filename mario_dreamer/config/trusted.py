@@ -82,9 +82,6 @@ def check_targets(cfg: Any) -> None:
     What counts is where a class or function is defined, not only how its name begins:
     `mario_dreamer.commands.os.system` begins like one of ours and is not.
 
-    Args:
-        cfg: a whole configuration of a run.
-
     Raises:
         ValueError: naming the place and the class.
     """
@@ -106,7 +103,6 @@ def check_destinations(cfg: DictConfig, folder: Path, typed: Collection[str]) ->
 
     Args:
         cfg: the stored configuration, before what was typed is applied.
-        folder: the run's folder.
         typed: names of the options typed now; those are the user's own.
 
     Raises:

@@ -45,10 +45,7 @@ def make_workers(
     """Build the workers that `cfg.collector` describes.
 
     Args:
-        cfg: the run's configuration.
         policy: the learner's; workers play copies on their CPU.
-        learner: counts the updates.
-        ratio: updates per step.
         processes: those that learn together; each has workers of its own.
         seed: of the first env.
 

@@ -20,7 +20,6 @@ class RepeatAction(gymnasium.Wrapper):
     """Play each action several times; rewards are summed, an end cuts it short.
 
     Args:
-        env: the env.
         times: at least 1. (TorchRL's `FrameSkipTransform` steps on past the end.)
     """
 
@@ -46,7 +45,6 @@ class PlainSpaces(gymnasium.ObservationWrapper):
     (uint16) become float32 of the same range. One called `action_mask` says what is legal.
 
     Args:
-        env: the env.
         wanted: patterns of the names to keep; None: all.
 
     Raises:

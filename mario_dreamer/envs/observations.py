@@ -57,7 +57,6 @@ class ImageView:
         """Return the view of an observation, or None where it is a vector.
 
         Args:
-            name: the key, for the error.
             spec: of a single env, without N.
 
         Raises:

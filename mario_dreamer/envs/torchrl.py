@@ -121,7 +121,6 @@ def require_package(module: str, extra: str, option: str) -> ModuleType:
     """Import an optional package where it is asked for.
 
     Args:
-        module: its name in Python.
         extra: of `pip install "mario_dreamer[extra]"`.
         option: what asks for it, for the message.
 

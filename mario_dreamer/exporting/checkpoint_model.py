@@ -31,7 +31,6 @@ class CheckpointModel:
     Args:
         policy: the one that learns.
         env: environments like those it plays in.
-        options: they were made with, plain values.
     """
 
     def __init__(self, policy: Policy, env: EnvBase, options: Mapping[str, Any]) -> None:
@@ -45,10 +44,6 @@ class CheckpointModel:
 
     def __call__(self, checkpoint: Path, agent_steps: int) -> Path | None:
         """Write the model of a checkpoint just saved.
-
-        Args:
-            checkpoint: its folder.
-            agent_steps: played so far.
 
         Returns:
             the model's folder; None when there is none.

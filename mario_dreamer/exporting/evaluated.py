@@ -18,9 +18,6 @@ def find_results(checkpoint: Path) -> Path | None:
     """Find the evaluation of a checkpoint: in its own folder, its run's, or the current one.
 
     The last two count only when they are of this checkpoint and not of another one.
-
-    Args:
-        checkpoint: its folder.
     """
     own = checkpoint.resolve()
     run = [own.parents[1]] if own.parent.name == "checkpoints" else []

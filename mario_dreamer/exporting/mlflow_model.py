@@ -100,8 +100,6 @@ def save_model(
 
     Args:
         program: the .pt2 file.
-        card_file: its card.
-        folder: where the model goes.
         tags: for the model's metadata, such as its success rate.
 
     Returns:
@@ -133,9 +131,7 @@ def log_model(
 
     Args:
         program, card_file: see `save_model`.
-        tracking_uri: MLflow's database or server.
         run_id: the run that trained it; None, or one that is not there: a new run.
-        experiment: of a new run.
         register: name of the registered model; this becomes its newest version.
         tags: of the model and of the registered version, such as its success rate.
 

@@ -101,7 +101,6 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
 
         Args:
             frames: uint8 [n, height, width, C], the newest last.
-            key: of the observation.
 
         Raises:
             ValueError: other frames than the agent was trained on.

@@ -48,7 +48,6 @@ class ProgramInfo:
         Args:
             program: has the observation keys.
             env: [N] environments.
-            options: they were made with, plain values.
         """
         names = getattr(env.base_env, "action_names", None)
         count = env.action_spec.shape[-1]
@@ -90,7 +89,6 @@ def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], 
     """Make arguments for the program: episodes that open on black frames.
 
     Args:
-        program: what they are for.
         shapes: observation key -> shape of one observation.
         games: N.
     """
@@ -115,7 +113,6 @@ class ProgramFile:
 
     Args:
         program: one step of acting; `program.take(policy)` brings its weights up to date.
-        info: what the card holds of it.
     """
 
     def __init__(self, program: ActingProgram, info: ProgramInfo) -> None:
@@ -138,7 +135,6 @@ class ProgramFile:
 
         Args:
             path: the .pt2 file; its folder is made. The card is the same name with .json.
-            checkpoint: where the weights came from.
             agent_steps: how long it was trained; None: unknown.
 
         Returns:

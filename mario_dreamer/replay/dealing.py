@@ -25,7 +25,6 @@ def deal(
 
     Args:
         states: `Replay.state_dict` of the old replays, one after the other.
-        count: how many there are.
         replay: to be filled, built for the same env and agent.
         rank, size: which of how many new replays it is.
     """

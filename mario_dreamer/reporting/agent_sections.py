@@ -28,12 +28,7 @@ def rate_text(summary: dict[str, float]) -> str:
 
 
 def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, list[Episode]]:
-    """Sort episodes by the stage they were played in; without stages, none.
-
-    Args:
-        episodes: any.
-        stages: of the env, "w-s"; empty where it has none.
-    """
+    """Sort episodes by the stage they were played in; without stages, none."""
     found: dict[str, list[Episode]] = {}
     for episode in episodes if stages else ():
         found.setdefault(stage_of(episode.stats, stages[0]), []).append(episode)
@@ -57,9 +52,7 @@ def add_ends(
     """Draw where episodes ended over the map of each level.
 
     Args:
-        page: gets the figures.
         episodes: with x_pos; envs without places get no picture.
-        stages: of the env, "w-s".
         trained: furthest x of the training episodes of a single stage, for the bars.
     """
     for stage, mine in by_stage(episodes, stages).items():
@@ -186,12 +179,7 @@ def add_agent(
     """Draw what the played episodes show about the agent.
 
     Args:
-        page: gets the sections.
-        watched: played episodes, at least one.
         agent: its networks; nothing of it changes.
-        stages: of the env, "w-s"; empty where it has none.
-        trained: furthest x of the training episodes.
-        horizon: of the open-loop error.
         gamma: the discount that its values were learned with.
 
     Returns:

@@ -44,8 +44,6 @@ def new_figure(
     """Return a figure and its axes, [rows, columns].
 
     Args:
-        rows, columns: of axes.
-        size: width and height in inches.
         options: of `Figure.subplots`.
     """
     with matplotlib.rc_context(RC):
@@ -82,8 +80,6 @@ def embed(figure: Figure | np.ndarray, alt: str, kind: str = "svg") -> str:
     """Return a figure, or a picture uint8 [H, W, 3], as an HTML image without another file.
 
     Args:
-        figure: what to show.
-        alt: for those who cannot see it.
         kind: of a figure: svg, or png where it shows pictures.
     """
     file = io.BytesIO()
@@ -164,11 +160,8 @@ def lines(
 
     Args:
         curves: name, xs, ys.
-        x_label, title: what the axes show.
         skip: share of each curve's beginning that the y axis need not fit: a first value far
             above all others would flatten the rest.
-        is_count: the y axis counts.
-        size: width and height in inches.
     """
     figure, ((axes,),) = new_figure(size=size)
     for number, curve in enumerate(curves):
@@ -190,7 +183,6 @@ def histogram(values: Sequence[float], title: str, size: tuple[float, float] = S
     Args:
         values: at least one; the largest is pointed out.
         title: what they are.
-        size: width and height in inches.
     """
     figure, ((axes,),) = new_figure(size=size)
     low, high = min(0.0, *values), max(values)

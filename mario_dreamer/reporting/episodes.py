@@ -56,8 +56,6 @@ def watch(
 
     Args:
         policy, env: see `play_episodes`.
-        agent: whose world model and critic predict.
-        episodes: how many.
         max_steps: give up on an env after so many agent steps.
     """
     keep = kept_keys(agent.world_model.observation_keys)

@@ -49,9 +49,7 @@ class Evaluation:
     """Gather the episodes of all conditions; write them down.
 
     Args:
-        out: folder of the files.
         checkpoint: that plays; None for an untrained agent.
-        env: the env's options.
         provenance: commit, machine, versions, seed.
         save_episodes: action lists of at least so many of each condition; of all that reached
             the flag.

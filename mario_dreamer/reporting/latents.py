@@ -16,7 +16,6 @@ def usage(watched: Sequence[Watched], unimix: float = 0.0) -> Tensor:
     """Average the posterior over all frames.
 
     Args:
-        watched: played episodes.
         unimix: share of uniform probability in the posterior.
 
     Returns:

@@ -61,7 +61,6 @@ def map_of_buttons(
 
     Args:
         stage: "w-s".
-        buttons: one byte per raw frame.
         every: take each so many-th screen.
         width: as for `level_map`.
 

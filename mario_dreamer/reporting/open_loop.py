@@ -40,7 +40,6 @@ def cut_windows(lengths: Sequence[int], horizon: int, count: int) -> list[tuple[
     """Choose windows for open-loop prediction, spread evenly over all that was played.
 
     Args:
-        lengths: number of records of each episode.
         horizon: H, at least 1.
         count: number of windows, at most.
 
@@ -105,7 +104,6 @@ def foresee(
 
     Args:
         watched: played episodes; envs without pixels give None.
-        agent: whose world model predicts.
         horizon: H; fewer when every episode is shorter.
         count: number of moments.
     """

@@ -65,10 +65,6 @@ class Page:
 
     A section appears only when something stands in it. Two figures share a row, so
     that their text is as large as the page's; a figure alone has its caption at its side.
-
-    Args:
-        title: of the page.
-        intro: one sentence below it, plain text.
     """
 
     def __init__(self, title: str, intro: str = "") -> None:

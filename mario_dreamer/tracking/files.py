@@ -124,10 +124,7 @@ class FileTracker(Tracker):
 
     Args:
         folder: the run's folder; it is made.
-        run_name: name for people.
         run_id: run to go on with; None: that of the folder, or a new one.
-        jsonl: write metrics.jsonl.
-        csv: write metrics.csv.
     """
 
     def __init__(
@@ -251,9 +248,6 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     """Read the curves of a run from its metrics.jsonl.
 
     Where a resumed run went back to an earlier step, its new points replace the old ones.
-
-    Args:
-        folder: the run's folder.
 
     Returns:
         metric name -> (step, value) with rising steps.

@@ -18,7 +18,6 @@ def print_line(text: str, stream: IO[str] | None = None) -> None:
     """Print a line; a terminal gets it wrapped at words.
 
     Args:
-        text: without a newline at its end.
         stream: where to; None for stdout.
     """
     stream = stream or sys.stdout
@@ -35,7 +34,6 @@ class Progress:
         total_steps, start_step, minutes, prefill, action_repeat: see `RunStats`.
         stream: where to write; None for stdout.
         live: draw a live display; None: if the stream is a terminal.
-        title: name of the run.
 
     Attributes:
         closed: nobody reads the stream any more: the other end of a pipe, or the terminal, is gone.

@@ -60,7 +60,6 @@ class RunStats:
     """Collect what is known about a run: counters, speed, the last two reports, the episodes.
 
     Args:
-        total_steps: agent steps of the whole run.
         start_step: agent steps when this process began; None: those of the first report.
         minutes: time limit of this process; None for none.
         prefill: agent steps that are played before learning begins.
@@ -99,7 +98,6 @@ class RunStats:
         """Note how far the run is.
 
         Args:
-            step: agent steps.
             updates: of the whole run; None: as before.
         """
         now, was_learning = work_seconds(), self.is_learning

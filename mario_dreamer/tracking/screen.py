@@ -23,13 +23,7 @@ _LINES = (("step", "frames", "updates", "speed"), ("replay", "memory"),
 
 
 class Screen:
-    """Draw a run's numbers until closed. They are read, never written.
-
-    Args:
-        stats: what is shown.
-        stream: the terminal.
-        title: name of the run.
-    """
+    """Draw a run's numbers until closed. They are read, never written."""
 
     def __init__(self, stats: RunStats, stream: IO[str], title: str) -> None:
         self._stats, self._title = stats, title

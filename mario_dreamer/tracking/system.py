@@ -10,9 +10,6 @@ import psutil
 def system_metrics(folder: str | Path = ".") -> dict[str, float]:
     """Measure now; processor use is the mean since the last call of this process.
 
-    Args:
-        folder: on the disk that is measured.
-
     Returns:
         `system/...` names of the metric table; those of a GPU only where nvidia-ml-py finds one.
     """

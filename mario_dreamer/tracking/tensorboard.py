@@ -18,7 +18,6 @@ class TensorBoardTracker(Tracker):
 
     Args:
         folder: the run's folder; the events lie in its `tensorboard`.
-        run_name: name for people.
         run_id: not used: a run goes on by writing to the same folder.
         flush_seconds: seconds between two writes.
 

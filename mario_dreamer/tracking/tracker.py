@@ -40,7 +40,6 @@ class Tracker(Logger):
 
     Args:
         folder: the run's folder; videos and images are put there.
-        run_name: name for people.
         run_id: run to go on with; None for a new one.
     """
 
@@ -113,7 +112,6 @@ class Tracker(Logger):
             video: [T, 3, H, W] uint8, or several side by side as [N, T, 3, H, W]. Small ones
                 are enlarged by a whole factor.
             step: agent steps so far; None for those of the last metrics.
-            fps: frames per second.
             options: of other loggers; not used.
         """
         step = self._step if step is None else step
@@ -131,7 +129,6 @@ class Tracker(Logger):
         Args:
             name: such as `dream/strip`; one folder holds its images of all steps.
             image: [3, H, W] uint8.
-            step: agent steps so far.
         """
         self._guard("image", lambda: self._encode_image(name, image, step))
 
@@ -153,7 +150,6 @@ class Tracker(Logger):
 
         Args:
             path: on this machine; it must stay there until the tracker is closed.
-            step: agent steps of its weights.
         """
         self._guard("model", lambda: self._model(Path(path), step))
 
@@ -186,7 +182,6 @@ class Tracker(Logger):
         """Write what is left and log how the run ended. A second call does nothing.
 
         Args:
-            status: FINISHED, FAILED or KILLED.
             timeout: not used; each backend has its own.
 
         Raises:

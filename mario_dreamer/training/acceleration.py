@@ -58,7 +58,6 @@ def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | 
     Args:
         precision: "auto" (bfloat16 where the hardware multiplies it natively), "bf16", or
             "fp32"; the seed's 16 and 32 mean bf16 and fp32.
-        device: where the networks run.
 
     Raises:
         ValueError: for any other word.
@@ -117,7 +116,6 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
     Args:
         function: TensorDict -> TensorDict, no host sync inside, shapes that stay.
         mode: one of `MODES`; those with "on" compile.
-        device: where it runs.
 
     Raises:
         ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.
@@ -138,7 +136,6 @@ def capture(function: Update, mode: str, device: torch.device) -> Update:
     Args:
         function: TensorDict -> TensorDict; see `GraphedUpdate`.
         mode: one of `MODES`; those with "cudagraph" capture.
-        device: where it runs.
 
     Raises:
         ValueError: as `accelerate`.

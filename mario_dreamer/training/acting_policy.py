@@ -43,12 +43,7 @@ class ActingPolicy(TensorDictModuleBase):
 
 
 def learner_weights(policy: Policy, updates: int) -> TensorDict:
-    """Copy the learner's weights of now to the CPU, for `ActingPolicy`.
-
-    Args:
-        policy: the learner's.
-        updates: how many updates it has made.
-    """
+    """Copy the learner's weights of now to the CPU, for `ActingPolicy`."""
     weights = TensorDict.from_module(policy).data.to("cpu").clone().contiguous()
     version, uniform = torch.tensor(updates), torch.tensor(policy.uniform)
     return TensorDict({"policy": weights, "version": version, "uniform": uniform})

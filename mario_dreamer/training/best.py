@@ -22,8 +22,6 @@ def keep_best(checkpoint: Path, step: int, metrics: Mapping[str, float]) -> Path
     refuses is one line in the log.
 
     Args:
-        checkpoint: its folder, just saved.
-        step: its agent steps.
         metrics: of the evaluation at this step, by the metric table's names.
 
     Returns:

@@ -105,8 +105,6 @@ class Checkpoints:
         """Make `best` a copy of a checkpoint, without its replay; return its folder.
 
         Args:
-            step: agent steps of the checkpoint.
-            source: a checkpoint folder.
             texts: file name -> text to lie with it, such as the metric it was chosen by.
 
         Raises:
@@ -230,10 +228,6 @@ def save_tensors(content: Any, path: Path) -> None:
     """Write what `torch.save` writes, so that a full disk is an OSError.
 
     `torch.save` to a path, or to a file that raises, may end the process (`std::terminate`).
-
-    Args:
-        content: tensors and plain Python.
-        path: the file.
 
     Raises:
         OSError: the disk refuses.

@@ -32,9 +32,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint folders by our own names, newest first, checked or not.
 
     Files, dangling links and folders by other names, such as copies of a user, are left out.
-
-    Args:
-        folder: `checkpoints` of a run.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if OWN_NAME.fullmatch(entry.name)]
@@ -50,11 +47,7 @@ def age(path: Path) -> tuple[int, bool]:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole; log each damaged one that is skipped.
-
-    Args:
-        folder: `checkpoints` of a run.
-    """
+    """Return the newest checkpoint that is whole; log each damaged one that is skipped."""
     for path in list_checkpoints(folder):
         damage = verify(path)
         if damage is None:
@@ -77,7 +70,6 @@ def read_small_text(path: Path, most: int = SMALL) -> str:
 
     Args:
         path: a regular file; a pipe or a device would make the reader wait for ever.
-        most: bytes.
 
     Raises:
         OSError: it cannot be read. ValueError: not a regular file, too large, or not UTF-8.
@@ -94,7 +86,6 @@ def verify(path: Path, only: str | None = None) -> str | None:
     """Return what is wrong with a checkpoint folder; None when every byte is as it was written.
 
     Args:
-        path: a checkpoint folder.
         only: look at this file alone; None for all of them.
     """
     try:
@@ -123,9 +114,7 @@ def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any
     """Load one file of a checkpoint, tensors and plain Python only: nothing in it can run.
 
     Args:
-        path: a checkpoint folder.
         stem: "agent", "learning" or "replay".
-        device: where the tensors go.
 
     Raises:
         CheckpointError: when the file is missing, damaged, or holds more than data.
@@ -212,7 +201,6 @@ def find_checkpoint(where: str, runs_dir: str) -> Path | None:
 
     Args:
         where: none | shipped | auto | latest | best | a run or checkpoint folder.
-        runs_dir: folder of the runs.
 
     Raises:
         CheckpointError: when there is no whole checkpoint.

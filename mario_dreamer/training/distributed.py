@@ -256,11 +256,6 @@ def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
 def same_everywhere(processes: Processes, what: str, value: str) -> None:
     """Make sure that all processes were given the same.
 
-    Args:
-        processes: of this training.
-        what: for the message.
-        value: compared as text.
-
     Raises:
         ValueError: in process 0, with the ranks that differ and their first line that does.
     """

@@ -22,7 +22,6 @@ def init_from(modules: nn.ModuleDict, checkpoint: Path, parts: Sequence[str] = I
 
     Args:
         modules: `Learner.modules` of the new run.
-        checkpoint: a checkpoint folder.
         parts: some of `INIT_PARTS`.
 
     Raises:

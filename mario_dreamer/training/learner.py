@@ -75,7 +75,6 @@ class Learner:
     Paper: arXiv:2301.04104, Algorithm "DreamerV3".
 
     Args:
-        agent: the networks.
         losses: what is minimised.
         optimizer: steps all parameters.
         options: device, precision, compilation, average, processes.
@@ -226,11 +225,7 @@ class Learner:
         self._spoiled.add_((~good).float())
 
     def check(self, metrics: TensorDictBase) -> None:
-        """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number.
-
-        Args:
-            metrics: of the last update.
-        """
+        """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""
         if bool(torch.isfinite(metrics["total"])) and not bool(self._spoiled):
             return
         self._spoiled.zero_()

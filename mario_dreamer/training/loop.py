@@ -85,7 +85,6 @@ class Parts(Core):
 
     Args:
         report: logs to the trackers and the screen.
-        snapshot: saves and restores all of it.
     """
 
     report: Report
@@ -99,8 +98,6 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
 
     Args:
         parts: the objects; `parts.state.stopped` then says why training ended.
-        run: the numbers.
-        agent_steps: steps played before a resume.
 
     Returns:
         "FINISHED" after all steps or minutes, "KILLED" after a signal or when stdout was closed;
@@ -192,8 +189,6 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
     """Act, store the transitions, and count the updates to make in `state.pending`.
 
     Args:
-        parts: the objects.
-        run: the numbers.
         batches: transitions [N, n], from the collector.
 
     Raises:
@@ -232,10 +227,6 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
 
 def learn(replay: Replay, learner: Learner) -> TensorDictBase:
     """Make one update from one batch of records; hand newer latents back to replay.
-
-    Args:
-        replay: where records come from.
-        learner: what learns from them.
 
     Returns:
         the metrics, 0-dim tensors by name.

@@ -32,10 +32,8 @@ def open_loop(
     """Let the world model watch recorded frames, then predict the rest open loop.
 
     Args:
-        world_model: whose predictions are drawn.
         replay: where the records come from; their draw does not disturb the learner's.
         context: frames seen; None for half of the window.
-        rows: number of windows.
 
     Returns:
         truth and prediction [rows, T, 3, H, W] in [0, 1], and the number of frames seen.
@@ -76,7 +74,6 @@ class EvaluationReport:
         policy: plays, with sampled and then with the most likely actions.
         make_env: builds the envs; called once, when first needed.
         replay, world_model: for the open-loop pictures.
-        tracker: gets videos and pictures.
         episodes: number of episodes of each kind; 0 only draws the pictures.
         max_steps: bound on the length of an episode here.
     """

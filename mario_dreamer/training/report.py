@@ -108,8 +108,6 @@ class Report:
 
         Args:
             ended: statistics of each, see `episode_ends`.
-            agent_steps: steps so far.
-            new_steps: those since the last call.
         """
         if self._since[1] == 0:
             self._since = (work_seconds(), agent_steps - new_steps, self.updates)

@@ -111,12 +111,7 @@ class LoopState:
     saved_at: int | None = None
 
     def begin(self, agent_steps: int, learning: bool) -> None:
-        """Start counting.
-
-        Args:
-            agent_steps: steps played before a resume.
-            learning: updates were made before a resume.
-        """
+        """Start counting."""
         self.agent_steps, self.stopped, self.saved_at = agent_steps, "", None
         self.last = dict.fromkeys(("log", "eval", "save"), agent_steps) | self.last
         self.learning = self.learning or learning

@@ -49,10 +49,7 @@ class Saved:
     """A checkpoint of a run, read and found whole; restoring it changes no file.
 
     Args:
-        path: its folder.
         learning: counters, optimizer, random states, envs in mid-episode.
-        run_id: the tracker's run.
-        agent_steps: played so far.
         processes: those that go on from it together.
     """
 
@@ -67,7 +64,6 @@ class Saved:
         """Read a checkpoint folder.
 
         Args:
-            path: the folder.
             processes: those that go on from it together; None: this one alone.
 
         Raises:
@@ -147,7 +143,6 @@ class Snapshot:
     that cannot be saved in mid-episode say so in the checkpoint; their episodes begin again.
 
     Args:
-        checkpoints: the folder they go to.
         config: the resolved configuration as YAML, stored with it.
         run_id: the tracker's run, to go on with the same one.
         env_options: of the envs; with other ones, a resume opens new episodes.
@@ -223,7 +218,6 @@ def load_weights(modules: nn.ModuleDict, path: Path, averaged: bool = True) -> N
 
     Args:
         modules: some of `world_model`, `actor`, `critic`, of the sizes of the checkpoint.
-        path: a checkpoint folder.
         averaged: take the average of the last updates where the checkpoint holds one.
 
     Raises:

@@ -31,11 +31,8 @@ def save_together(
 
     Args:
         processes: of this training; they see one folder.
-        checkpoints: where it goes.
-        step: agent steps of all processes.
         files: "agent", "learning" and "replay" as the signing process has them.
         own: "replay", "random" and "envs" of this process.
-        texts: file name -> text.
 
     Raises:
         CheckpointError: a disk refuses; in every process.
@@ -98,9 +95,7 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
     """Return the part that this process left in a checkpoint; None when it has to be dealt.
 
     Args:
-        path: the checkpoint.
         learning: its `learning.pt`.
-        processes: of this training.
 
     Returns:
         "replay", "random", "envs"; None where the checkpoint is of another number of processes,

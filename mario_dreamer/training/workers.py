@@ -125,7 +125,6 @@ class WorkerCollector:
         make: (number of the worker, how many it had before) -> its TorchRL collector, which
             plays an `ActingPolicy`.
         streams: for each worker, the streams of its envs, int64 [N].
-        policy: the learner's.
         updates: how many updates the learner has made.
         options: see `WorkerOptions`.
 

@@ -20,8 +20,6 @@ class ViewedAgent:
     """An agent in memory.
 
     Args:
-        id: its name in messages.
-        name: for people.
         loaded: networks, options and maker of its envs.
         inspector: steps and reads its state.
     """
@@ -60,7 +58,6 @@ class Agents:
         open_agent: builds the agent of a place as `checkpoint=` takes it.
         checkpoint: place of the first agent; it is loaded at once.
         compare: place of a second one, loaded at once too; None: none was asked for.
-        runs_dir: folder of the runs.
         recording: a recorded episode, or a folder of them; None: those of evaluations nearby.
         seed: of the first episode.
 

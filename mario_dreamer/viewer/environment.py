@@ -48,7 +48,6 @@ class LiveEnv:
     began; `replay` brings it back.
 
     Args:
-        agent: makes the env.
         seed: of the first episode.
         stage: "w-s"; None: the first of the agent's.
         is_random: False: no random no-ops and no sticky actions, whatever the options say.

@@ -188,7 +188,6 @@ class OpenLoopRollouts:
     taken: what the agent foresaw then for now. One batched step per moment.
 
     Args:
-        inspector: imagines.
         horizon: k, at least 1.
     """
 

@@ -13,10 +13,6 @@ from mario_dreamer.viewer.simulation import Simulation
 class Player:
     """Serve one page: apply its commands, make its frames. Slow: runs in the compute thread.
 
-    Args:
-        agents: what can be looked at.
-        seed: of the first simulation.
-
     Attributes:
         paused, hidden: no frames unless asked for by a command.
         rate: agent steps per second.

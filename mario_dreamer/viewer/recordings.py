@@ -22,7 +22,6 @@ class Recording:
     """An episode that can be played again.
 
     Args:
-        path: its file.
         env: options of the env it was played in.
         actions: index of each action, in order.
     """
@@ -38,10 +37,6 @@ class Recording:
 
     def check(self, options: Mapping[str, Any], action_set: ActionSet) -> None:
         """Refuse an episode that an agent could not have played.
-
-        Args:
-            options: of the agent's env.
-            action_set: of the agent.
 
         Raises:
             ValueError: another env, other actions, or randomness in it.

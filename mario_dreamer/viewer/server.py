@@ -47,7 +47,6 @@ def make_app(
     leave the others to a training run.
 
     Args:
-        agents: what can be looked at.
         max_pages: simulations at once; one more page gets a clear message.
         is_ours: whether a host name is one of this server's, against pages of other sites that
             point a name of theirs at this machine.
@@ -87,7 +86,6 @@ class Guard:
     """Refuse foreign hosts and foreign pages, and send careful headers with every file.
 
     Args:
-        app: what is guarded.
         is_ours: whether a host name is one of this server's.
     """
 
@@ -132,12 +130,7 @@ def _parts(address: str) -> SplitResult:
 
 
 class Page:
-    """Talk to one page until it goes away.
-
-    Args:
-        socket: accepted.
-        worker: the thread that computes.
-    """
+    """Talk to one page until it goes away."""
 
     def __init__(self, socket: WebSocket, worker: ThreadPoolExecutor) -> None:
         self.socket, self.worker = socket, worker

@@ -59,9 +59,6 @@ class Simulation:
     whatever other simulations do in between.
 
     Args:
-        inspector: of the agent.
-        agent: makes the env.
-        seed: of actions and envs.
         stage: "w-s"; None: the first of the agent's.
         horizon: k, how long ago the predictions shown were begun, in steps.
 
@@ -172,7 +169,6 @@ class Simulation:
         """Leave for a dream from a moment of a recorded episode, which the agent watches first.
 
         Args:
-            recording: the episode.
             position: agent steps into it; at most the last one before its end.
 
         Returns:

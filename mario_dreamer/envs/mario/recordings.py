@@ -63,7 +63,6 @@ def played_stage(stage: str | Sequence[str], stats: Mapping[str, float]) -> str:
 
     Args:
         stage: the env's option; with several, the last frame's `world` and `stage` decide.
-        stats: of the episode's last frame.
     """
     several = stage == "all" or not isinstance(stage, str)
     return f"{int(stats['world'])}-{int(stats['stage'])}" if several else stage
@@ -76,7 +75,6 @@ def play_buttons(
 
     Args:
         stage: "w-s".
-        buttons: controller bytes, one per step.
         action_repeat: raw frames each is held; 1 for a button log.
         film: keep the screen after each step, and where it lay in the stage.
 

@@ -33,13 +33,6 @@ def log_model(
     """Log one model, with the run's newest metrics up to its step; return its id.
 
     A model of the same step that is there stays as it is, and one half logged is replaced.
-
-    Args:
-        client: MLflow's.
-        run_id: the run that trained it.
-        path: folder of an MLflow model.
-        step: agent steps of its weights.
-        tags: of the model.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -130,11 +123,6 @@ def attach_evaluation(
     """Attach an evaluation to the logged model of its checkpoint, and register that model.
 
     Args:
-        client: MLflow's.
-        run_id: the run that trained it.
-        step: agent steps of the checkpoint.
-        metrics: name -> number.
-        tags: of the registered version.
         register: name of the registered model; the version gets the alias `evaluated`.
 
     Returns:

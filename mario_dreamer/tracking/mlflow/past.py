@@ -27,8 +27,6 @@ class Past:
     are kept and the log says so once. Pictures are left out by name and step.
 
     Args:
-        client: MLflow's.
-        run_id: the run.
         end: agent steps and time in seconds; points after it are remembered. None looks at
             pictures only.
     """

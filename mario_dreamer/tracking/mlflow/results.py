@@ -56,14 +56,10 @@ def log_results(
 
     Args:
         run_id: the run looked at; None for a run of its own.
-        name: of the run of its own.
-        metrics: name -> number, finite or not.
         step: agent steps of what was looked at.
         files: files and folders, put into `folder` of the run's artifacts.
         folder: such as "evaluation".
-        tags: set on the run.
         tracking_uri: any that MLflow takes; None as for training.
-        experiment: of a run of its own.
         register: name of a registered model: where the run has a logged model of this step, it
             gets the metrics, becomes a version of that name and the alias `evaluated`.
 

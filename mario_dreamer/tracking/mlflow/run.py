@@ -57,9 +57,7 @@ class MLflowRun:
     """Begin a run, or go on with an old one, and write entries into it. Called by one thread.
 
     Args:
-        tracking_uri: any that MLflow takes.
         experiment: name of the experiment; made when it is not there.
-        run_name: name of a new run.
         run_id: run to go on with; None for a new one.
         id_file: the run's id is written there.
 

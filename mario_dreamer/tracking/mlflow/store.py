@@ -65,9 +65,6 @@ def open_store(uri: str) -> MlflowClient:
     A new SQLite database is made in a file of its own, which then takes the name: a kill leaves
     nothing half made. Other processes wait meanwhile.
 
-    Args:
-        uri: as `store_uri` returns.
-
     Raises:
         StoreBroken: naming the database and the way out.
     """
@@ -122,10 +119,6 @@ def watch_hint(uri: str, experiment_id: str) -> str:
     """Tell how to look at the runs of an experiment: a page, and the command that serves it.
 
     The page is that of the runs: MLflow 3 opens on one for language models otherwise.
-
-    Args:
-        uri: of the database or server.
-        experiment_id: MLflow's.
 
     Returns:
         one line for a server, else two, each short enough to be copied from a terminal.

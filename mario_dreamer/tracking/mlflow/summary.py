@@ -35,13 +35,7 @@ def _place(params: Mapping[str, str]) -> str:
 def description(
     params: Mapping[str, str], last: Mapping[str, float], status: str = "RUNNING"
 ) -> str:
-    """Write what a run is and how well it went, in two sentences.
-
-    Args:
-        params: the flattened configuration.
-        last: metric name -> its last value.
-        status: RUNNING, FINISHED, FAILED or KILLED.
-    """
+    """Write what a run is and how well it went, in two sentences."""
     recipe = f" by the recipe {params['experiment_name']}" if "experiment_name" in params else ""
     first = (
         f"DreamerV3 learns to play {_place(params)}{recipe}, seed {params.get('seed', '?')}, in "

@@ -23,10 +23,6 @@ _TAG = "mario_dreamer.sweep"
 def parent_tag(client: MlflowClient, experiment: str) -> dict[str, str]:
     """Return the tag that makes a run a child of its sweep's run, which is made if needed.
 
-    Args:
-        client: MLflow's.
-        experiment: id of the experiment.
-
     Returns:
         empty for a run that belongs to no sweep.
     """

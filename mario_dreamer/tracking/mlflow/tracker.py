@@ -21,10 +21,8 @@ class MLflowTracker(Tracker):
 
     Args:
         folder: the run's folder; holds the spool file and the run id.
-        run_name: the run's name on MLflow's page.
         run_id: run to go on with: its curves continue, a parameter that changed becomes the tag
             `param_changed.<key>`. None: the id that an earlier start left in the folder, if any.
-        experiment: name of the experiment.
         tracking_uri: any that MLflow takes; None for $MLFLOW_TRACKING_URI, and without that for
             `sqlite:///<current folder>/mlflow.db` with the artifacts in `mlruns` next to it.
         system_metrics: also log how the machine is doing.
