@@ -6,10 +6,11 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict, TensorDictBase
 from torch import nn
 from torchrl.envs import EnvBase
@@ -21,7 +22,7 @@ from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Parts
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.snapshot import Snapshot
+from mario_dreamer.training.snapshot import Saved, Snapshot
 
 SIZES = [
     "env=counting", "env.image_size=16", "env.length=6", "size.deter=16", "size.hidden=8",
@@ -93,11 +94,20 @@ class Tiny:
         run, ratio = build.make_run(self.cfg), build.make_ratio(self.cfg)
         report = Report(Silence(), None, evaluate, 1, self.replay.__len__)
         collector = build.make_collector(self.cfg, self.env, self.policy, torch.device("cpu"))
-        snapshot = Snapshot(Checkpoints(folder, keep), "a: 1\n", "run-1")
+        config = OmegaConf.to_yaml(self.cfg, resolve=True)
+        snapshot = Snapshot(Checkpoints(folder, keep), report, config, "run-1")
         parts = Parts(
             collector, self.env, self.policy, self.replay, self.learner, ratio, report, snapshot
         )
         return parts, run
+
+
+def restore(parts: Parts, path: Path, env_options: str = "") -> int:
+    """Put a checkpoint into fresh parts, as `train resume=` does; return the agent steps played."""
+    saved = Saved.read(path, parts.processes)
+    saved.restore(parts, env_options)
+    saved.restore_report(parts.report)
+    return saved.agent_steps
 
 
 def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:

@@ -15,10 +15,10 @@ from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel
 from mario_dreamer.tracking.progress import Progress, print_line
 from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.init_from import init_from
 from mario_dreamer.training.learner import Learner
-from mario_dreamer.training.loop import Core
 from mario_dreamer.training.pictures import EvaluationReport
 from mario_dreamer.training.report import Report
 

@@ -171,11 +171,9 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
                 for moved in checkpoints.go_on_from(checkpoint):
                     print(f"resume: {moved.name} is newer than {checkpoint.name}: moved to {moved}")
         run_id = processes.exchange(tracker.run_id)[0]
-        parts = Parts(
-            **vars(core),
-            report=make_report(cfg, core, tracker, agent_steps),
-            snapshot=Snapshot(checkpoints, config, run_id, env_options, processes),
-        )
+        report = make_report(cfg, core, tracker, agent_steps)
+        snapshot = Snapshot(checkpoints, report, config, run_id, env_options)
+        parts = Parts(**vars(core), report=report, snapshot=snapshot)
         try:
             if saved is not None:
                 saved.restore_report(parts.report)

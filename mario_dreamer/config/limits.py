@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,134 +21,115 @@ ENDLESS = 10**15  # more steps than anybody can wait for
 
 @dataclass(frozen=True)
 class Rule:
-    """A range of numbers.
+    """What an option may be.
 
     Args:
-        least, most: both allowed, but for `above`.
-        whole: no fractions.
-        above: `least` itself is too little.
+        text: in words.
+        fits: whether a single value is one.
+        kind: "number", "word", "switch", or "text": then a number that is typed is meant as text.
         none: null is allowed too.
+        many: a list of such values is allowed too.
     """
 
-    least: float = 0
-    most: float = math.inf
-    whole: bool = False
-    above: bool = False
-    none: bool = False
-
-    def allows(self, value: Any) -> bool:
-        """Whether a value is a number in the range."""
-        if value is None:
-            return self.none
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
-            return False
-        if not math.isfinite(value) or value > self.most:
-            return False
-        return value > self.least if self.above else value >= self.least
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        text = f"{kind}, {'above' if self.above else 'at least'} {self.least:g}"
-        most = "" if self.most >= ENDLESS else f" and at most {self.most:.10g}"
-        return text + most + (", or null" if self.none else "")
-
-
-@dataclass(frozen=True)
-class Words:
-    """A choice of words.
-
-    Args:
-        pattern: regular expression that a whole word matches.
-        text: what it may be, for people.
-        many: a list of such words is allowed too.
-        none: null is allowed too.
-        numbers: what is typed as a number is meant as text.
-    """
-
-    pattern: str
     text: str
-    many: bool = False
+    fits: Callable[[Any], bool]
+    kind: str
     none: bool = False
-    numbers: bool = False
+    many: bool = False
 
     def allows(self, value: Any) -> bool:
-        """Whether a value is such a word, or a list of them."""
+        """Whether an option may have this value."""
         if value is None:
             return self.none
-        if isinstance(value, list):
-            return self.many and bool(value) and all(self.allows(item) for item in value)
-        word = str(value).lower() if isinstance(value, bool) else str(value)
-        return not isinstance(value, dict) and bool(re.fullmatch(self.pattern, word, re.DOTALL))
+        if isinstance(value, list) and self.many:
+            return bool(value) and all(self.allows(item) for item in value)
+        return self.fits(value)
 
     def __str__(self) -> str:
         return self.text + (", or null" if self.none else "")
 
 
-@dataclass(frozen=True)
-class Switch:
-    """True or false."""
+def _number(
+    least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False,
+    none: bool = False,
+) -> Rule:  # fmt: skip
+    """A range whose ends are allowed; with `above`, `least` itself is too little."""
+    text = f"{'a whole number' if whole else 'a number'}, {'above' if above else 'at least'} {least:g}"
+    text += "" if most >= ENDLESS else f" and at most {most:.10g}"
 
-    def allows(self, value: Any) -> bool:
-        """Whether a value is one of the two."""
-        return isinstance(value, bool)
+    def fits(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            return False
+        enough = value > least if above else value >= least
+        return math.isfinite(value) and enough and value <= most
 
-    def __str__(self) -> str:
-        return "true or false"
+    return Rule(text, fits, "number", none)
 
 
 def _whole(least: int, most: int = ENDLESS, none: bool = False) -> Rule:
-    return Rule(least, most, whole=True, none=none)
+    return _number(least, most, whole=True, none=none)
 
 
-def _one_of(*words: str, none: bool = False) -> Words:
-    return Words("|".join(map(re.escape, words)), f"one of {', '.join(words)}", none=none)
+def _words(pattern: str, text: str, kind: str = "word", **options: bool) -> Rule:
+    """Words that match a regular expression as a whole."""
+
+    def fits(value: Any) -> bool:
+        word = str(value).lower() if isinstance(value, bool) else str(value)
+        single = not isinstance(value, dict | list)
+        return single and bool(re.fullmatch(pattern, word, re.DOTALL))
+
+    return Rule(text, fits, kind, **options)
 
 
-BOOL = Switch()
-TEXT = Words(".+", "text", numbers=True)
-TEXT_OR_NONE = Words(".+", "text", none=True, numbers=True)
-SHARE = Rule(0, 1)
-POSITIVE = Rule(0, above=True)
-WEIGHT = Rule(0, 1e12)
+def _one_of(*words: str) -> Rule:
+    return _words("|".join(map(re.escape, words)), f"one of {', '.join(words)}")
+
+
+BOOL = Rule("true or false", lambda value: isinstance(value, bool), "switch")
+TEXT = _words(".+", "text", "text")
+TEXT_OR_NONE = _words(".+", "text", "text", none=True)
+SHARE = _number(0, 1)
+POSITIVE = _number(0, above=True)
+WEIGHT = _number(0, 1e12)
 SIZE = _whole(1, 2**20)
 LAYERS = _whole(0, 1000)
 STAGE = r'[1-8]-[1-4]'
 
 # Of one command only, where the same name means something else in another.
-FILM = Words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
+FILM = _words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
 OF_COMMAND = {
     "play": {"out": FILM, "episodes": _whole(1, 100)}, "dream": {"out": FILM},
     "report": {"episodes": _whole(0, 10**6)},
     "view": {"compare": TEXT_OR_NONE, "recording": TEXT_OR_NONE},
 }
 # The first pattern that fits a dotted name is its rule.
-RULES: dict[str, Rule | Words | Switch | None] = {
+RULES: dict[str, Rule | None] = {
     "trust_config": BOOL, "prefill_random": BOOL, "greedy": BOOL,
-    "seed": _whole(0, 2**31 - 1), "name": Words(
+    "seed": _whole(0, 2**31 - 1), "name": _words(
         r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\",
-        none=True, numbers=True),
-    "device": Words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
+        "text", none=True),
+    "device": _words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
     "precision": _one_of("auto", "bf16", "16", "fp32", "32"),
-    "compile": Words(r"off|on|cudagraph|on\+cudagraph|true|false", "off, on, cudagraph or on+cudagraph"),
+    "compile": _words(r"off|on|cudagraph|on\+cudagraph|true|false", "off, on, cudagraph or on+cudagraph"),
     "save_model": _one_of("auto", "true", "false"), "track": _one_of("auto", "true", "false"),
     "weights": _one_of("average", "latest"), "format": _one_of("pt2", "mlflow"),
-    "conditions": Words(
+    "conditions": _words(
         "all|(sampled|greedy)(-noops)?(-sticky)?",
         "all, or some of sampled, greedy, each alone or with -noops, -sticky, -noops-sticky", many=True),
     "runs_dir": TEXT, "checkpoint": TEXT, "host": TEXT, "experiment": TEXT_OR_NONE,
     "out": TEXT_OR_NONE, "resume": TEXT_OR_NONE,
-    "register": Words("[^/:]+", "a model's name, without / and :", none=True, numbers=True),
+    "register": _words("[^/:]+", "a model's name, without / and :", "text", none=True),
     "results": TEXT_OR_NONE, "tracking_uri": TEXT_OR_NONE, "init_from": TEXT_OR_NONE,
-    "init_parts": Words(r"\w+", "a part's name, or a list of them", many=True, none=True),
+    "init_parts": _words(r"\w+", "a part's name, or a list of them", many=True, none=True),
     "*.tracking_uri": TEXT_OR_NONE,
     "threads": _whole(1, 4096, none=True), "env.threads": _whole(1, 4096, none=True),
     "steps": _whole(1), "prefill": _whole(0), "pretrain": _whole(0),
-    "minutes": Rule(0, above=True, none=True), "train_ratio": Rule(0, 1e9, above=True),
+    "minutes": _number(0, above=True, none=True), "train_ratio": _number(0, 1e9, above=True),
     "batch_size": SIZE, "batch_length": _whole(2, 2**20), "imag_horizon": _whole(1, 10**4),
     "imagination_starts": _whole(1, none=True),
-    "discount": Rule(0, 1, above=True), "discount_lambda": SHARE,
-    "slow_rate": Rule(0, 1, above=True), "average_rate": Rule(0, 1, none=True),
-    "entropy_solved": Rule(0, 1e3, above=True, none=True),
+    "discount": _number(0, 1, above=True), "discount_lambda": SHARE,
+    "slow_rate": _number(0, 1, above=True), "average_rate": _number(0, 1, none=True),
+    "entropy_solved": _number(0, 1e3, above=True, none=True),
     "log_every": _whole(0), "eval_every": _whole(0), "save_every": _whole(0),
     "eval_episodes": _whole(0, 2**20), "keep_checkpoints": _whole(1),
     "episodes": _whole(1, 10**6), "num_envs": _whole(1, 4096), "save_episodes": _whole(0, 10**6),
@@ -166,26 +147,26 @@ RULES: dict[str, Rule | Words | Switch | None] = {
     "replay.prefetch": BOOL, "replay.slot_bytes": _whole(1, 2**24),
     "replay.storage": _one_of("memory", "memmap", "compressed"),
     "size.head_layers": LAYERS, "size.behaviour_layers": LAYERS, "size.*": SIZE,
-    "optimizer.warmup": _whole(0), "optimizer.agc": Rule(0, above=True, none=True),
-    "optimizer.lr": Rule(0, 1e3, above=True), "optimizer.lr.*": Rule(0, 1e3, above=True),
-    "optimizer.clip_norm": Rule(0, above=True, none=True),
-    "optimizer.clip_norm.*": Rule(0, above=True, none=True),
-    "optimizer.eps.*": Rule(0, 1), "optimizer.optimizer.eps": Rule(0, 1),
-    "optimizer.optimizer.betas.*": Rule(0, 1 - 1e-12), "optimizer.optimizer.foreach": BOOL,
-    "loss.discount.gamma": Rule(0, 1, above=True), "loss.*.lmbda": SHARE,
+    "optimizer.warmup": _whole(0), "optimizer.agc": _number(0, above=True, none=True),
+    "optimizer.lr": _number(0, 1e3, above=True), "optimizer.lr.*": _number(0, 1e3, above=True),
+    "optimizer.clip_norm": _number(0, above=True, none=True),
+    "optimizer.clip_norm.*": _number(0, above=True, none=True),
+    "optimizer.eps.*": _number(0, 1), "optimizer.optimizer.eps": _number(0, 1),
+    "optimizer.optimizer.betas.*": _number(0, 1 - 1e-12), "optimizer.optimizer.foreach": BOOL,
+    "loss.discount.gamma": _number(0, 1, above=True), "loss.*.lmbda": SHARE,
     "loss.*.learned": BOOL, "loss.*.normalize": BOOL, "loss.*.alive_start": BOOL,
     "actor_grad": _one_of("reinforce", "dynamics"), "loss.actor.actor_grad": None,
     "loss.*.reduction": None,
     "loss.*": WEIGHT,
     "*.min_std": POSITIVE, "*.max_std": POSITIVE,
-    "*.unimix": Rule(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": BOOL,
-    "*.low": Rule(-60, 60), "*.high": Rule(-60, 60), "*.bins": _whole(3, 2**16),
+    "*.unimix": _number(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": BOOL,
+    "*.low": _number(-60, 60), "*.high": _number(-60, 60), "*.bins": _whole(3, 2**16),
     "*.layers": LAYERS, "*.prior_layers": LAYERS,
     "*.posterior_layers": _whole(1, 1000), "*.units": SIZE, "*.depth": SIZE,
     "*.mults.*": SIZE, "*.kernel": _whole(1, 255), "*.patch": _whole(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
-    "env.stage": Words(f"all|{STAGE}", 'one of "1-1" to "8-4", a list of those, or all', many=True),
-    "env.action_set": Words(
+    "env.stage": _words(f"all|{STAGE}", 'one of "1-1" to "8-4", a list of those, or all', many=True),
+    "env.action_set": _words(
         "simple|right_only|complex|noop|[a-zA-Z+]+",
         "simple, right_only, complex, or a list such as [noop, right+A]", many=True),
     "env.sticky_unit": _one_of("frame", "step"), "env.death_screen": _one_of("game", "black"),
@@ -197,9 +178,9 @@ RULES: dict[str, Rule | Words | Switch | None] = {
     "env.crop_top": _whole(0, 239), "env.num_actions": _whole(1, 10**4),
     "env.cells": _whole(3, 4096), "env.from_render": BOOL, "env.parallel": BOOL, "env.grayscale": BOOL,
     "env.max_pool": BOOL, "env.reward.backward": BOOL, "env.reward.kind": None,
-    "env.reward.scale": Rule(-1e6, 1e6), "env.reward.warp": Rule(0, 1e6),
-    "env.reward.*": Rule(-1e9, 1e9),
-    "tracker.*_seconds": Rule(0, 1e9), "tracker.jsonl": BOOL, "tracker.csv": BOOL,
+    "env.reward.scale": _number(-1e6, 1e6), "env.reward.warp": _number(0, 1e6),
+    "env.reward.*": _number(-1e9, 1e9),
+    "tracker.*_seconds": _number(0, 1e9), "tracker.jsonl": BOOL, "tracker.csv": BOOL,
     "tracker.system_metrics": BOOL,
 }  # fmt: skip
 
@@ -214,7 +195,7 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(item, path)
 
 
-def rule_of(name: str, command: str = "train") -> Rule | Words | Switch | None:
+def rule_of(name: str, command: str = "train") -> Rule | None:
     """Return the rule of an option; None where any value goes."""
     if name in OF_COMMAND.get(command, {}):
         return OF_COMMAND[command][name]
@@ -224,7 +205,7 @@ def rule_of(name: str, command: str = "train") -> Rule | Words | Switch | None:
 def is_text(name: str, command: str = "train") -> bool:
     """Whether a number typed for this option is meant as text, as in name=42."""
     rule = rule_of(name, command)
-    return isinstance(rule, Words) and rule.numbers
+    return rule is not None and rule.kind == "text"
 
 
 def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -> None:
@@ -252,7 +233,7 @@ def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -
             _check_groups(name, value, OmegaConf.is_config(cfg))
         if rule is None or name.endswith("_") or name.startswith(foreign):
             continue
-        if isinstance(value, dict | list) and (isinstance(rule, Rule) and _any_inside(name)):
+        if isinstance(value, dict | list) and rule.kind == "number" and _any_inside(name):
             continue
         if not rule.allows(value):
             raise ValueError(f"{name} must be {rule}; got {'null' if value is None else repr(value)}.")

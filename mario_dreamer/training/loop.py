@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tensordict import TensorDictBase
-from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.agent.policy import Policy
 from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.replay import Replay
-from mario_dreamer.training.distributed import Processes, ProcessLost
+from mario_dreamer.training.core import Core
+from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.evaluation import episode_ends
 from mario_dreamer.training.interrupt import Interrupt
 from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import EntropySchedule, LoopState, UpdateRatio
+from mario_dreamer.training.schedule import EntropySchedule
 from mario_dreamer.training.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -55,28 +54,6 @@ class Run:
     save_every: int = 10_000
     minutes: float | None = None
     entropy_solved: float | None = None
-
-
-@dataclass
-class Core:
-    """The parts that play and learn.
-
-    Args:
-        collector: yields transitions [N, n], played by `policy`.
-        env: the environment that the collector steps, for its state.
-        policy, replay, learner, ratio: the agent at work.
-        state: where the loop stands; a resume restores it.
-        processes: those that train together; each has parts of its own and makes the same updates.
-    """
-
-    collector: Iterable[TensorDictBase]
-    env: EnvBase
-    policy: Policy
-    replay: Replay
-    learner: Learner
-    ratio: UpdateRatio
-    state: LoopState = field(default_factory=LoopState, kw_only=True)
-    processes: Processes = field(default_factory=Processes, kw_only=True)
 
 
 @dataclass

@@ -4,44 +4,22 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from tensordict import TensorDictBase
 from torch import nn
-from torchrl.envs import EnvBase
 
-from mario_dreamer.replay import Replay
 from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.env_state import env_state, restore_env_state
-from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.schedule import LoopState, UpdateRatio
 from mario_dreamer.training.together import deal_replay, own_part, save_together
-
-
-class Restorable(Protocol):
-    """The parts of a run that have a state of their own: `loop.Core`, or anything with these."""
-
-    env: EnvBase
-    collector: Iterable[TensorDictBase]
-    learner: Learner
-    replay: Replay
-    ratio: UpdateRatio
-    state: LoopState
-
-
-class Saveable(Restorable, Protocol):
-    """All that a checkpoint holds: `loop.Parts`, or anything with these."""
-
-    report: Report
 
 
 @dataclass(frozen=True)
@@ -85,7 +63,7 @@ class Saved:
         """Replay, envs and random states of this process; None when replay has to be dealt."""
         return own_part(self.path, self.learning, self.processes)
 
-    def restore(self, parts: Restorable, env_options: str = "") -> None:
+    def restore(self, core: Core, env_options: str = "") -> None:
         """Put the state into freshly built parts.
 
         Where the envs cannot be put back into mid-episode, one line says so; an episode cut
@@ -93,7 +71,7 @@ class Saved:
         opens an episode.
 
         Args:
-            parts: built from the checkpoint's configuration.
+            core: built from the checkpoint's configuration.
             env_options: of the envs now; others than saved open new episodes.
 
         Raises:
@@ -101,7 +79,7 @@ class Saved:
         """
         learning = self.learning
         try:
-            parts.learner.load_state_dict(
+            core.learner.load_state_dict(
                 {
                     "modules": read(self.path, "agent"),
                     "optimizer": learning["optimizer"],
@@ -109,23 +87,23 @@ class Saved:
                 }
             )
             if self.own is None:
-                again = deal_replay(self.path, learning, self.processes, parts.replay)
+                again = deal_replay(self.path, learning, self.processes, core.replay)
             else:
-                parts.replay.load_state_dict(self.own["replay"])
+                core.replay.load_state_dict(self.own["replay"])
                 again = restore_env_state(
-                    self.own["envs"], parts.env, parts.collector, env_options
+                    self.own["envs"], core.env, core.collector, env_options
                 )
                 again = again and f"episodes begin again, because {again}"
-            parts.ratio.load_state_dict(learning["ratio"])
+            core.ratio.load_state_dict(learning["ratio"])
             loop = learning.get("loop", learning.get("turn"))  # its older name
             if loop is not None:  # the oldest only have their number of updates
-                parts.state.load_state_dict(loop)
+                core.state.load_state_dict(loop)
             self.restore_report(Report(NoTracker()))  # to find out now whether it can be
         except (CheckpointError, ProcessLost):
             raise
         except Exception as error:  # a file of another make fails in as many ways as there are
             raise CheckpointError(_mismatch(self.path, error)) from error
-        _check_finite(parts.learner.modules, self.path)
+        _check_finite(core.learner.modules, self.path)
         if again:
             print(f"resume: {again}")
 
@@ -136,71 +114,53 @@ class Saved:
             restore_random_states(self.own["random"])
 
 
+@dataclass(frozen=True)
 class Snapshot:
-    """Save and restore a whole run: weights, optimiser, counters, random states, replay, envs.
+    """Save a whole run: weights, optimiser, counters, random states, replay, envs.
 
     On CPU a restored run goes on bit for bit as the saved one would have, in mid-episode. Envs
     that cannot be saved in mid-episode say so in the checkpoint; their episodes begin again.
 
     Args:
+        report: its counters are saved.
         config: the resolved configuration as YAML, stored with it.
         run_id: the tracker's run, to go on with the same one.
         env_options: of the envs; with other ones, a resume opens new episodes.
-        processes: those that save together; None: this one alone.
     """
 
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        config: str = "",
-        run_id: str | None = None,
-        env_options: str = "",
-        processes: Processes | None = None,
-    ) -> None:
-        self.checkpoints = checkpoints
-        self.processes = processes or Processes()
-        self.config = config
-        self.run_id = run_id
-        self.env_options = env_options
+    checkpoints: Checkpoints
+    report: Report
+    config: str = ""
+    run_id: str | None = None
+    env_options: str = ""
 
-    def save(self, parts: Saveable, agent_steps: int) -> Path:
+    def save(self, core: Core, agent_steps: int) -> Path:
         """Write a checkpoint; return its folder.
 
         Raises:
             CheckpointError: when the disk refuses.
         """
-        learner = parts.learner.state_dict()
+        learner = core.learner.state_dict()
         own = {
-            "replay": parts.replay.state_dict(),
+            "replay": core.replay.state_dict(),
             "random": random_states(),
-            "envs": env_state(parts.env, parts.collector, self.env_options),
+            "envs": env_state(core.env, core.collector, self.env_options),
         }
         learning = {
             "agent_steps": agent_steps,
             "updates": learner["updates"],
             "optimizer": learner["optimizer"],
-            "ratio": parts.ratio.state_dict(),
+            "ratio": core.ratio.state_dict(),
             "random": own["random"],
-            "report": parts.report.state_dict(),
-            "loop": parts.state.state_dict(),
+            "report": self.report.state_dict(),
+            "loop": core.state.state_dict(),
             "envs": own["envs"],
             "run_id": self.run_id,
-            "processes": self.processes.size,
+            "processes": core.processes.size,
         }
         files = {"agent": learner["modules"], "learning": learning, "replay": own["replay"]}
         texts = {"config.yaml": self.config}
-        return save_together(self.processes, self.checkpoints, agent_steps, files, own, texts)
-
-    def restore(self, parts: Saveable, path: Path) -> int:
-        """Put a checkpoint's state into freshly built parts; return the agent steps played.
-
-        Raises:
-            CheckpointError: when it is damaged or belongs to an agent of other sizes.
-        """
-        saved = Saved.read(path, self.processes)
-        saved.restore(parts, self.env_options)
-        saved.restore_report(parts.report)
-        return saved.agent_steps
+        return save_together(core.processes, self.checkpoints, agent_steps, files, own, texts)
 
 
 def _check_finite(modules: torch.nn.Module, path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tiny import make_tiny
 
 import mario_dreamer
@@ -30,7 +29,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.learner.update(tiny.replay.sample())
     folder = tmp_path_factory.mktemp("runs") / "toy"
     parts, _ = tiny.parts(folder / "checkpoints")
-    parts.snapshot.config = OmegaConf.to_yaml(tiny.cfg, resolve=True)
     parts.snapshot.save(parts, 48)
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Tiny, make_tiny
+from tiny import Tiny, make_tiny, restore
 
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -60,7 +60,7 @@ def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
     saved = Checkpoints(tmp_path).latest()
 
     tiny, parts, run = start(tmp_path, "steps=80", "prefill=0", "pretrain=50")
-    agent_steps = parts.snapshot.restore(parts, saved)
+    agent_steps = restore(parts, saved)
     assert agent_steps == 48 and tiny.learner.updates == 16
     assert train(parts, run, agent_steps) == "FINISHED"
     assert tiny.learner.updates == 16 + (80 - 48) // 2, "no burst, no second pretraining"
@@ -75,8 +75,7 @@ def played_over_a_resume(folder: Path, stage: str) -> torch.Tensor:
     _, parts, run = start(folder, "env.length=30", "steps=16")
     train(parts, run)
     _, parts, run = start(folder, "env.length=30", "steps=32")
-    parts.snapshot.env_options = stage
-    parts.snapshot.restore(parts, Checkpoints(folder).latest())
+    restore(parts, Checkpoints(folder).latest(), env_options=stage)
     train(parts, run, 16)
     batch = parts.replay.sample(200)
     seam = batch["is_first"][:, 1:, 0]
@@ -120,7 +119,7 @@ def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_pa
     saved = Checkpoints(tmp_path).latest()
     assert saved is not None and saved.name == "step_000000032"
     tiny, parts, run = start(tmp_path)
-    assert train(parts, run, parts.snapshot.restore(parts, saved)) == "FINISHED"
+    assert train(parts, run, restore(parts, saved)) == "FINISHED"
     assert tiny.learner.updates == 16
 
 
@@ -207,7 +206,7 @@ def test_a_run_cut_by_a_signal_logs_then_learns_as_in_one_go(tmp_path: Path) -> 
     saved = Checkpoints(tmp_path / "cut").latest()
     assert read(saved, "learning")["loop"]["pending"] == 2
     tiny, parts, run = start(tmp_path / "cut", "log_every=8")
-    train(parts, run, parts.snapshot.restore(parts, saved))
+    train(parts, run, restore(parts, saved))
     assert before[1] + logged(parts, "run/agent_steps") == steps
     assert logged(parts, "run/updates") == updates[len(before[0]) :]
     one, two = (run.learner.modules.state_dict() for run in (whole, tiny))
@@ -250,7 +249,7 @@ def test_an_evaluation_cut_by_a_kill_is_repeated_on_resume(tmp_path: Path) -> No
         return {}
 
     _, parts, run = start(tmp_path, "eval_every=24", evaluate=evaluate)
-    train(parts, run, parts.snapshot.restore(parts, Checkpoints(tmp_path).latest()))
+    train(parts, run, restore(parts, Checkpoints(tmp_path).latest()))
     assert asked == [24, 48]
 
 
@@ -289,7 +288,7 @@ def test_a_prefill_that_is_over_stays_over_even_before_the_first_update(tmp_path
     _, parts, run = start(tmp_path, *options)
     train(parts, run)
     tiny, parts, run = start(tmp_path, *options[:-1], "steps=24")
-    agent_steps = parts.snapshot.restore(parts, Checkpoints(tmp_path).latest())
+    agent_steps = restore(parts, Checkpoints(tmp_path).latest())
     assert tiny.learner.updates == 0 and parts.state.learning
     uniform = []
     tiny.policy.register_forward_pre_hook(lambda policy, _: uniform.append(policy.uniform))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_tiny
+from tiny import make_tiny, restore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from kill_checks import differences, load, rows  # noqa: E402
@@ -146,7 +146,7 @@ def test_the_next_transition_after_a_resume_is_the_one_that_was_due(
     other = make_tiny(*options, "seed=7", seed=77, without=["env.length"])
     again, _ = other.parts(tmp_path / "two")
     next(iter(again.collector))
-    again.snapshot.restore(again, path)
+    restore(again, path)
     batches = iter(again.collector)
     for batch in expected:
         found = next(batches)
@@ -169,7 +169,7 @@ def test_envs_that_cannot_be_saved_say_so(
     }
     other = make_tiny(*options, without=bare)
     again, _ = other.parts(tmp_path)
-    again.snapshot.restore(again, path)
+    restore(again, path)
     said = "resume: episodes begin again, because SerialEnv cannot be saved in mid-episode\n"
     assert capsys.readouterr().out == said
 

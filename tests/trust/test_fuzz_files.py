@@ -17,7 +17,7 @@ from fuzzing import OURS, TYPED, examples, judge
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from tiny import Tiny, make_tiny
+from tiny import Tiny, make_tiny, restore
 
 from mario_dreamer.commands import replay, runs
 from mario_dreamer.config import load_agent, stored
@@ -42,7 +42,6 @@ def whole() -> tuple[Tiny, Parts, Path]:
     tiny = make_tiny().fill()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-files-"))
     parts, _ = tiny.parts(folder / "run" / "checkpoints")
-    parts.snapshot.config = OmegaConf.to_yaml(tiny.cfg, resolve=True)
     tiny.learner.update(tiny.replay.sample())
     return tiny, parts, parts.snapshot.save(parts, 48)
 
@@ -100,7 +99,7 @@ def use_checkpoint(path: Path) -> None:
     """All that reads a checkpoint: a resume, and an agent that plays."""
     _, parts, _ = whole()
     stored.resumed_config(path, path.parents[1], ["steps=500"])
-    steps = parts.snapshot.restore(parts, path)
+    steps = restore(parts, path)
     asked = OmegaConf.create({
         "checkpoint": str(path), "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
@@ -119,7 +118,7 @@ def state_of(tiny: Tiny) -> list[str]:
 @functools.cache
 def state_of_the_whole() -> list[str]:
     tiny, parts, path = whole()
-    parts.snapshot.restore(parts, path)
+    restore(parts, path)
     return state_of(tiny)
 
 
@@ -197,9 +196,9 @@ def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str)
     def use(path: Path) -> None:
         _, parts, good = whole()
         try:
-            parts.snapshot.restore(parts, path)
+            restore(parts, path)
         finally:
-            parts.snapshot.restore(parts, good)
+            restore(parts, good)
 
     judge("checkpoint of another make", stem, lambda: in_a_copy(change, use), False)
 

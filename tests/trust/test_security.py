@@ -58,7 +58,6 @@ def manifest(folder: Path) -> None:
 def checkpoint(folder: Path) -> Path:
     tiny = make_tiny().fill()
     parts, _ = tiny.parts(folder / "run" / "checkpoints")
-    parts.snapshot.config = OmegaConf.to_yaml(tiny.cfg, resolve=True)
     return parts.snapshot.save(parts, 48)
 
 
