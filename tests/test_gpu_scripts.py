@@ -115,7 +115,7 @@ def test_the_gpu_experiment_is_mario_1_1_with_graph_and_many_envs() -> None:
     )
     check_targets(gpu)
     limits.check_numbers(gpu)
-    assert gpu.compile == "cudagraph" and gpu.collector.num_envs == 32
+    assert gpu.compile == "on+cudagraph" and gpu.collector.num_envs == 32
     for part in ("env", "size", "encoder", "rssm", "loss", "optimizer", "actor", "critic"):
         assert gpu[part] == plain[part], part
 
