@@ -1,4 +1,4 @@
-"""Input checks of public entry points: keys, shapes, types and devices of tensors.
+"""Checks of public entry points: keys, shapes, types and devices of tensors; optional packages.
 
 Without them a wrong shape may broadcast, a wrong type be cast, another device fail far below.
 Values are never read, so a check costs microseconds and never waits for a GPU.
@@ -7,7 +7,9 @@ Values are never read, so a check costs microseconds and never waits for a GPU.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -177,3 +179,22 @@ def check_states(who: str, head: nn.Module, tensordict: TensorDictBase, batch: s
     width = "F" if "F" in sizes and len(head.in_keys) == 1 else "*"
     fields = {key: (tensordict.get(key), f"{batch} {width}: weight") for key in head.in_keys}
     check(who, head, sizes, fields)
+
+
+def require_package(module: str, extra: str, option: str) -> ModuleType:
+    """Import an optional package where it is asked for.
+
+    Args:
+        extra: of `pip install "mario_dreamer[extra]"`.
+        option: what asks for it, for the message.
+
+    Raises:
+        ImportError: it is missing; one line with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{option} needs the package {module} ({error}). "
+            f'Install it: pip install "mario_dreamer[{extra}]"'
+        ) from error

@@ -93,14 +93,13 @@ def part_for(cfg: DictConfig, part: str, key: str) -> DictConfig:
     return default
 
 
-def _size_of(key: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    return {"image_shape": shape} if keys.is_image(key) else {"vector_dim": shape[0]}
-
-
 def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
     """Build the networks for what `env` shows and takes."""
     shapes, action_dim = shapes_of(env)
-    sizes = {key: _size_of(key, shape) for key, shape in shapes.items()}
+    sizes = {
+        key: {"image_shape": shape} if keys.is_image(key) else {"vector_dim": shape[0]}
+        for key, shape in shapes.items()
+    }
     encoder = MultiEncoder(
         {key: instantiate(part_for(cfg, "encoder", key), **size) for key, size in sizes.items()},
         shapes,

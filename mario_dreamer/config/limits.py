@@ -54,7 +54,7 @@ def _number(
     none: bool = False,
 ) -> Rule:  # fmt: skip
     """A range whose ends are allowed; with `above`, `least` itself is too little."""
-    text = f"{'a whole number' if whole else 'a number'}, {'above' if above else 'at least'} {least:g}"
+    text = f"a {'whole ' if whole else ''}number, {'above' if above else 'at least'} {least:g}"
     text += "" if most >= ENDLESS else f" and at most {most:.10g}"
 
     def fits(value: Any) -> bool:

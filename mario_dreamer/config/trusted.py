@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from mario_dreamer.config.limits import leaves
 
 _NETWORK = r"mario_dreamer\.networks\."
 _HEAD = _NETWORK + r"heads\.\w+Head"
@@ -62,7 +64,7 @@ def check_stored(cfg: Any) -> None:
     Raises:
         ValueError: naming the place and what stands there.
     """
-    for path, value in _items(_plain(cfg)):
+    for path, value in _values(cfg):
         if isinstance(value, str) and "${" in value:
             raise ValueError(
                 f"the stored configuration refers to something else: {path}={value!r}. "
@@ -85,7 +87,7 @@ def check_targets(cfg: Any) -> None:
     Raises:
         ValueError: naming the place and the class.
     """
-    for path, value in _items(_plain(cfg)):
+    for path, value in _values(cfg):
         parent, _, key = path.rpartition(".")
         if key == "_target_" and not _belongs(parent, value):
             raise ValueError(
@@ -134,22 +136,11 @@ def _is_near(uri: str, folder: Path) -> bool:
     return any(file.is_relative_to(place.resolve()) for place in (Path.cwd(), folder))
 
 
-def _plain(cfg: Any) -> Any:
-    if isinstance(cfg, DictConfig | ListConfig):
-        return OmegaConf.to_container(cfg, resolve=False)
-    return cfg
-
-
-def _items(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a nested configuration with its dotted path; list items as `path[0]`."""
-    if path:
-        yield path, value
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _items(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _items(item, f"{path}[{number}]")
+def _values(cfg: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a configuration with its dotted path, references unresolved."""
+    if OmegaConf.is_config(cfg):
+        cfg = OmegaConf.to_container(cfg, resolve=False)
+    return leaves(cfg) if isinstance(cfg, dict | list) else iter(())
 
 
 def _belongs(slot: str, target: Any) -> bool:

@@ -17,6 +17,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase, TensorDictPrimer
 
 from mario_dreamer.agent.policy import Policy
+from mario_dreamer.checks import require_package
 from mario_dreamer.config.build import make_env
 from mario_dreamer.training.acceleration import autocast_dtype
 from mario_dreamer.training.acting_policy import ActingPolicy
@@ -129,10 +130,7 @@ def _backend(cfg: DictConfig, processes: Processes) -> dict[str, Any]:
 
 def _connect(address: str | None) -> None:
     """Connect to a Ray cluster, or start one on this machine where no address is given."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError("collector=ray needs Ray: pip install 'mario_dreamer[ray]'") from error
+    ray = require_package("ray", "ray", "collector=ray")
     if ray.is_initialized():
         return
     try:

@@ -9,9 +9,10 @@ import gymnasium
 from gymnasium.wrappers import MaxAndSkipObservation
 from torchrl.envs import EnvBase
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
-from mario_dreamer.envs.torchrl import require_package, with_agent_interface
+from mario_dreamer.envs.torchrl import with_agent_interface
 
 
 class RandomNoops(gymnasium.Wrapper):

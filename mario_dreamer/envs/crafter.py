@@ -10,9 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from torchrl.envs import EnvBase
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
-from mario_dreamer.envs.torchrl import require_package, with_agent_interface
+from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import STATS
 
 

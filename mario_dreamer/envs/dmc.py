@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torchrl.envs import CatTensors, DMControlWrapper, EnvBase, TransformedEnv
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of
-from mario_dreamer.envs.torchrl import require_package, with_agent_interface
+from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
 
 

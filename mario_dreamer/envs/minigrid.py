@@ -7,9 +7,10 @@ import functools
 import gymnasium
 from torchrl.envs import EnvBase
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
-from mario_dreamer.envs.torchrl import require_package, with_agent_interface
+from mario_dreamer.envs.torchrl import with_agent_interface
 
 
 def _make_grid(task: str, max_steps: int | None) -> EnvBase:

@@ -153,13 +153,7 @@ def sources_of(env: EnvBase) -> dict[NestedKey, TensorSpec]:
     }
     ours = {key: spec for key, spec in found.items() if keys.is_observation(key)}
     batch = len(env.batch_size)
-    return {key: _without(spec, batch) for key, spec in (ours or found).items()}
-
-
-def _without(spec: TensorSpec, batch: int) -> TensorSpec:
-    for _ in range(batch):
-        spec = spec[0]
-    return spec
+    return {key: spec[(0,) * batch] for key, spec in (ours or found).items()}
 
 
 def _name(key: NestedKey) -> str:
@@ -253,14 +247,11 @@ class ToObservations(Transform):
             specs[out_key] = one.expand(*batch, *one.shape)
         for key in (*self.in_keys, *self.unused):
             del observation_spec[key]
-        for key in [k for k in observation_spec.keys() if _is_empty(observation_spec[k])]:
-            del observation_spec[key]
+        for key, spec in list(observation_spec.items()):
+            if isinstance(spec, Composite) and not list(spec.keys(True, True)):
+                del observation_spec[key]
         observation_spec.update(specs)
         return observation_spec
-
-
-def _is_empty(spec: TensorSpec) -> bool:
-    return isinstance(spec, Composite) and not list(spec.keys(True, True))
 
 
 def _agent_names(views: dict[NestedKey, ImageView | None]) -> dict[NestedKey, str]:

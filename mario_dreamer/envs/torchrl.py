@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torchrl.envs import (
@@ -64,14 +62,11 @@ def _is_ready(env: EnvBase) -> bool:
     """Whether the env observes uint8 [C, H, W] and float32 [V] under the agent's names."""
     found = sources_of(env)
     return all(
-        (keys.is_image(key) and spec.dtype == torch.uint8 and _is_channels_first(spec.shape))
+        (keys.is_image(key) and spec.dtype == torch.uint8 and len(spec.shape) == 3
+         and spec.shape[0] <= min(spec.shape[1:]))
         or (keys.is_vector(key) and spec.dtype == torch.float32 and len(spec.shape) == 1)
         for key, spec in found.items()
-    ) and bool(found)
-
-
-def _is_channels_first(shape: Sequence[int]) -> bool:
-    return len(shape) == 3 and shape[0] <= min(shape[1:])
+    ) and bool(found)  # fmt: skip
 
 
 def check_contract(env: EnvBase) -> None:
@@ -99,6 +94,13 @@ def check_contract(env: EnvBase) -> None:
             )
 
 
+def innermost(env: EnvBase) -> EnvBase:
+    """Return the env below all transforms."""
+    while isinstance(env, TransformedEnv):
+        env = env.base_env
+    return env
+
+
 def describe_observations(env: EnvBase) -> str:
     """Return one line about what the agent learns from, and what that is made of."""
     sources: dict[str, tuple[str, tuple[int, ...], str]] = {}
@@ -115,22 +117,3 @@ def describe_observations(env: EnvBase) -> str:
             made = f" from {'render()' if name == 'render' else name} {list(raw)} {dtype}"
         words.append(f"{key} {list(spec[key].shape[batch:])}{made}")
     return "observations: " + ", ".join(words)
-
-
-def require_package(module: str, extra: str, option: str) -> ModuleType:
-    """Import an optional package where it is asked for.
-
-    Args:
-        extra: of `pip install "mario_dreamer[extra]"`.
-        option: what asks for it, for the message.
-
-    Raises:
-        ImportError: it is missing; one line with the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{option} needs the package {module} ({error}). "
-            f'Install it: pip install "mario_dreamer[{extra}]"'
-        ) from error

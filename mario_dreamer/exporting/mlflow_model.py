@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mario_dreamer.tracking.mlflow import models
-from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment
+from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known
 from mario_dreamer.tracking.mlflow.store import import_mlflow, open_store
 
 if TYPE_CHECKING:
     import numpy as np
-    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 PLAYER = Path(__file__).with_name("mlflow_player.py")
@@ -140,7 +139,7 @@ def log_model(
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)
-    if run_id is None or not _known(client, run_id):
+    if run_id is None or not is_known(client, run_id):
         place = find_experiment(client, experiment, tracking_uri)
         run_id = client.create_run(place, run_name="export", tags=SOURCE).info.run_id
         client.set_terminated(run_id)
@@ -152,15 +151,6 @@ def log_model(
         return f"models:/{model}"
     version = models.register_model(client, run_id, model, register, tags)
     return f"models:/{register}/{version}"
-
-
-def _known(client: MlflowClient, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id) is not None
-    except MlflowException:
-        return False
 
 
 @contextlib.contextmanager

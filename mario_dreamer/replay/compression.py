@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.replay.storage import MemmapRecordStorage
 from mario_dreamer.replay.streams import Streams
 
@@ -24,13 +24,7 @@ def _zlib() -> Codec:
 
 
 def _lz4() -> Codec:
-    try:
-        block = importlib.import_module("lz4.block")
-    except ImportError as error:
-        raise ImportError(
-            "replay.codec=lz4 needs the package lz4: pip install 'mario_dreamer[lz4]', or set "
-            "replay.codec=zlib."
-        ) from error
+    block = require_package("lz4.block", "lz4", "replay.codec=lz4")
 
     def compress(data: bytes) -> bytes:
         return block.compress(data, store_size=False)

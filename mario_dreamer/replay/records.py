@@ -83,7 +83,10 @@ def to_records(
 
     terminated, done = _ends(after)
     records = {key: observed(key) for key in flat.keys() if keys.is_observation(key)}
-    records[keys.PREV_ACTION] = shifted(_compact(flat[keys.ACTION]))
+    action = flat[keys.ACTION]  # one-hot integers fit a byte
+    records[keys.PREV_ACTION] = shifted(
+        action.float() if action.is_floating_point() else action.to(torch.uint8)
+    )
     records[keys.REWARD] = shifted(after[keys.REWARD].float())
     records[keys.IS_FIRST] = is_first[:, None]
     records[keys.IS_LAST] = shifted(done)
@@ -157,11 +160,6 @@ def _ends(after: TensorDictBase) -> tuple[Tensor, Tensor]:
         if key in after:
             done |= after[key]
     return terminated, done
-
-
-def _compact(action: Tensor) -> Tensor:
-    """One-hot integers fit a byte; a continuous action stays a float."""
-    return action.float() if action.is_floating_point() else action.to(torch.uint8)
 
 
 class ToRecords(Transform):

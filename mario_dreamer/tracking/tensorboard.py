@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mario_dreamer.checks import require_package
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.video import decode_video, encode_gif
 
@@ -22,7 +23,7 @@ class TensorBoardTracker(Tracker):
         flush_seconds: seconds between two writes.
 
     Raises:
-        ModuleNotFoundError: without the optional package tensorboard.
+        ImportError: without the optional package tensorboard.
     """
 
     def __init__(
@@ -33,14 +34,8 @@ class TensorBoardTracker(Tracker):
         flush_seconds: float = 10.0,
     ) -> None:
         super().__init__(folder, run_name, run_id)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "tracker=tensorboard needs a package that is not installed: "
-                "pip install tensorboard, or choose tracker=csv."
-            ) from error
-        self._make_writer = lambda **options: SummaryWriter(
+        writer = require_package("torch.utils.tensorboard", "tensorboard", "tracker=tensorboard")
+        self._make_writer = lambda **options: writer.SummaryWriter(
             str(self.folder / "tensorboard"), flush_secs=max(1, round(flush_seconds)), **options
         )
         self._writer = self._make_writer()

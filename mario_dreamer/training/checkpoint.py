@@ -48,12 +48,9 @@ class Checkpoints:
 
     Raises:
         CheckpointError: when the folder cannot be made.
-        ValueError: when `keep` is below 1.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
-        if keep < 1:
-            raise ValueError(f"keep_checkpoints must be at least 1, got {keep}.")
         self.folder = Path(folder)
         self.keep = keep
         try:

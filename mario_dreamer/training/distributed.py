@@ -120,18 +120,13 @@ class Processes:
         grads = [param.grad for param in parameters if param.grad is not None]
         tensors = [*grads, *(metrics[name] for name in names)]
         flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-        self.reduce_(flat)
+        with self._watching():
+            dist.all_reduce(flat)
+        flat /= self.size
         parts = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=False)])
         for name, part in zip(names, parts[len(grads) :], strict=True):
             metrics[name] = part.reshape(()).clone()
-
-    def reduce_(self, tensor: Tensor) -> None:
-        """Replace a tensor by its mean over all processes; raises ProcessLost as `exchange`."""
-        if self.size > 1:
-            with self._watching():
-                dist.all_reduce(tensor)
-            tensor /= self.size
 
     @torch.no_grad()
     def gather(self, tensor: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 
+from mario_dreamer.envs.torchrl import innermost
+
 # TorchRL's collector keeps the TensorDict that its next step starts from under this name only.
 CARRIER = "_carrier"
 
@@ -31,7 +33,7 @@ def env_state(
         tensors and plain Python; with the key `restarted`, and the reason, where the envs
         cannot be saved: a resumed run then opens new episodes.
     """
-    base = _innermost(env)
+    base = innermost(env)
     carried = getattr(collector, CARRIER, None)
     if not _is_resumable(base):
         return {"restarted": f"{type(base).__name__} cannot be saved in mid-episode"}
@@ -74,7 +76,7 @@ def restore_env_state(
     saved_env = state["env"] if "env" in state else state["worlds"]
     if _without_modules(saved_options) != _without_modules(options):
         return "the options of the envs have changed"
-    base = _innermost(env)
+    base = innermost(env)
     carried: TensorDictBase | None = getattr(collector, CARRIER, None)
     if not _is_resumable(base) or carried is None:
         return f"{type(base).__name__} cannot be put back into mid-episode"
@@ -97,10 +99,3 @@ def _without_modules(options: str) -> str:
 def _is_resumable(env: EnvBase) -> bool:
     """Whether its class says so: an env may pass questions on to others."""
     return bool(getattr(type(env), "resumable", False))
-
-
-def _innermost(env: EnvBase) -> EnvBase:
-    """The env below all transforms."""
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    return env

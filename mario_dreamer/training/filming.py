@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
 from mario_dreamer.envs.screens import to_rgb
+from mario_dreamer.envs.torchrl import innermost
 
 NO_PICTURE = (
     "this env gives no picture: it observes none and render() draws none. Give it "
@@ -27,9 +28,7 @@ def film(env: EnvBase, state: TensorDictBase) -> Tensor | None:
         env: [N] envs.
         state: [N], of this moment, with the observation.
     """
-    inner = env
-    while isinstance(inner, TransformedEnv):
-        inner = inner.base_env
+    inner = innermost(env)
     if hasattr(type(inner), "screens"):
         return inner.screens().permute(0, 3, 1, 2)  # [N, H, W, 3] -> [N, 3, H, W]
     image = keys.first_image(state.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
 
-Changed = list[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
+Changed = Sequence[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
 
 
 class NonFiniteLoss(RuntimeError):
@@ -104,7 +105,7 @@ class Learner:
         # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
-        self._guard = self._raise_if_spoiled if waits else self._void_if_spoiled
+        self._guard = self.check if waits else self._void_if_spoiled
         self._forward_backward = accelerate(self.forward_backward, options.compile, self.device)
         self._step = capture(self.step, options.compile, self.device)
 
@@ -210,9 +211,6 @@ class Learner:
             now = [*self.world_model.parameters(), *self.actor.parameters()]
             torch._foreach_lerp_(list(self.average.parameters()), now, self.average_rate)
 
-    def _raise_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
-        self.check(metrics)
-
     @torch.no_grad()
     def _void_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
         """Where the loss is not finite: no gradients, the range of returns of before; note it."""
@@ -224,7 +222,7 @@ class Learner:
                 param.grad.copy_(torch.where(good, param.grad, 0.0))
         self._spoiled.add_((~good).float())
 
-    def check(self, metrics: TensorDictBase) -> None:
+    def check(self, metrics: TensorDictBase, state: Changed = ()) -> None:
         """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""
         if bool(torch.isfinite(metrics["total"])) and not bool(self._spoiled):
             return

@@ -23,22 +23,9 @@ class UpdateRatio:
         train_ratio: replayed records per agent step, above 0.
         batch_size: B.
         batch_length: T.
-
-    Raises:
-        ValueError: when train_ratio is not above 0, or a size is below 1.
     """
 
     def __init__(self, train_ratio: float, batch_size: int, batch_length: int) -> None:
-        if batch_size < 1 or batch_length < 1:
-            raise ValueError(
-                f"batch_size and batch_length must be at least 1, got {batch_size} and "
-                f"{batch_length}."
-            )
-        if not train_ratio > 0:
-            raise ValueError(
-                f"train_ratio must be above 0, got {train_ratio}. It counts replayed records per "
-                "agent step: 1024 with batches of 16 x 64 is one update per step."
-            )
         self.updates_per_step = train_ratio / (batch_size * batch_length)
         self.last_step: int | None = None
         self.owed = 0.0

@@ -90,5 +90,5 @@ def test_without_tensorboard_the_way_out_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
+    with pytest.raises(ImportError, match=r"mario_dreamer\[tensorboard\]"):
         TensorBoardTracker(tmp_path)

@@ -66,12 +66,6 @@ def test_what_was_just_saved_is_never_thrown_away(tmp_path: Path) -> None:
     assert checkpoints.latest() == tmp_path / "step_000000100"
 
 
-@pytest.mark.parametrize("keep", [0, -1])
-def test_keeping_none_is_refused(tmp_path: Path, keep: int) -> None:
-    with pytest.raises(ValueError, match="keep_checkpoints must be at least 1"):
-        Checkpoints(tmp_path, keep)
-
-
 def test_a_kill_in_the_middle_leaves_the_older_one_and_no_rubbish_for_long(tmp_path: Path) -> None:
     save(tmp_path, 1)
     half = tmp_path / ".tmp-999-2"

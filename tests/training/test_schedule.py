@@ -50,14 +50,6 @@ def test_a_resume_goes_on_in_mid_fraction_without_a_burst() -> None:
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    "sizes", [(0, 16, 64), (-1, 16, 64), (float("nan"), 16, 64), (256, 0, 64), (256, 16, 0)]
-)
-def test_a_ratio_or_a_batch_of_nothing_is_refused(sizes: tuple) -> None:
-    with pytest.raises(ValueError, match="must be a"):
-        UpdateRatio(*sizes)
-
-
 def due_steps(state: LoopState, interval: int, steps: Iterable[int]) -> list[int]:
     found = []
     for state.agent_steps in steps:

@@ -53,7 +53,7 @@ def test_a_class_outside_of_its_slot_is_refused(target: str, place: str) -> None
 
 
 def test_a_class_in_a_list_or_beyond_arguments_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"env.action_set\[1\]\[0\]._target_='os.system'"):
+    with pytest.raises(ValueError, match=r"env.action_set.1.0._target_='os.system'"):
         check_targets(changed("env.action_set", ["noop", [{"_target_": "os.system"}]]))
     with pytest.raises(ValueError, match=r"gives Hydra the option encoder._args_"):
         check_targets(changed("encoder._args_", ["a"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
 # MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
 _PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
 
-# Returns what was logged to the run before this process; an argument asks for points since a step.
-Remember = Callable[..., Past | None]
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that entries are written into.
+
+    Args:
+        remember: returns what was logged to the run before this process; an argument asks for
+            points since a step.
+    """
+
+    client: MlflowClient
+    id: str
+    remember: Callable[..., Past | None]
 
 
 def key_of(name: str) -> str:
@@ -36,13 +48,11 @@ def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def _write_metrics(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_metrics(run: OpenRun, entries: list[Entry]) -> None:
     from mlflow.entities import Metric
 
     late = [entry["step"] for entry in entries if "late" in entry]
-    past = remember(min(late, default=None))
+    past = run.remember(min(late, default=None))
     metrics = []
     for entry in entries:
         for name, value in entry["values"].items():
@@ -55,15 +65,13 @@ def _write_metrics(
                 continue
             metrics.append(point)
     for chunk in _chunks(metrics, _METRICS):
-        client.log_batch(run_id, metrics=chunk)
+        run.client.log_batch(run.id, metrics=chunk)
 
 
-def _write_params(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_params(run: OpenRun, entries: list[Entry]) -> None:
     from mlflow.entities import Param, RunTag
 
-    known = client.get_run(run_id).data.params
+    known = run.client.get_run(run.id).data.params
     wanted: dict[str, str] = {}
     for entry in entries:
         wanted |= {key_of(key): _cut(value, _PARAM) for key, value in entry["params"].items()}
@@ -75,14 +83,12 @@ def _write_params(
         if known.get(key, value) != value
     ]
     for chunk in _chunks(fresh, _PARAMS):
-        client.log_batch(run_id, params=chunk)
+        run.client.log_batch(run.id, params=chunk)
     for chunk in _chunks(changed, _PARAMS):
-        client.log_batch(run_id, tags=chunk)
+        run.client.log_batch(run.id, tags=chunk)
 
 
-def _write_tags(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_tags(run: OpenRun, entries: list[Entry]) -> None:
     from mlflow.entities import RunTag
 
     tags = {key: text for entry in entries for key, text in entry["tags"].items()}
@@ -90,62 +96,52 @@ def _write_tags(
         tags["mlflow.source.git.commit"] = tags["git.commit"]  # shown on MLflow's page
     rows = [RunTag(key_of(key), _cut(text, _TAG)) for key, text in tags.items()]
     for chunk in _chunks(rows, _PARAMS):
-        client.log_batch(run_id, tags=chunk)
+        run.client.log_batch(run.id, tags=chunk)
 
 
-def _write_dataset(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_dataset(run: OpenRun, entries: list[Entry]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     tag = InputTag("mlflow.data.context", "training")
     for entry in entries:
         data = Dataset(entry["name"], entry["digest"], "code", entry["source"])
-        client.log_inputs(run_id, [DatasetInput(data, [tag])])
+        run.client.log_inputs(run.id, [DatasetInput(data, [tag])])
 
 
-def _write_file(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_file(run: OpenRun, entries: list[Entry]) -> None:
     for entry in entries:
         if _is_gone(entry):
             continue
-        write = client.log_artifacts if Path(entry["path"]).is_dir() else client.log_artifact
-        write(run_id, entry["path"], entry["folder"] or None)
+        write = run.client.log_artifacts if Path(entry["path"]).is_dir() else run.client.log_artifact
+        write(run.id, entry["path"], entry["folder"] or None)
 
 
-def _write_model(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_model(run: OpenRun, entries: list[Entry]) -> None:
     for entry in entries:
         if not _is_gone(entry):
-            log_model(client, run_id, Path(entry["path"]), entry["step"])
-            prune_models(client, run_id)
+            log_model(run.client, run.id, Path(entry["path"]), entry["step"])
+            prune_models(run.client, run.id)
 
 
-def _write_image(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_image(run: OpenRun, entries: list[Entry]) -> None:
     from PIL import Image
 
-    past = remember()
+    past = run.remember()
     for entry in entries:
         # `#` and `/` mean something in the names of MLflow's image files.
         key = re.sub(r"[^\w.\-]", "_", entry["name"])
         if (past is not None and past.knows_picture(key, entry["step"])) or _is_gone(entry):
             continue
         with Image.open(entry["path"]) as image:
-            client.log_image(run_id, image, key=key, step=entry["step"])
+            run.client.log_image(run.id, image, key=key, step=entry["step"])
 
 
-def _write_status(
-    client: MlflowClient, run_id: str, entries: list[Entry], remember: Remember
-) -> None:
+def _write_status(run: OpenRun, entries: list[Entry]) -> None:
     assert entries[-1]["status"] in STATUSES, entries[-1]
     if "late" in entries[-1]:
         return  # how an earlier process ended; this one goes on
     ended = int(entries[-1]["time"] * 1000)
-    client.set_terminated(run_id, entries[-1]["status"], end_time=ended)
+    run.client.set_terminated(run.id, entries[-1]["status"], end_time=ended)
 
 
 def _is_gone(entry: Entry) -> bool:
@@ -157,7 +153,7 @@ def _is_gone(entry: Entry) -> bool:
 
 
 # kind -> what writes entries of it
-WRITERS: dict[str, Callable[[MlflowClient, str, list[Entry], Remember], None]] = {
+WRITERS: dict[str, Callable[[OpenRun, list[Entry]], None]] = {
     "metrics": _write_metrics, "params": _write_params, "tags": _write_tags,
     "dataset": _write_dataset, "file": _write_file, "model": _write_model,
     "image": _write_image, "status": _write_status,

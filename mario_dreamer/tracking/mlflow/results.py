@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mario_dreamer.tracking.mlflow.models import attach_evaluation
-from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment
+from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known
 from mario_dreamer.tracking.mlflow.store import open_store, store_uri
 from mario_dreamer.tracking.tracker import log
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 def recorded_run(folder: Path) -> str | None:
@@ -27,14 +23,9 @@ def uses_mlflow(track: bool | str, folder: Path | None) -> bool:
     Args:
         track: True, False, or "auto": where the run itself was logged there.
         folder: the run's; None where there is none.
-
-    Raises:
-        ValueError: for another word.
     """
     if isinstance(track, bool):
         return track
-    if track != "auto":
-        raise ValueError(f"track={track!r}: expected auto, true or false.")
     return folder is not None and recorded_run(folder) is not None
 
 
@@ -69,7 +60,7 @@ def log_results(
     uri = store_uri(tracking_uri)
     try:
         client = open_store(uri)
-        known = run_id is not None and _knows(client, run_id)
+        known = run_id is not None and is_known(client, run_id)
         if not known:
             place = find_experiment(client, experiment, uri)
             run_id = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
@@ -90,15 +81,3 @@ def log_results(
         log.warning("MLflow: the results are on disk but not logged: %s", error)
         return None
     return run_id
-
-
-def _knows(client: MlflowClient, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        log.warning("MLflow: run %s is unknown there; the results get a run of their own", run_id)
-        return False

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
+from mario_dreamer.tracking.mlflow.entries import WRITERS, OpenRun, key_of
 from mario_dreamer.tracking.mlflow.past import Past
 from mario_dreamer.tracking.mlflow.store import open_store
 from mario_dreamer.tracking.mlflow.sweep import parent_tag
@@ -44,6 +44,19 @@ def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
+
+
+def is_known(client: MlflowClient, run_id: str) -> bool:
+    """Whether MLflow has the run, not deleted; a warning says so where it has not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        log.warning("MLflow: run %s is unknown there; the results get a run of their own", run_id)
+        return False
 
 
 def _write(path: Path, text: str) -> None:
@@ -94,7 +107,7 @@ class MLflowRun:
         from mlflow.exceptions import MlflowException
 
         try:
-            WRITERS[entries[0]["kind"]](client, run_id, entries, self._remember)
+            WRITERS[entries[0]["kind"]](OpenRun(client, run_id, self._remember), entries)
         except Exception as error:
             self._past = None  # what was written of these entries is past as well
             if isinstance(error, MlflowException) and error.error_code in _FINAL:
