@@ -168,7 +168,7 @@ def public(body: list[ast.stmt], prefix: str) -> list[tuple[str, bool]]:
     return found
 
 
-def test_every_module_and_almost_every_public_name_says_what_it_is() -> None:
+def test_modules_and_public_names_have_docstrings() -> None:
     found = [(name(path), ast.get_docstring(ast.parse(path.read_text())) is not None)
              for path in FILES if path.read_text().strip()]  # fmt: skip
     for path in FILES:
@@ -223,7 +223,7 @@ def test_every_number_of_train_yaml_is_read_by_somebody() -> None:
     assert dead == []
 
 
-def test_every_setting_of_a_size_a_collector_and_a_replay_is_read() -> None:
+def test_every_setting_of_sizes_and_collectors_is_read() -> None:
     code = "\n".join(path.read_text() for path in FILES)
     texts = "\n".join(path.read_text() for path in CONFIGS.rglob("*.yaml"))
     for group in ("size", "collector"):
@@ -233,7 +233,7 @@ def test_every_setting_of_a_size_a_collector_and_a_replay_is_read() -> None:
                 assert read, f"{path.name}: nobody reads {group}.{key}"
 
 
-def test_the_package_imports_without_an_emulator_and_says_how_to_get_one() -> None:
+def test_the_package_imports_without_an_emulator() -> None:
     code = (
         "import sys, pkgutil, importlib\n"
         "for missing in ('gym_super_mario_bros', 'nes_py'): sys.modules[missing] = None\n"

@@ -42,7 +42,7 @@ def make_wheel(folder: Path, requires: str) -> Path:
     return path
 
 
-def test_a_wheel_for_3_13_is_told_that_3_12_will_do_and_its_record_agrees(tmp_path: Path) -> None:
+def test_a_wheel_for_3_13_can_be_marked_for_3_12(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, ">=3.13")
     assert script("carry_wheels").allow_python_312(wheel) is True
     with zipfile.ZipFile(wheel) as archive:
@@ -93,7 +93,7 @@ def test_the_benchmark_says_in_one_line_that_there_is_no_gpu(
         script("bench_gpu").main()
 
 
-def test_a_row_of_the_benchmark_that_fails_is_a_failed_check_and_no_more(
+def test_a_failing_benchmark_row_is_one_failed_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -109,7 +109,7 @@ def test_a_row_of_the_benchmark_that_fails_is_a_failed_check_and_no_more(
     }
 
 
-def test_the_gpu_experiment_is_mario_1_1_with_graph_and_many_envs() -> None:
+def test_the_gpu_experiment_is_mario_1_1_with_a_cuda_graph() -> None:
     plain, gpu = (
         compose.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
     )

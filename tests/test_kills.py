@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["toy", pytest.param("mario", marks=pytest.mark.rom)])
-def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(
+def test_a_run_killed_repeatedly_ends_like_an_unbroken_one(
     variant: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("mlflow")

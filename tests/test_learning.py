@@ -26,7 +26,7 @@ def test_the_agent_comes_close_to_the_best_that_can_be_done(world: str, tmp_path
 
 
 @pytest.mark.slow
-def test_a_cue_is_carried_through_the_dark_and_without_a_past_it_is_not(tmp_path: Path) -> None:
+def test_memory_carries_a_cue_that_the_frame_alone_lacks(tmp_path: Path) -> None:
     run = train("memory", 0, tmp_path)
     assert judge(run) >= WORLDS["memory"].bar
     # 100 fair coins fall outside of 0.5 +- 0.16 once in a thousand times.

@@ -57,7 +57,7 @@ def test_a_view_does_not_drag_its_storage_along(tmp_path: Path) -> None:
     assert (tmp_path / "a.pt").stat().st_size < 10_000
 
 
-def test_a_shipped_checkpoint_keeps_its_evaluation_and_loads_as_float32(tmp_path: Path) -> None:
+def test_a_shipped_checkpoint_is_float32_and_has_its_evaluation(tmp_path: Path) -> None:
     weights = {"w": torch.randn(40, 40)}
     files, config = {"agent": weights}, {"config.yaml": "runs_dir: /secret\nname: a\nresume: x\n"}
     made = Checkpoints(tmp_path / "a" / "checkpoints").save(20, files, config)

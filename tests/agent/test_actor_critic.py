@@ -83,7 +83,7 @@ def actions(tiny: object, kind: ExplorationType, times: int = 200) -> torch.Tens
     return torch.cat(drawn).float().mean(0)
 
 
-def test_training_samples_actions_and_greedy_play_takes_the_likeliest() -> None:
+def test_training_samples_actions_and_greedy_play_does_not() -> None:
     tiny = opinionated(make_tiny())
     sampled = actions(tiny, ExplorationType.RANDOM)
     assert 0.65 < float(sampled[2]) < 0.9 and float(sampled[0]) > 0.03

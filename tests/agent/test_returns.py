@@ -103,7 +103,7 @@ def test_weights_are_the_running_product_of_continues() -> None:
     torch.testing.assert_close(seed, column(1.0, 0.5, 0.25, 0.0))
 
 
-def test_the_continue_head_is_taught_death_but_not_the_time_limit() -> None:
+def test_the_continue_head_learns_death_but_not_time_limits() -> None:
     is_terminal = torch.tensor([[True], [False]])  # death; a time limit is not terminal
     torch.testing.assert_close(Discount().cont_target(is_terminal), column(0.0, GAMMA))
     hard = Discount(0.997, learned=False)
@@ -133,7 +133,7 @@ def test_returns_of_a_rollout_are_the_golden_numbers() -> None:
     torch.testing.assert_close(found["advantage"][0], found["lambda_return"][0] - 2.0)
 
 
-def test_gamma_is_multiplied_in_where_the_head_says_only_alive_or_dead() -> None:
+def test_gamma_multiplies_an_undiscounted_continue_head() -> None:
     options = {"discount": Discount(GAMMA, learned=False)}
     rollouts = (column(7.0, 1.0, 1.0, 1.0), torch.ones(4, 1), torch.full((4, 1), 2.0))
     found = make_returns(**options)(dream(*rollouts))
@@ -164,7 +164,7 @@ def test_paper_v1_begins_with_the_recorded_end() -> None:
     assert float(weight[1, 0]) == 1.0 and bool((weight[1, 1:] > 0).all())
 
 
-def test_the_return_range_is_an_average_that_forgets_one_percent_a_step() -> None:
+def test_the_return_range_is_a_running_average_of_rate_0_01() -> None:
     norm = make_returns().norm
     returns = torch.linspace(0, 100, 10_001).unsqueeze(-1)
     for updates in range(1, 61):
@@ -183,7 +183,7 @@ def test_small_returns_are_never_blown_up() -> None:
     assert float(norm.scale()) == 1.0
 
 
-def test_the_range_is_updated_before_the_advantage_is_divided_by_it() -> None:
+def test_the_return_range_is_updated_before_its_use() -> None:
     reward = torch.linspace(0, 100_000, 1001).reshape(1, -1, 1)
     rollouts = dream(reward, torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1))
     found = make_returns()(rollouts, update_range=True)
@@ -202,7 +202,7 @@ def test_the_range_changes_only_when_training_asks_for_it() -> None:
     assert float(returns.norm.high) > 0.0
 
 
-def test_without_normalisation_the_advantage_is_the_plain_difference() -> None:
+def test_without_normalisation_advantages_are_plain_differences() -> None:
     returns = make_returns(normalize=False)
     assert returns.norm is None
     found = returns(dream(torch.full((3, 1), 1e4), torch.ones(3, 1), torch.ones(3, 1)))

@@ -43,7 +43,7 @@ def test_every_output_is_finite_for_black_and_white_frames() -> None:
         assert all(bool(torch.isfinite(found[key]).all()) for key in world_model.out_keys)
 
 
-def test_the_state_at_t_sees_the_frame_at_t_and_the_action_before_it() -> None:
+def test_state_t_depends_on_frame_t_and_the_action_before() -> None:
     tiny = decided(make_tiny())
     world_model = tiny.agent.world_model
     records = random_records(1, 5)
@@ -72,7 +72,7 @@ def test_an_opening_frame_forgets_what_came_before() -> None:
     assert torch.equal(one["feat"][:, 2:], two["feat"][:, 2:])
 
 
-def test_a_window_starts_from_the_stored_state_where_there_is_one() -> None:
+def test_a_window_starts_from_its_stored_state() -> None:
     tiny = decided(make_tiny())
     world_model = tiny.agent.world_model
     records = random_records(2, 6)

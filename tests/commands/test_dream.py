@@ -9,7 +9,7 @@ from mario_dreamer import keys
 from mario_dreamer.commands.dream import record_windows
 
 
-def test_a_window_in_mid_episode_begins_with_the_state_that_the_policy_carried_there() -> None:
+def test_a_window_in_mid_episode_begins_with_the_policys_state() -> None:
     tiny = make_tiny("env.length=40")
     windows = record_windows(tiny.policy, tiny.env, start=3, length=6, rows=2)
     assert windows.shape == (2, 6)

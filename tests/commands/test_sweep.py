@@ -41,7 +41,7 @@ def test_a_run_folder_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None
     assert _sweep.finished_before("seed: 0\n", tmp_path) is None
 
 
-def test_the_search_of_the_laptop_recipe_names_options_that_it_has() -> None:
+def test_the_laptop_search_names_existing_options() -> None:
     search = OmegaConf.load(CONFIGS / "hydra" / "sweeper" / "laptop_search.yaml")
     cfg = compose_default(["experiment=laptop"])
     lost = [name for name in search.params if OmegaConf.select(cfg, name) is None]

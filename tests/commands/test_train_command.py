@@ -72,7 +72,7 @@ def test_every_logged_number_is_documented(runs: Path) -> None:
     assert {"speed/fps", "run/updates", "dream/return_mean", "eval/open_loop_error"} <= shown
 
 
-def test_a_resume_goes_on_with_the_same_run_and_the_same_counters(runs: Path) -> None:
+def test_a_resume_keeps_the_run_and_its_counters(runs: Path) -> None:
     before = json.loads((runs / "one" / "run.json").read_text())
     done = start(runs, "resume=latest", "steps=192", "eval_every=0")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -182,7 +182,7 @@ def test_a_time_limit_is_a_finished_run_with_its_reason(tmp_path: Path) -> None:
     assert lines(tmp_path / "42")[-1]["run/agent_steps"] == 32
 
 
-def test_runs_started_in_the_same_second_take_folders_of_their_own(
+def test_runs_started_in_the_same_second_get_their_own_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "strftime", lambda *_: "20261126-120000")

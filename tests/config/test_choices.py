@@ -63,7 +63,7 @@ def test_every_choice_of_a_group_keeps_the_rules_for_numbers(group: str) -> None
         limits.check_numbers({group: {k: v for k, v in part.items() if k != "defaults"}})
 
 
-def test_the_discount_and_lambda_of_a_run_are_everywhere_the_same() -> None:
+def test_a_run_has_one_discount_and_one_lambda() -> None:
     learner = make_tiny("discount=0.9", "discount_lambda=0.5").learner
     for part in (learner.returns, learner.world_model_loss, learner.critic_loss):
         assert part.discount.gamma == 0.9

@@ -65,7 +65,7 @@ def test_neither_optimizer_nor_replay_is_built_or_read(
     assert agent.play().frames.shape[1:] == (3, 16, 16)
 
 
-def test_the_average_of_the_weights_plays_unless_the_latest_are_asked_for(run: Path) -> None:
+def test_averaged_weights_play_unless_weights_is_latest(run: Path) -> None:
     average, latest = (load_agent(run, weights=which) for which in ("average", "latest"))
     one, two = (agent.policy.actor.state_dict() for agent in (average, latest))
     assert any(not torch.equal(one[name], two[name]) for name in one)
@@ -84,7 +84,7 @@ def test_options_of_the_env_are_changed_or_refused_by_name(run: Path) -> None:
         load_agent(run, env={"max_steps": "many"})
 
 
-def test_a_checkpoint_that_a_training_run_replaces_is_looked_for_again(
+def test_a_checkpoint_replaced_while_loading_is_found_again(
     lent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, find, calls = lent / "checkpoints", module.find_checkpoint, []

@@ -48,7 +48,7 @@ def test_an_absurd_size_is_refused_before_it_is_allocated(
         memory.check_memory(tiny.cfg, tiny.env)
 
 
-def test_the_estimate_leaves_the_specs_of_a_fresh_env_as_they_are() -> None:
+def test_the_estimate_does_not_change_the_env_specs() -> None:
     cfg = compose_default(["experiment=pendulum", "device=cpu"])
     env = build.make_env(cfg, 1, 0)
     assert "networks" in memory.check_memory(cfg, env)

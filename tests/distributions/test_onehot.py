@@ -48,7 +48,7 @@ def test_without_unimix_it_is_a_plain_softmax() -> None:
     torch.testing.assert_close(dist.logits, logits.log_softmax(-1))
 
 
-def test_a_sample_is_exactly_one_hot_and_its_gradient_that_of_the_probabilities() -> None:
+def test_a_sample_is_one_hot_with_the_gradient_of_the_probs() -> None:
     logits = torch.randn(4, 8, 5, requires_grad=True)
     weights = torch.randn(4, 8, 5)
     sample = OneHotCategorical(logits, unimix=0.01).rsample()

@@ -24,7 +24,7 @@ def test_mse_pulls_the_mean_with_twice_the_error() -> None:
     assert mean.grad.tolist() == [[6.0, -8.0]]
 
 
-def test_symlog_mse_measures_in_symlog_space_and_answers_in_the_sensors_own() -> None:
+def test_symlog_mse_is_in_symlog_space_but_its_mean_is_not() -> None:
     dist = SymlogMSE(torch.tensor([[math.log(1001.0), 0.0]]))
     assert dist.mean[0, 0].item() == pytest.approx(1000.0, rel=1e-5)
     target = torch.tensor([[1000.0, math.e - 1]])
@@ -60,7 +60,7 @@ def test_bernoulli_survives_extreme_logits() -> None:
     assert loss.item() == -1e4
 
 
-def test_the_squared_error_has_the_gradients_of_its_formula_towards_both_sides() -> None:
+def test_the_squared_error_has_the_gradients_of_its_formula() -> None:
     torch.manual_seed(0)
     mean, x = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4, requires_grad=True)
     weight = torch.tensor([0.5, -2.0])

@@ -141,7 +141,7 @@ def test_log_prob_is_the_cross_entropy_to_the_dense_two_hot(kind: str) -> None:
     torch.testing.assert_close(dist.log_prob(x), expected)
 
 
-def test_the_gradient_pulls_towards_the_two_bins_and_not_through_the_target() -> None:
+def test_twohot_gradients_move_the_logits_not_the_target() -> None:
     logits = torch.zeros(1, 255, requires_grad=True)
     x = column(1.0).requires_grad_()
     TwoHot(logits).log_prob(x).sum().backward()

@@ -100,7 +100,7 @@ def test_a_new_name_opens_an_episode_and_greedy_needs_no_luck(
 @pytest.mark.parametrize("shapes", [
     {"pixels": (1, 16, 16)}, {"vector": (4,)}, {"pixels": (3, 16, 16), "vector_joints": (2,)},
 ])  # fmt: skip
-def test_grey_vector_and_mixed_observations_have_their_own_signature(
+def test_each_kind_of_observation_has_its_own_signature(
     shapes: dict[str, tuple[int, ...]], tmp_path: Path
 ) -> None:
     seen = {

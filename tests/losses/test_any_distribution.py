@@ -100,7 +100,7 @@ def test_without_entropy_scale_no_entropy_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("reparametrised", [True, False])
-def test_a_sampled_entropy_has_the_mean_and_gradient_of_the_closed_one(
+def test_a_sampled_entropy_matches_the_closed_form(
     reparametrised: bool,
 ) -> None:
     class Sampled(NoEntropy):

@@ -34,7 +34,7 @@ def value(tensor: torch.Tensor) -> float:
     return float(tensor.detach())
 
 
-def test_an_untrained_critic_is_off_by_log_255_whatever_the_return() -> None:
+def test_an_untrained_critic_loss_is_log_255_for_any_return() -> None:
     found = CriticLoss(make_tiny().agent.critic)(dream(), records())
     assert value(found["loss_critic"]) == pytest.approx(LN_255, abs=1e-5)
     # no episode ends here, so the mean over the record is not thinned out

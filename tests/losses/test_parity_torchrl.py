@@ -26,7 +26,7 @@ def test_lambda_returns_of_rollouts_agree(lmbda: float) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_lambda_returns_of_records_with_deaths_and_time_limits_agree() -> None:
+def test_lambda_returns_agree_over_deaths_and_time_limits() -> None:
     reward, value = torch.randn(6, 9, 1), torch.randn(6, 9, 1)
     is_last = torch.rand(6, 9, 1) < 0.4
     is_terminal = is_last & (torch.rand(6, 9, 1) < 0.5)
@@ -53,7 +53,7 @@ def test_both_kl_terms_and_their_gradients_agree(free_nats: float, unimix: float
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-4)
 
 
-def test_laprop_with_clipping_and_warmup_agrees_with_dreamerv3optimizer() -> None:
+def test_laprop_agrees_with_torchrls_dreamerv3optimizer() -> None:
     algorithms = pytest.importorskip("torchrl.trainers.algorithms")
     theirs = getattr(algorithms, "DreamerV3Optimizer", None)
     if theirs is None:
@@ -72,7 +72,7 @@ def test_laprop_with_clipping_and_warmup_agrees_with_dreamerv3optimizer() -> Non
             torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
-def test_the_actors_loss_agrees_with_plain_reinforce_on_torchs_distribution() -> None:
+def test_the_actor_loss_agrees_with_plain_reinforce() -> None:
     tiny = make_tiny("actor.unimix=0.0", "actor.outscale=1.0")
     rollouts = TensorDict(
         feat=torch.randn(6, 4, 28), action=torch.eye(3)[torch.randint(3, (6, 3))],

@@ -10,7 +10,7 @@ from mario_dreamer.losses.targets import Discount
 LN_255 = 5.541264
 
 
-def test_an_untrained_reward_head_is_off_by_log_255_whatever_the_reward() -> None:
+def test_an_untrained_reward_loss_is_log_255_for_any_reward() -> None:
     loss = make_tiny().learner.world_model_loss
     for reward in (0.0, 0.3, -15.0, 1000.0):
         records = random_records()
@@ -39,7 +39,7 @@ def test_free_nats_leave_a_small_kl_alone(choice: str, total: float) -> None:
     assert gradients(tiny.agent.world_model) == []
 
 
-def test_free_nats_are_counted_on_each_records_sum_and_not_on_the_mean() -> None:
+def test_free_nats_apply_to_each_records_sum_not_to_the_mean() -> None:
     tiny = make_tiny()
     loss = tiny.learner.world_model_loss
     _, posterior = loss(random_records(1, 2))

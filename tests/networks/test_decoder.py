@@ -92,7 +92,7 @@ def test_sensors_are_predicted_in_symlog_space() -> None:
     torch.testing.assert_close(decoder.dist(mean).mean, target)
 
 
-def test_a_patch_of_pixels_is_drawn_from_one_place_of_the_last_map_alone() -> None:
+def test_a_patch_of_pixels_depends_on_one_place_of_the_map() -> None:
     decoder = StridedConvDecoder(
         8, (2, 4), (3, 32, 32), depth=2, mults=(2, 4), patch=4, input="linear"
     )

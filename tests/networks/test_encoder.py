@@ -39,7 +39,7 @@ def test_frames_with_channels_last_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_each_frame_is_seen_by_itself_and_the_input_is_left_alone(kind: type[ConvEncoder]) -> None:
+def test_frames_are_encoded_independently_and_not_changed(kind: type[ConvEncoder]) -> None:
     encoder, frames = kind((3, 16, 16), depth=4), torch.rand(2, 5, 3, 16, 16)
     before = frames.clone()
     together = encoder(frames)

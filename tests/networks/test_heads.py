@@ -12,7 +12,7 @@ FEAT = torch.randn(4, 3, 10, generator=torch.Generator().manual_seed(0)) * 5
 
 @pytest.mark.parametrize("norm", ["rms", "layer"])
 @pytest.mark.parametrize("kind", ["symexp", "symlog"])
-def test_an_untrained_scalar_head_says_exactly_zero_and_is_wholly_unsure(
+def test_an_untrained_scalar_head_predicts_zero_uniformly(
     norm: str, kind: str
 ) -> None:
     head = TwoHotHead(10, layers=2, units=16, norm=norm, kind=kind)
@@ -55,7 +55,7 @@ def test_no_action_ever_dies_out() -> None:
     )
 
 
-def test_the_continue_head_gives_a_probability_and_a_loss_per_state() -> None:
+def test_the_continue_head_gives_one_probability_per_state() -> None:
     head = BernoulliHead(10, layers=1, units=16)
     dist = head.dist(head(FEAT))
     assert dist.mean.shape == (4, 3, 1) and ((dist.mean > 0) & (dist.mean < 1)).all()
@@ -69,7 +69,7 @@ def test_the_plain_head_gives_a_mean_and_a_squared_error() -> None:
     assert torch.equal(dist.log_prob(torch.full((4, 3, 1), 3.0)), torch.full((4, 3), -9.0))
 
 
-def test_a_zero_output_layer_learns_first_and_then_lets_the_rest_learn() -> None:
+def test_a_zero_output_layer_learns_before_the_layers_below() -> None:
     head = TwoHotHead(10, layers=1, units=16)
     for step in range(2):
         head.zero_grad()

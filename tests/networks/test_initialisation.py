@@ -39,7 +39,7 @@ def test_uniform_reaches_its_bound_and_no_further() -> None:
     assert (init_(weight(), 300, 400, "fan_avg", 0.0) == 0).all()
 
 
-def test_the_v1_scheme_cuts_inner_layers_and_spreads_output_layers() -> None:
+def test_v1_init_truncates_inner_layers_not_output_layers() -> None:
     inner = init_(weight(), 300, 400, "fan_avg")
     output = init_(weight(), 300, 400, "fan_avg", outscale=1.0)
     bound = math.sqrt(3 / 350)

@@ -7,7 +7,7 @@ from mario_dreamer.networks.layers import MLP, BlockLinear, convolution, normed
 from mario_dreamer.networks.norms import LayerNorm
 
 
-def test_block_linear_is_a_linear_layer_with_a_block_diagonal_weight() -> None:
+def test_block_linear_equals_a_block_diagonal_linear_layer() -> None:
     layer, x = BlockLinear(6, 9, blocks=3), torch.randn(4, 5, 6)
     torch.nn.init.normal_(layer.bias)
     dense = torch.block_diag(*layer.weight)  # [6, 9]
@@ -19,12 +19,12 @@ def test_blocks_that_do_not_divide_are_refused() -> None:
         BlockLinear(12, 16, 8)
 
 
-def test_a_linear_layer_has_a_bias_only_before_a_norm_that_does_not_shift() -> None:
+def test_a_linear_layer_has_no_bias_before_a_norm_that_shifts() -> None:
     assert normed(3, 4, "rms")[0].bias is not None
     assert normed(3, 4, "layer")[0].bias is None
 
 
-def test_an_mlp_ends_with_an_activation_or_with_the_output_asked_for() -> None:
+def test_an_mlp_ends_with_an_activation_or_an_output_layer() -> None:
     x = torch.randn(50, 3)
     assert MLP(3, 8, 2)(x).shape == (50, 8)
     assert MLP(3, 8, 2)(x).min() > -0.3  # SiLU never says less

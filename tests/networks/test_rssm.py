@@ -67,7 +67,7 @@ def test_observing_a_sequence_is_observing_its_frames_one_by_one(rssm: RSSM) -> 
         torch.testing.assert_close(together, torch.stack(apart, 1))
 
 
-def test_the_split_posterior_is_the_posterior_of_memory_and_frame(rssm: RSSM) -> None:
+def test_the_split_posterior_equals_the_whole_posterior(rssm: RSSM) -> None:
     embed, action, is_first = sequence()
     deter, _, post, prior = rssm.observe(embed, action, is_first)
     expected = rssm.posterior(torch.cat([deter, embed], -1)).view_as(post)
@@ -105,7 +105,7 @@ def test_one_stream_that_resets_leaves_the_others_alone(rssm: RSSM) -> None:
     assert not torch.equal(calm[0][1, 2:], reset[0][1, 2:])
 
 
-def test_beginning_at_is_first_is_beginning_from_the_initial_state(rssm: RSSM) -> None:
+def test_is_first_resets_to_the_initial_state(rssm: RSSM) -> None:
     embed, _, is_first = sequence(1)
     still, state = torch.zeros(3, 1, ACTION), any_state()
     torch.manual_seed(1)

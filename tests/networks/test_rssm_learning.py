@@ -36,7 +36,7 @@ def test_equal_guesses_cost_the_free_nat_and_teach_nothing(beta_dyn: float, tota
     assert (logits.grad == 0).all()
 
 
-def test_the_clip_comes_after_the_sum_over_categoricals_and_before_the_mean() -> None:
+def test_free_nats_clip_the_sum_over_categoricals_not_the_mean() -> None:
     rssm = RSSM(BlockGRU, **SIZES, unimix=0.0)
     # One state 0.4 nats apart in each of 4 categoricals, one state not at all.
     post = torch.zeros(1, 2, 4, 3)
@@ -76,7 +76,7 @@ def test_rep_teaches_the_posterior_and_never_the_prior() -> None:
     assert reached(rssm) == {name for name in everything if not name.startswith("prior.")}
 
 
-def test_dyn_teaches_the_prior_and_in_a_single_step_never_the_posterior() -> None:
+def test_in_one_step_the_dyn_loss_trains_only_the_prior() -> None:
     rssm = RSSM(BlockGRU, **SIZES)
     deter, stoch = torch.randn(3, 16), torch.rand(3, 4, 3)
     embed, action, _ = (x[:, 0] for x in batch())
@@ -115,7 +115,7 @@ def test_every_parameter_learns(style: str) -> None:
     assert reached(rssm) == {name for name, _ in rssm.named_parameters()}
 
 
-def test_the_frame_and_the_last_choice_reach_the_future_through_samples() -> None:
+def test_gradients_reach_the_past_through_sampled_states() -> None:
     rssm = RSSM(BlockGRU, **SIZES)
     embed, action, is_first = batch()
     embed.requires_grad_()

@@ -26,7 +26,7 @@ def test_it_equals_repeating_pixels_and_convolving(kernel: int) -> None:
         torch.testing.assert_close(got, want)
 
 
-def test_under_bfloat16_only_inputs_and_summed_weights_are_rounded() -> None:
+def test_bfloat16_rounds_only_inputs_and_summed_weights() -> None:
     torch.manual_seed(0)
     layer, x = DoublingConv(16, 8, 5), torch.randn(2, 16, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -40,7 +40,7 @@ def test_the_output_lies_channels_last() -> None:
     assert layer(torch.randn(2, 4, 4, 4)).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_patch_convolution_equals_the_transposed_convolution_in_values_and_gradients() -> None:
+def test_a_patch_convolution_equals_the_transposed_one() -> None:
     torch.manual_seed(0)
     layer = PatchConv(5, 3, 4).double()
     x = torch.randn(2, 5, 3, 2, dtype=torch.float64, requires_grad=True)

@@ -91,7 +91,7 @@ def test_ready_waits_for_a_batch_and_for_the_prefill(counter):
     assert replay.ready(1000)  # more than it can ever hold: full is enough
 
 
-def test_transitions_of_another_number_of_environments_are_refused(counter):
+def test_transitions_of_another_number_of_envs_are_refused(counter):
     replay, _ = filled(counter)
     with pytest.raises(ValueError, match="num_streams=2"):
         replay.extend(counter([3]).play(4))

@@ -62,7 +62,7 @@ def test_several_environments_keep_their_order_and_their_names(counter):
         assert mine["vector"][:, 1].tolist() == list(range(frames))
 
 
-def test_the_state_before_a_record_is_the_one_after_the_record_before(counter):
+def test_a_records_state_is_that_after_the_record_before(counter):
     records = to_records(counter([3]).play(6)[0], latents=True)
     position, first = records["vector"][:, 1], records["is_first"].flatten()
     assert records["prev_deter"].dtype == torch.float16

@@ -37,7 +37,7 @@ def test_windows_cross_the_end_of_an_episode(counter):
     assert replay.sample()["is_first"][:, 1:].any(1).float().mean() > 0.3
 
 
-def test_terminals_and_episodes_shorter_than_a_window_are_sampled(counter):
+def test_terminals_and_short_episodes_are_sampled(counter):
     replay = make_replay(100, 1, batch_size=64, batch_length=16, online=False)
     replay.extend(counter([3]).play(40))
     batch = replay.sample()

@@ -67,7 +67,7 @@ def window() -> TensorDict:
     return TensorDict({"is_first": is_first, "is_last": flag, "prev_action": action}, [1, 4])
 
 
-def test_a_record_before_an_opening_frame_is_the_last_of_its_episode():
+def test_a_record_before_an_opening_frame_is_last():
     mended = ToWindows(latents=True)(window())
     assert mended["is_last"].flatten().tolist() == [False, True, False, False]
     assert mended["is_first"].flatten().tolist() == [False, False, True, False]

@@ -40,7 +40,7 @@ def test_an_episode_of_n_steps_is_seen_in_n_plus_one_frames(watched: list[Watche
         assert seen.records[keys.REWARD].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60]
 
 
-def test_values_are_compared_with_what_follows_and_rewards_with_what_arrived(
+def test_values_are_compared_with_returns_rewards_with_rewards(
     watched: list[Watched],
 ) -> None:
     values, rewards = value_pairs(watched, 1.0), reward_pairs(watched)

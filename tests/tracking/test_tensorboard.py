@@ -47,7 +47,7 @@ def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -
     assert [path.name for path in videos.iterdir()] == ["step_000000010.mp4"]
 
 
-def test_a_resumed_run_hides_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resume_hides_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     killed = TensorBoardTracker(tmp_path)

@@ -217,7 +217,7 @@ def test_an_update_touches_nothing_outside_its_device(
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_no_value_is_read_from_drawing_a_batch_to_writing_the_latents_back() -> None:
+def test_an_update_reads_no_value_back_from_the_device() -> None:
     """The whole of `learn`: sample, update, write-back. Only the host's own books are read."""
     tiny = make_tiny().fill()
     tiny.learner._guard = tiny.learner._void_if_spoiled

@@ -66,7 +66,7 @@ def test_what_was_just_saved_is_never_thrown_away(tmp_path: Path) -> None:
     assert checkpoints.latest() == tmp_path / "step_000000100"
 
 
-def test_a_kill_in_the_middle_leaves_the_older_one_and_no_rubbish_for_long(tmp_path: Path) -> None:
+def test_a_kill_while_saving_keeps_the_older_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 1)
     half = tmp_path / ".tmp-999-2"
     half.mkdir()
@@ -145,7 +145,7 @@ def test_a_read_only_folder_is_a_clear_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_whoever_goes_on_from_an_older_one_has_the_later_ones_put_aside(tmp_path: Path) -> None:
+def test_going_on_from_an_older_checkpoint_sets_later_ones_aside(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1, 2, 3)
     flip_a_bit(tmp_path / "step_000000003" / "agent.pt")
     (tmp_path / ".tmp-9-4").mkdir()
@@ -177,7 +177,7 @@ def test_whoever_goes_on_from_the_newest_has_nothing_moved(tmp_path: Path) -> No
     assert len(checkpoints.all()) == 2
 
 
-def test_a_step_saved_twice_is_there_even_if_the_second_save_is_killed(
+def test_a_kill_in_a_second_save_of_a_step_keeps_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -203,7 +203,7 @@ def test_a_step_saved_twice_is_there_even_if_the_second_save_is_killed(
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000005"]
 
 
-def test_a_full_disk_is_an_error_of_python_and_not_the_end_of_the_process() -> None:
+def test_a_full_disk_raises_instead_of_ending_the_process() -> None:
     with pytest.raises(OSError, match="No space left"):
         save_tensors({"weight": torch.zeros(100_000)}, Path("/dev/full"))
 

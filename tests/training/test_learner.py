@@ -82,7 +82,7 @@ def test_the_untrained_losses_are_the_golden_ones() -> None:
     assert float(metrics["loss_rep"]) == pytest.approx(0.1 * float(metrics["loss_dyn"]))
 
 
-def test_the_total_is_the_sum_of_its_terms_and_says_so_in_numbers_only() -> None:
+def test_the_total_loss_is_the_sum_of_its_terms() -> None:
     tiny = make_tiny().fill()
     metrics = tiny.learner.update(tiny.replay.sample())
     terms = [float(value) for name, value in metrics.items() if name.startswith("loss_")]
@@ -118,7 +118,7 @@ def poisoned(tiny: Tiny) -> torch.Tensor:
     return records
 
 
-def test_a_loss_that_is_not_a_number_is_named_and_changes_nothing() -> None:
+def test_a_non_finite_loss_is_named_and_changes_nothing() -> None:
     tiny = make_tiny().fill()
     tiny.learner.update(tiny.replay.sample())
     before, updates = weights(tiny), tiny.learner.updates
@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_a_number_is_named_and_changes_nothing() -> None:
     assert float(kept["updates"]) == float(state["updates"])
 
 
-def test_after_a_bad_batch_a_good_one_is_learned_as_if_nothing_had_been() -> None:
+def test_a_good_batch_after_a_bad_one_is_learned_normally() -> None:
     tiny, other = make_tiny().fill(), make_tiny().fill()
     good = tiny.replay.sample()
     bad = good.clone()

@@ -111,7 +111,7 @@ def terminate_in_update_6(tiny) -> None:
     tiny.learner.imagination.register_forward_hook(stop)
 
 
-def test_a_signal_saves_and_leaves_and_the_updates_it_cut_are_made_up_for(tmp_path: Path) -> None:
+def test_updates_cut_off_by_a_signal_are_made_after_the_resume(tmp_path: Path) -> None:
     tiny, parts, run = start(tmp_path)
     terminate_in_update_6(tiny)
     assert train(parts, run) == "KILLED"
@@ -137,7 +137,7 @@ def test_the_time_limit_ends_a_run_saved(tmp_path: Path) -> None:
     assert logged(parts, "run/agent_steps") == [8]
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run_with_good_weights_saved(tmp_path: Path) -> None:
+def test_a_non_finite_loss_ends_the_run_with_good_weights_saved(tmp_path: Path) -> None:
     tiny, parts, run = start(tmp_path)
 
     def poison(module: torch.nn.Module, inputs: tuple) -> None:
@@ -179,7 +179,7 @@ def test_newer_latents_are_written_back_where_windows_start(tmp_path: Path) -> N
     assert not bool((changed & storage.column("is_first")[rows, 0]).any())
 
 
-def test_evaluation_happens_when_it_is_due_and_something_is_learned(tmp_path: Path) -> None:
+def test_evaluation_waits_for_its_interval_and_for_learning(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def evaluate(agent_steps: int) -> dict[str, float]:
@@ -283,7 +283,7 @@ def test_a_run_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest().name == "step_000000048"
 
 
-def test_a_prefill_that_is_over_stays_over_even_before_the_first_update(tmp_path: Path) -> None:
+def test_a_resume_does_not_repeat_a_finished_prefill(tmp_path: Path) -> None:
     options = ["prefill=16", "prefill_random=true", "train_ratio=1", "steps=16"]
     _, parts, run = start(tmp_path, *options)
     train(parts, run)

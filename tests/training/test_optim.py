@@ -34,7 +34,7 @@ def test_a_zero_tensor_takes_a_gradient_of_three_ten_thousandths() -> None:
     assert float(grad.norm()) == pytest.approx(3e-4, rel=1e-5)
 
 
-def test_a_small_gradient_passes_and_each_tensor_is_cut_by_its_own_size() -> None:
+def test_adaptive_clipping_depends_on_each_tensors_own_norm() -> None:
     grads = [torch.tensor([0.1]), torch.tensor([50.0]), torch.tensor([0.0])]
     weights = [torch.tensor([1.0]), torch.tensor([10.0]), torch.tensor([1.0])]
     assert int(adaptive_clip_(grads, weights, 0.3)[1]) == 1
@@ -83,7 +83,7 @@ def test_laprop_agrees_with_a_slow_loop_in_double_precision() -> None:
     )  # fmt: skip
 
 
-def test_the_learning_rate_warms_up_from_zero_in_a_thousand_updates() -> None:
+def test_the_learning_rate_warms_up_in_1000_updates() -> None:
     weight = parameter(1.0)
     optimizer = ClippedOptimizer({"agent": Bag(weight)}, lr=4e-5, agc=None, warmup=1000)
     rates = {}

@@ -65,7 +65,7 @@ def test_metrics_of_an_update_have_documented_names() -> None:
     assert lost == set(), "a metric of the learner that the table does not know is lost silently"
 
 
-def test_a_metric_that_the_table_lacks_is_logged_under_its_own_name() -> None:
+def test_an_undocumented_metric_keeps_its_own_name() -> None:
     report = Report(Silence())
     report.learned({"loss_mine": torch.tensor(2.0), "spread": torch.tensor([1.0, 3.0])}, 8)
     shown = report.log(8)

@@ -118,7 +118,7 @@ def test_an_evaluation_that_is_repeated_is_logged_once(
 
 @pytest.mark.rom
 @pytest.mark.slow
-def test_a_run_on_mario_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
+def test_a_mario_run_cut_in_two_is_bit_equal_to_an_unbroken_one(tmp_path: Path) -> None:
     compare(MARIO, 96, 168, tmp_path)
 
 
@@ -131,7 +131,7 @@ ENVS = {
 
 
 @pytest.mark.parametrize("kind", ENVS)
-def test_the_next_transition_after_a_resume_is_the_one_that_was_due(
+def test_a_resume_plays_the_transition_that_was_next(
     kind: str, tmp_path: Path
 ) -> None:
     options = [*ENVS[kind], "env.image_size=16"]
@@ -217,7 +217,7 @@ def resumed_from_the_first(folder: Path, say: Callable[[], str]) -> tuple[Path, 
     return run, say()
 
 
-def test_an_older_checkpoint_that_is_asked_for_is_where_the_run_stands(
+def test_a_resume_from_an_older_checkpoint_starts_there(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run, said = resumed_from_the_first(tmp_path, lambda: capsys.readouterr().out)

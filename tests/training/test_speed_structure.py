@@ -128,7 +128,7 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_slice_in_time_is_multiplied_as_rows_not_sequence_by_sequence() -> None:
+def test_a_slice_in_time_is_one_matrix_product() -> None:
     """As [N, T] batches, every sequence would get a copy of the weights of its own."""
     network, states = MLP(6, 8, 1, out_dim=2), torch.randn(5, 4, 6, requires_grad=True)
     with Watch() as watch:
@@ -156,7 +156,7 @@ def test_shapes_do_not_depend_on_what_is_in_the_batch() -> None:
     assert not {"nonzero", "masked_select", "_local_scalar_dense", "unique"} & set(watch.seen)
 
 
-def test_a_bfloat16_update_says_nearly_what_a_float32_update_says() -> None:
+def test_a_bfloat16_update_is_close_to_a_float32_update() -> None:
     """Losses within 2 percent, every gradient's direction within a cosine of 0.9."""
     said, gradients = [], []
     for dtype in (None, torch.bfloat16):

@@ -26,7 +26,7 @@ def mark(records: TensorDictBase) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("ending", "length"), [("terminated", 6), ("truncated", 6), ("truncated", 2)]
 )
-def test_the_learner_gets_each_frame_with_its_own_action_reward_and_flags(
+def test_each_frame_has_its_own_action_reward_and_flags(
     ending: str, length: int, latents: bool
 ) -> None:
     tiny = make_tiny(
@@ -56,7 +56,7 @@ def test_the_learner_gets_each_frame_with_its_own_action_reward_and_flags(
     assert set(time.unique().tolist()) == set(range(length + 1)), "every frame reaches the learner"
 
 
-def test_the_first_and_the_last_frame_of_short_episodes_are_learned(tmp_path: Path) -> None:
+def test_first_and_last_frames_of_short_episodes_are_learned(tmp_path: Path) -> None:
     """Episodes of two steps, windows of five records: each window crosses episode ends."""
     tiny = make_tiny(
         "env.length=2", "steps=80", "train_ratio=7.5", "save_every=0", "eval_every=0"

@@ -66,7 +66,7 @@ def test_sigint_twice_leaves_at_once(running: subprocess.Popen, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_second_run_on_one_folder_is_refused_with_the_pid_of_the_first(
+def test_a_second_run_in_a_folder_is_refused_naming_the_pid(
     running: subprocess.Popen, tmp_path: Path
 ) -> None:
     second = subprocess.run(
@@ -136,7 +136,7 @@ class Server:
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_in_mid_run_gets_everything_when_it_is_back(
+def test_a_tracking_server_that_comes_back_gets_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from mario_dreamer.tracking.mlflow.tracker import MLflowTracker

@@ -44,7 +44,7 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_stops_no_learning_and_leaves_nothing_half_written(
+def test_a_full_disk_does_not_stop_learning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny, parts, run = start(tmp_path)
@@ -197,7 +197,7 @@ def test_a_sigterm_before_training_begins_is_one_line_and_143(
     assert end.value.code == 143 and "SIGTERM" in capsys.readouterr().err
 
 
-def test_jumps_of_the_clock_change_neither_steps_nor_speed_nor_the_time_limit(
+def test_clock_jumps_change_neither_speed_nor_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = iter(range(10**6))

@@ -79,7 +79,7 @@ def test_the_malicious_file_would_really_run(sign: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "plain"])
 @pytest.mark.parametrize("stem", ["agent", "learning", "replay"])
-def test_a_malicious_pickle_in_a_checkpoint_is_refused_and_never_runs(
+def test_a_malicious_pickle_is_refused_and_never_runs(
     stem: str, how: str, tmp_path: Path, sign: Path
 ) -> None:
     path = tmp_path / "run" / "checkpoints" / "step_000000048"

@@ -152,7 +152,7 @@ def test_pause_stops_time_and_step_moves_it_by_one(page: webdriver.Chrome) -> No
     until(lambda: frames(page) == before + 1)
 
 
-def test_arrow_keys_move_the_dream_and_waking_shows_the_real_game(page: webdriver.Chrome) -> None:
+def test_arrow_keys_steer_the_dream_and_leaving_shows_the_game(page: webdriver.Chrome) -> None:
     page.find_element(By.ID, "tab-dream").click()
     until(lambda: text(page, ".decoded b") == "Dream")
     before = picture(page, "decoded")

@@ -61,7 +61,7 @@ class Visitor:
             self.socket.send_json({"type": "ack"})
 
 
-def test_the_page_and_its_modules_are_served_with_careful_headers(client: TestClient) -> None:
+def test_the_page_and_its_modules_have_security_headers(client: TestClient) -> None:
     page = client.get("/")
     assert page.status_code == 200 and "Mario Dreamer" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -202,7 +202,7 @@ def test_foreign_callers_get_403_and_malformed_ones_400(
     assert refused.value.status_code == status
 
 
-def test_a_server_on_every_interface_takes_addresses_but_no_foreign_name() -> None:
+def test_a_server_on_all_interfaces_refuses_foreign_names() -> None:
     check = host_check("0.0.0.0")
     own = ["localhost", "192.168.1.7", "fe80::1", gethostname().lower()]
     assert all(map(check, own))

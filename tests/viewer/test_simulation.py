@@ -62,7 +62,7 @@ def test_one_seed_shows_the_same_twice_whatever_others_do(agent: ViewedAgent) ->
     assert seen == expected
 
 
-def test_a_simulation_leaves_the_random_stream_of_the_process_alone(
+def test_a_simulation_keeps_the_random_state_of_the_process(
     simulation: Simulation,
 ) -> None:
     before = torch.get_rng_state()
@@ -103,7 +103,7 @@ def test_greedy_takes_the_likeliest_action(simulation: Simulation) -> None:
         assert choice(facts) == max(range(3), key=facts["probs"].__getitem__)
 
 
-def test_dreams_shown_are_as_old_as_the_horizon_once_there_was_time(
+def test_shown_predictions_are_as_old_as_the_horizon(
     simulation: Simulation,
 ) -> None:
     ages = [facts["foreseen_age"] for facts in ticks(simulation, 8) if facts["episode"] == 0]
@@ -187,7 +187,7 @@ def test_only_agents_of_the_list_can_be_loaded(agents: Agents) -> None:
 
 
 @pytest.mark.rom
-def test_mario_is_shown_at_full_resolution_and_stages_can_be_changed(
+def test_mario_has_full_resolution_and_changeable_stages(
     tmp_path: Path, offer: Callable[..., Agents]
 ) -> None:
     untrained = offer(tmp_path, "none").first
@@ -218,7 +218,7 @@ def test_watching_changes_nothing_that_training_changes(
     assert before and all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_second_agent_that_is_not_there_is_refused_at_the_start(
+def test_a_missing_second_agent_is_refused_at_the_start(
     runs: Path, offer: Callable[..., Agents]
 ) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):

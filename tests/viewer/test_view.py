@@ -50,7 +50,7 @@ def viewing(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen, str, st
         process.wait()
 
 
-def test_the_command_serves_on_a_free_port_survives_a_huge_message_and_stops(
+def test_the_command_serves_survives_a_huge_message_and_stops(
     runs: Path,
 ) -> None:
     with socket.socket() as taken:
