@@ -1,4 +1,4 @@
-"""The agent learns: four worlds whose answer is known, minutes each; run with -m slow.
+"""The agent learns: four envs whose best return is known, minutes each; run with -m slow.
 
 Thresholds, experiments and the control of `memory` are those of benchmarks/known_worlds.py.
 """

@@ -1,4 +1,4 @@
-"""A whole agent of sizes 2 to 16 in the counting world, built as a run builds its own."""
+"""A whole agent of sizes 2 to 16 in the counting env, built as a run builds its own."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class Tiny:
         return torch.cat(collected, 1)[:, :steps]
 
     def fill(self, steps: int = 24) -> Tiny:
-        """Play `steps` steps in each world and remember them."""
+        """Play `steps` steps in each env and store them."""
         self.replay.extend(self.collect(steps))
         return self
 
     def parts(self, folder: Any, keep: int = 2, evaluate: Any = None) -> tuple[Parts, build.Run]:
-        """What the training loop takes, with a tracker that remembers."""
+        """What the training loop takes, with a tracker that keeps what is logged."""
         run, ratio = build.make_run(self.cfg), build.make_ratio(self.cfg)
         report = Report(Silence(), None, evaluate, 1, self.replay.__len__)
         collector = build.make_collector(self.cfg, self.env, self.policy, torch.device("cpu"))
@@ -111,7 +111,7 @@ def restore(parts: Parts, path: Path, env_options: str = "") -> int:
 
 
 def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
-    """Compose configs/train.yaml in tiny sizes; `without` names those that a world lacks."""
+    """Compose configs/train.yaml in tiny sizes; `without` names those that an env lacks."""
     sizes = [word for word in SIZES if word.split("=")[0] not in without]
     return copy.deepcopy(_composed((*sizes, *overrides)))
 

@@ -211,13 +211,13 @@ class FileTracker(Tracker):
 def _read_info(path: Path) -> dict[str, Any]:
     """Read run.json; empty where it is not there, or is not ours."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(facts, dict) or not isinstance(facts.get("tags", {}), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("tags", {}), dict):
         return {}
-    good = isinstance(facts.get("run_id"), str)
-    return facts if good else {name: facts[name] for name in facts if name != "run_id"}
+    good = isinstance(found.get("run_id"), str)
+    return found if good else {name: found[name] for name in found if name != "run_id"}
 
 
 def _row(line: str) -> dict[str, Any] | None:

@@ -128,9 +128,9 @@ _EPISODES = (
 )  # fmt: skip
 
 _RESULTS = (
-    *((f"evaluate/<condition>/{stage}{fact}", f"{meaning}{about}", unit,
+    *((f"evaluate/<condition>/{stage}{statistic}", f"{meaning}{about}", unit,
        "judged by its interval", "reporting/evaluation_files.py")
-      for fact, meaning, unit in (
+      for statistic, meaning, unit in (
           ("return", "return of the evaluated episodes, mean", "reward"),
           ("length", "length of the evaluated episodes, mean", "agent steps"),
           ("x_max", "furthest place, mean over the evaluated episodes", "pixels"),

@@ -30,7 +30,7 @@ def _git(folder: Path, *args: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def git_facts(folder: Path | None = None) -> dict[str, str]:
+def git_info(folder: Path | None = None) -> dict[str, str]:
     """Return which commit of this package runs; empty when it does not run from a repository.
 
     Args:
@@ -76,7 +76,7 @@ def _processor() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Return `machine.<fact>`: host, system, processor, cores, memory, GPU."""
+    """Return `machine.<name>`: host, system, processor, cores, memory, GPU."""
     return {
         "machine.host": platform.node(),
         "machine.system": platform.platform(),
@@ -89,4 +89,4 @@ def machine() -> dict[str, str]:
 
 def provenance() -> dict[str, str]:
     """Return all of it as tags."""
-    return {**git_facts(), **versions(), **machine(), "command": " ".join(sys.argv)}
+    return {**git_info(), **versions(), **machine(), "command": " ".join(sys.argv)}

@@ -150,7 +150,7 @@ def test_a_false_claim_is_not_verified(tmp_path: Path, monkeypatch, capsys) -> N
 def test_a_button_log_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, capsys) -> None:
     frames = [int(byte) for byte in np.load(WIN)[:30] for _ in range(4)]
     stats = recordings.play_buttons("1-1", frames, 1).stats
-    path = action_list(tmp_path / "chance.json", {"x_max": stats["x_max"], "time": stats["time"]})
+    path = action_list(tmp_path / "random.json", {"x_max": stats["x_max"], "time": stats["time"]})
     # Sticky actions: what the agent chose is not what was pressed.
     saved = json.loads(path.read_text()) | {"actions": [0], "buttons": recordings.pack_buttons(frames)}
     path.write_text(json.dumps(saved))

@@ -59,7 +59,7 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(runs: Path) -> N
     saved = [path.name for path in Checkpoints(run / "checkpoints").all()]
     assert saved == ["step_000000128", "step_000000064"]
     learning = read(run / "checkpoints" / saved[0], "learning")
-    # 32 steps a turn in four worlds; B * T = 32 records are there after the first turn
+    # 32 steps a turn in four envs; B * T = 32 records are there after the first turn
     assert learning["agent_steps"] == 128 and learning["updates"] == (128 - 32) * 8 // 32
     assert json.loads((run / "run.json").read_text())["status"] == "FINISHED"
     assert "batch_length: 8" in (run / "config.yaml").read_text()

@@ -22,7 +22,7 @@ CHOICES = {
     "one adam": ["optimizer=adam_agc"],
     "memory in files": ["replay=memmap", "replay.capacity=300"],
     "uniform replay": ["replay=uniform", "replay.latents=false"],
-    "a single world": ["collector=single", "collector.num_envs=1"],
+    "a single env": ["collector=single", "collector.num_envs=1"],
     "a vector": ["env=cartpole", "~env.image_size", "~env.length"],
     "toy": ["env=toy", "~env.length"],
     "delayed": ["env=delayed", "env.delay=3", "~env.length"],
@@ -33,7 +33,7 @@ CHOICES = {
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_is_built_plays_and_learns(choice: str) -> None:
-    # Worlds without a length or a picture do not know the options for them.
+    # Envs without a length or a picture do not have the options for them.
     without = [word[1:] for word in CHOICES[choice] if word.startswith("~")]
     typed = [word for word in CHOICES[choice] if not word.startswith("~")]
     tiny = make_tiny(*typed, without=without).fill()

@@ -61,10 +61,10 @@ def test_the_model_acts_as_the_program_does(
 ) -> None:
     acting = torch.export.load(program).module()
     inputs = example_inputs(ActingProgram(tiny.make_tiny().policy), {"pixels": (3, 16, 16)}, 1)
-    chance, expected = torch.Generator().manual_seed(5), []
+    generator, expected = torch.Generator().manual_seed(5), []
     for step, frame in enumerate(frames):
         pixels = torch.from_numpy(frame).permute(2, 0, 1)[None]
-        noise = torch.rand(1, 4, generator=chance)
+        noise = torch.rand(1, 4, generator=generator)
         first = torch.tensor([step == 0])
         out = acting(**inputs | {"observation": {"pixels": pixels}, "noise": noise,
                                  "is_first": first})  # fmt: skip

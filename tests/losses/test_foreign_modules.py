@@ -33,7 +33,7 @@ class Scalar(distributions.Independent):
         super().__init__(distributions.Normal(loc, 1.0), 1)
 
 
-class Chance(distributions.Independent):
+class IndependentBernoulli(distributions.Independent):
     """A Bernoulli over one number."""
 
     def __init__(self, logits: Tensor) -> None:
@@ -85,7 +85,7 @@ def foreign_agent() -> dict[str, nn.Module]:
         "world_model": Watcher(),
         "decoder": decoder,
         "reward": head("reward", "reward_loc", Scalar, 1),
-        "cont": head("cont", "cont_logit", Chance, 1),
+        "cont": head("cont", "cont_logit", IndependentBernoulli, 1),
         "critic": head("value", "value_loc", Scalar, 1),
         "actor": actor,
     }

@@ -100,8 +100,8 @@ def test_tracked_numbers_are_in_the_metric_table(evaluation: Evaluation) -> None
     metrics = evaluation.metrics()
     assert metrics["evaluate/sampled/flag_rate"] == 0.5
     for name in metrics:
-        group, _, fact = name.split("/")
-        assert f"{group}/<condition>/{fact}" in METRICS, name
+        group, _, statistic = name.split("/")
+        assert f"{group}/<condition>/{statistic}" in METRICS, name
     assert evaluation.tags()["evaluated.sampled"] == "50 % [15, 85] of 4 episodes"
 
 

@@ -33,13 +33,13 @@ def test_a_resumed_run_remembers_the_command_of_each_start(tmp_path: Path) -> No
     for command in ("entropy 2e-3", "entropy 5e-4", "steps 300000"):
         with FileTracker(tmp_path) as tracker:
             tracker.log_tags({"command": command, "git.commit": "abc"})
-    facts = json.loads((tmp_path / "run.json").read_text())
-    assert facts["tags"]["command"] == "steps 300000"
-    assert [start["tags"]["command"] for start in facts["earlier"]] == [
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["tags"]["command"] == "steps 300000"
+    assert [start["tags"]["command"] for start in info["earlier"]] == [
         "entropy 2e-3",
         "entropy 5e-4",
     ]
-    assert all(start["status"] == "FINISHED" for start in facts["earlier"])
+    assert all(start["status"] == "FINISHED" for start in info["earlier"])
 
 
 def test_a_run_that_went_back_replaces_its_later_points(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_run_json_tells_the_status(tmp_path: Path) -> None:
     tracker = FileTracker(tmp_path, run_name="first")
     tracker.log_tags({"git.commit": "abc"})
     tracker.log_hparams({"a": {"b": 1}})
-    facts = json.loads((tmp_path / "run.json").read_text())
-    assert (facts["status"], facts["name"], facts["tags"]) == (
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert (info["status"], info["name"], info["tags"]) == (
         "RUNNING",
         "first",
         {"git.commit": "abc"},

@@ -1,11 +1,11 @@
-"""A run says which commit, versions and machine it comes from."""
+"""A run logs which commit, versions and machine it comes from."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from mario_dreamer.tracking.provenance import git_facts, provenance
+from mario_dreamer.tracking.provenance import git_info, provenance
 from mario_dreamer.tracking.system import system_metrics
 
 
@@ -19,11 +19,11 @@ def test_the_commit_is_that_of_the_package_with_its_changes(tmp_path: Path) -> N
     _git(tmp_path, "init", "-q")
     _git(tmp_path, "add", "__init__.py")
     _git(tmp_path, "commit", "-q", "-m", "first")
-    facts = git_facts(tmp_path)
-    assert facts["git.commit"] == _git(tmp_path, "rev-parse", "HEAD")
-    assert facts["git.dirty"] == "false"
+    info = git_info(tmp_path)
+    assert info["git.commit"] == _git(tmp_path, "rev-parse", "HEAD")
+    assert info["git.dirty"] == "false"
     (tmp_path / "__init__.py").write_text("x = 1")
-    assert git_facts(tmp_path)["git.dirty"] == "true"
+    assert git_info(tmp_path)["git.dirty"] == "true"
 
 
 def test_a_copy_inside_another_repository_claims_no_commit(tmp_path: Path) -> None:
@@ -32,16 +32,16 @@ def test_a_copy_inside_another_repository_claims_no_commit(tmp_path: Path) -> No
     package = tmp_path / ".venv" / "mario_dreamer"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    assert git_facts(package) == {}
+    assert git_info(package) == {}
 
 
 def test_every_fact_is_a_text_with_something_in_it() -> None:
-    facts = provenance()
+    info = provenance()
     assert {"version.torch", "version.torchrl", "machine.cpu", "machine.gpu", "command"} <= set(
-        facts
+        info
     )
-    assert all(isinstance(value, str) for value in facts.values())
-    assert facts["version.torch"][0].isdigit()
+    assert all(isinstance(value, str) for value in info.values())
+    assert info["version.torch"][0].isdigit()
 
 
 def test_system_metrics_are_documented_and_possible(tmp_path: Path) -> None:

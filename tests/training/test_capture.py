@@ -1,6 +1,6 @@
 """What a CUDA graph asks of an update, held without a GPU.
 
-A `Tape` does on a CPU what a graph does on a GPU: it writes down every operator with the very
+A `Recorder` does on a CPU what a graph does on a GPU: it writes down every operator with the very
 tensors that it read and wrote, and plays them again without any Python in between. What Python
 decided while it was recorded (a learning rate as a float, a state that was replaced instead of
 changed, a number that was read) would stay as it was, and the weights would go another way.
@@ -35,7 +35,7 @@ WAITING = {
 }  # fmt: skip
 
 
-class Tape(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """A CUDA graph on a CPU: operators with their tensors, recorded once, played again."""
 
     def __init__(self, forbidden: set[str] = WAITING) -> None:
@@ -44,7 +44,7 @@ class Tape(TorchDispatchMode):
         self.calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
         self.before: dict[int, tuple[Any, Any]] = {}
 
-    def __enter__(self) -> Tape:
+    def __enter__(self) -> Recorder:
         self.chances = torch.get_rng_state()
         return super().__enter__()
 
@@ -104,7 +104,7 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", nothing)
     monkeypatch.setattr(torch.cuda, "device", nothing)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorder)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
 
 
@@ -222,9 +222,9 @@ def test_an_update_reads_no_value_back_from_the_device() -> None:
     tiny = make_tiny().fill()
     tiny.learner._guard = tiny.learner._void_if_spoiled
     learn(tiny.replay, tiny.learner)
-    with Tape(WAITING - {"lift_fresh"}) as tape:  # fresh windows come pinned
+    with Recorder(WAITING - {"lift_fresh"}) as recorder:  # fresh windows come pinned
         learn(tiny.replay, tiny.learner)
-    assert len(tape.calls) > 500
+    assert len(recorder.calls) > 500
 
 
 @pytest.mark.parametrize("optimizer", ["laprop", "adam_agc"])

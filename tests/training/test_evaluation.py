@@ -20,7 +20,7 @@ from mario_dreamer.training.filming import film, film_first
 def test_the_stats_of_an_episode_are_those_of_its_last_step() -> None:
     tiny = make_tiny("env.length=[3,5]", "env.ending=truncated")
     ends = episode_ends(tiny.collect(8))
-    # world 0 ends at steps 3 and 6, world 1 at step 5: in the order of time
+    # env 0 ends at steps 3 and 6, env 1 at step 5: in the order of time
     assert [stats["length"] for stats in ends] == [3, 5, 3]
     assert [stats["return"] for stats in ends] == [60.0, 150.0, 60.0]
     assert all(stats["terminated"] == 0.0 for stats in ends)
@@ -89,7 +89,7 @@ def test_the_transitions_asked_for_are_kept() -> None:
     assert short.steps["next", "reward"].flatten().tolist() == [10, 20]
     assert long.steps["next", "reward"].flatten().tolist() == [10, 20, 30, 40]
     assert long.steps["action"].argmax(-1).tolist() == long.actions
-    assert "vector" not in long.steps, "what the world does not have is passed over"
+    assert "vector" not in long.steps, "what the env does not have is passed over"
     assert play_episodes(tiny.policy, tiny.env, 1)[0].steps is None
 
 
@@ -115,7 +115,7 @@ def test_a_button_log_leads_to_the_same_end_in_the_raw_emulator() -> None:
     env = make_mario_env(num_envs=2, seed=3, random_noops=30, sticky=0.25, max_steps=30, threads=1)
     episodes = play_episodes(Runner(), env, 4)
     assert len({len(episode.buttons) for episode in episodes}) > 1, "the no-ops differ"
-    for episode in episodes[1::2]:  # one of each world, neither the first after the start
+    for episode in episodes[1::2]:  # one of each env, neither the first after the start
         found = recordings.play_buttons("1-1", episode.buttons, 1).stats
         shown = {name: int(episode.stats[name]) for name in ("x_pos", "x_max", "time", "score")}
         assert shown == {name: found[name] for name in shown}

@@ -1,4 +1,4 @@
-"""Can it learn at all? One batch, over and over; and a world where an action is paid later."""
+"""Can it learn at all? One batch, over and over; and an env where an action is rewarded later."""
 
 from __future__ import annotations
 

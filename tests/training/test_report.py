@@ -11,7 +11,7 @@ from mario_dreamer.training.report import Report, episode_metrics
 
 
 def mario_end(score: float, flag: bool, x: float) -> TensorDict:
-    """A transition [1, 1] that ends an episode as Mario's world tells it."""
+    """A transition [1, 1] that ends an episode as Mario's env reports it."""
     one = torch.ones(1, 1, 1)
     stats = {
         "done": one.bool(), "terminated": one.bool(), "episode_reward": one * score,

@@ -1,4 +1,4 @@
-"""From the world to the learner's batch: every frame with the action that led to it."""
+"""From the env to the learner's batch: every frame with the action that led to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mario_dreamer.training.loop import learn, train
 
 
 def shade(records: TensorDictBase) -> torch.Tensor:
-    """t, as the counting world paints it; [B, T]."""
+    """t, as the counting env draws it; [B, T]."""
     return records["pixels"][:, :, 0, 5, 5].long()
 
 
@@ -88,11 +88,11 @@ def test_a_window_starts_from_the_state_that_was_played(tmp_path: Path) -> None:
     played = transitions["next", "deter"]
     compared = 0
     for row in range(20):
-        world, times = int(batch["stream"][row, 0]), shade(batch)[row]
+        env, times = int(batch["stream"][row, 0]), shade(batch)[row]
         for t in range(5):
             if times[t] < 28:  # the frame after the last step has not been acted on
                 torch.testing.assert_close(
-                    learned["deter"][row, t], played[world, times[t]], atol=2e-3, rtol=0
+                    learned["deter"][row, t], played[env, times[t]], atol=2e-3, rtol=0
                 )
                 compared += 1
     assert compared > 50

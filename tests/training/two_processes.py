@@ -42,7 +42,7 @@ def gradients(learner: build.Learner, records: torch.Tensor) -> tuple[dict, dict
 
 def compare(processes: Processes) -> dict[str, float]:
     """Hold a batch of 6 in two halves against the same batch in one process."""
-    OneHotCategorical.sample = lambda self, point=None: self.mode  # no two draws are alike
+    OneHotCategorical.sample = lambda self, point=None: self.mode  # no two draws are equal
     torch.manual_seed(1)
     whole = random_records(6, 5)
     half = whole[3 * processes.rank : 3 * processes.rank + 3]

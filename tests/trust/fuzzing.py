@@ -1,4 +1,4 @@
-"""Throw broken input at a border and judge the answer; count what was tried and what failed.
+"""Give broken input to a public entry point and check the answer; count what was tried and what failed.
 
 A border is good when every broken input gets one clear message of ours: raised by a line of
 mario_dreamer, of a kind that callers may expect, with words in it. Not good: somebody else's
@@ -96,7 +96,7 @@ def raised_by_us(error: BaseException) -> bool:
     return bool(frames) and PACKAGE in frames[-1].filename
 
 
-def judge(
+def check_answer(
     border: str,
     what: str,
     call: Callable[[], Any],

@@ -126,11 +126,11 @@ def test_an_env_that_breaks_in_mid_step_ends_the_run_saved(
     tmp_path: Path, kind: str, message: str
 ) -> None:
     tiny, parts, run = start(tmp_path)
-    world = tiny.env
-    while hasattr(world, "base_env"):
-        world = world.base_env
-    world.__class__ = Breaking
-    world.kind, world.moment = kind, 23  # in the sixth batch: eight agent steps each
+    env = tiny.env
+    while hasattr(env, "base_env"):
+        env = env.base_env
+    env.__class__ = Breaking
+    env.kind, env.moment = kind, 23  # in the sixth batch: eight agent steps each
     with pytest.raises(EnvFailed, match=message) as failure:
         train(parts, run)
     assert "after agent step 40" in str(failure.value) and "resume=" in str(failure.value)
@@ -154,7 +154,7 @@ def test_an_emulator_that_fails_costs_one_episode_and_no_more(
     broken.step = lambda byte: (_ for _ in ()).throw(OSError(errno.EIO, "the emulator is gone"))
     played = env.rollout(4, break_when_any_done=False)
     assert bool(played["next", "truncated"][1, 0]) and not bool(played["next", "terminated"].any())
-    assert not bool(played["next", "done"][0].any()), "the other world plays on"
+    assert not bool(played["next", "done"][0].any()), "the other env plays on"
     assert base.games[1].emulator is not broken and base.failures == 1
     assert "env 1: its emulator failed" in caplog.text
     assert int(played["next", "time"][1, -1]) > 390, "a new game has begun"

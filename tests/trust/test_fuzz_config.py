@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzzing import OURS, TYPED, examples, judge
+from fuzzing import OURS, TYPED, check_answer, examples
 from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,7 +139,7 @@ def test_any_configuration_trains_or_says_why_not(typed: list[str]) -> None:
     try:
         with little_memory():
             group = typed[0].split("=")[0] if len(typed) == 1 else "several"
-            judge("configuration", f"{group}: {typed}", lambda: run(typed, folder), False,
+            check_answer("configuration", f"{group}: {typed}", lambda: run(typed, folder), False,
                   (*OURS, *TYPED), TYPED, group)  # fmt: skip
     finally:
         torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from fuzzing import OURS, TYPED, examples, judge
+from fuzzing import OURS, TYPED, check_answer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_skipped_and_named(name: str, damage: Any) -> No
         # Blanks added to a manifest are no damage; anything else has to be noticed.
         assert same or name == "manifest.json", "damage went unnoticed"
 
-    judge("damaged checkpoint", f"{name} {kind}", lambda: in_a_copy(change, use), False)
+    check_answer("damaged checkpoint", f"{name} {kind}", lambda: in_a_copy(change, use), False)
 
 
 @pytest.mark.fuzz
@@ -162,7 +162,7 @@ def test_damage_that_the_manifest_agrees_with_is_refused_too(name: str, damage: 
         else:  # bytes that differ and still make numbers are another agent, and may be a good one
             use_checkpoint(path)
 
-    judge("damaged and signed", f"{name} {kind}", lambda: in_a_copy(change, use), False,
+    check_answer("damaged and signed", f"{name} {kind}", lambda: in_a_copy(change, use), False,
           (*OURS, *TYPED), TYPED)  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str)
         finally:
             restore(parts, good)
 
-    judge("checkpoint of another make", stem, lambda: in_a_copy(change, use), False)
+    check_answer("checkpoint of another make", stem, lambda: in_a_copy(change, use), False)
 
 
 @pytest.mark.fuzz
@@ -209,7 +209,7 @@ def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str)
 def test_a_file_that_is_no_action_list_gets_one_message(content: str) -> None:
     path = Path(tempfile.mkdtemp()) / "actions.json"
     path.write_text(content)
-    judge("action list", "made up", lambda: replay.read_actions(path), True)
+    check_answer("action list", "made up", lambda: replay.read_actions(path), True)
     shutil.rmtree(path.parent)
 
 
@@ -225,7 +225,7 @@ GOOD_LIST = {
 def test_an_action_list_with_one_thing_wrong_gets_one_message(content: Any) -> None:
     path = Path(tempfile.mkdtemp()) / "actions.json"
     path.write_text(json.dumps(content, default=lambda value: None))
-    saved = judge("action list", "changed", lambda: replay.read_actions(path), False)
+    saved = check_answer("action list", "changed", lambda: replay.read_actions(path), False)
     shutil.rmtree(path.parent)
     if saved is not None:  # what is taken can be played
         env = saved["env"]
@@ -237,7 +237,7 @@ def test_an_action_list_with_one_thing_wrong_gets_one_message(content: Any) -> N
 @given(content=JSON.map(json.dumps) | st.text(max_size=200))
 @examples(40)
 def test_a_message_to_the_viewer_is_checked(content: str) -> None:
-    judge("viewer message", "made up", lambda: parse(content), False)
+    check_answer("viewer message", "made up", lambda: parse(content), False)
 
 
 COMMANDS = [
@@ -252,7 +252,7 @@ COMMANDS = [
 @examples(40)
 def test_a_command_with_one_thing_wrong_is_checked(content: Any) -> None:
     text = json.dumps(content, default=lambda value: None)
-    command = judge("viewer message", "changed", lambda: parse(text), False)
+    command = check_answer("viewer message", "changed", lambda: parse(text), False)
     assert command is None or isinstance(command["type"], str)
 
 
@@ -265,10 +265,10 @@ def test_a_run_folder_with_other_peoples_files_is_still_a_folder(content: str, m
     (folder / "metrics.jsonl").write_text(f"{content}\n{more}\n")
     (folder / "spool.jsonl").write_text(f"{more}\n{content}\n")
     try:
-        judge("run files", "summary", lambda: runs.summary_of(folder), False)
-        judge("run files", "metrics", lambda: read_metrics(folder), False)
-        judge("run files", "tracker", lambda: track(folder), False)
-        judge("run files", "spool", lambda: deliver(folder / "spool.jsonl"), False)
+        check_answer("run files", "summary", lambda: runs.summary_of(folder), False)
+        check_answer("run files", "metrics", lambda: read_metrics(folder), False)
+        check_answer("run files", "tracker", lambda: track(folder), False)
+        check_answer("run files", "spool", lambda: deliver(folder / "spool.jsonl"), False)
     finally:
         shutil.rmtree(folder)
 

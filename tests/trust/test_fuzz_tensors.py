@@ -1,4 +1,4 @@
-"""Wrong shapes, dtypes, devices and missing keys at the border of every module and loss."""
+"""Wrong shapes, dtypes, devices and missing keys at the boundary of every module and loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 
 import pytest
 import torch
-from borders import DTYPES, Border, broken, make_borders
-from fuzzing import examples, judge
+from boundaries import DTYPES, Boundary, broken, make_boundaries
+from fuzzing import check_answer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,43 +23,43 @@ def anything(good: torch.Tensor, takes: set[torch.dtype]) -> st.SearchStrategy:
 
 
 @functools.cache
-def all_borders() -> dict[str, Border]:
-    return make_borders()
+def all_boundaries() -> dict[str, Boundary]:
+    return make_boundaries()
 
 
-BORDERS = [
-    "ActorLoss", "CriticLoss of a dream", "CriticLoss of records", "Imagination", "Learner.update",
+BOUNDARIES = [
+    "ActorLoss", "CriticLoss of rollouts", "CriticLoss of records", "Imagination", "Learner.update",
     "Policy", "Replay.extend", "Replay.update_latents", "Returns", "WorldModel",
     "WorldModel.open_loop", "WorldModelLoss", "env.step", "to_records",
 ]  # fmt: skip
 
 
 def test_no_input_check_is_left_out() -> None:
-    assert sorted(all_borders()) == sorted(BORDERS)
+    assert sorted(all_boundaries()) == sorted(BOUNDARIES)
 
 
-@pytest.mark.parametrize("name", BORDERS)
+@pytest.mark.parametrize("name", BOUNDARIES)
 def test_what_is_good_is_taken(name: str) -> None:
-    border = all_borders()[name]
-    border.call({key: value.clone() for key, value in border.inputs.items()})
+    boundary = all_boundaries()[name]
+    boundary.call({key: value.clone() for key, value in boundary.inputs.items()})
 
 
 @pytest.mark.fuzz
-@pytest.mark.parametrize("name", BORDERS)
+@pytest.mark.parametrize("name", BOUNDARIES)
 @examples(6)
 @given(data=st.data())
 def test_a_spoilt_tensor_gets_one_clear_message(name: str, data: st.DataObject) -> None:
-    border = all_borders()[name]
-    inputs = {key: value.clone() for key, value in border.inputs.items()}
+    boundary = all_boundaries()[name]
+    inputs = {key: value.clone() for key, value in boundary.inputs.items()}
     spoilt = data.draw(st.lists(st.sampled_from(list(inputs)), min_size=1, max_size=2, unique=True))
     shown, refuse = [], False
     for key in spoilt:
-        good, takes = border.inputs[key], border.takes[key]
-        ways = broken(good, takes, border.loose.get(key, 0), border.free.get(key, set()))
+        good, takes = boundary.inputs[key], boundary.takes[key]
+        ways = broken(good, takes, boundary.loose.get(key, 0), boundary.free.get(key, set()))
         way, inputs[key], wrong = data.draw(st.sampled_from(ways) | anything(good, takes))
         shown.append(f"{key} {way}")
-        refuse |= wrong and not (way == "missing" and key in border.optional)
+        refuse |= wrong and not (way == "missing" and key in boundary.optional)
     # Two spoilt ones may fit each other again: then it is enough that nothing breaks.
     alone = len(spoilt) == 1
-    judge(name, " and ".join(shown), lambda: border.call(inputs), refuse and alone,
+    check_answer(name, " and ".join(shown), lambda: boundary.call(inputs), refuse and alone,
           group=None if alone else "two at once")  # fmt: skip

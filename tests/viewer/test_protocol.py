@@ -76,8 +76,8 @@ def test_optional_fields_may_be_left_out() -> None:
 
 def test_a_packed_frame_can_be_read_back_without_nan() -> None:
     picture = torch.arange(12, dtype=torch.uint8).view(2, 2, 3).permute(1, 0, 2)
-    facts = {"value": float("nan"), "probs": [0.5, float("inf")], "world": {"x": 1.0}}
-    message = pack(Frame(facts, {"real": picture}))
+    info = {"value": float("nan"), "probs": [0.5, float("inf")], "world": {"x": 1.0}}
+    message = pack(Frame(info, {"real": picture}))
     length = struct.unpack("<I", message[:4])[0]
     header = json.loads(message[4 : 4 + length])
     assert header["value"] is None and header["probs"] == [0.5, None]

@@ -1,4 +1,4 @@
-"""The server: pages come and go, say nonsense, ask for too much; it goes on."""
+"""The server: pages come and go, send malformed or too many messages; it goes on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Visitor:
         self.hello = socket.receive_json()
 
     def frame(self) -> dict:
-        """Return the facts of the next frame, passing over texts."""
+        """Return the info of the next frame, passing over texts."""
         while True:
             message = self.socket.receive()
             if message.get("bytes"):

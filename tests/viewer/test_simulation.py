@@ -39,12 +39,12 @@ def test_the_first_frame_opens_an_episode_in_closed_loop(simulation: Simulation)
 
 def test_the_action_shown_is_the_one_taken_next(simulation: Simulation) -> None:
     shown = ticks(simulation, 6)
-    assert taken(simulation) == [choice(facts) for facts in shown[:5]]
+    assert taken(simulation) == [choice(info) for info in shown[:5]]
 
 
 def test_an_ended_episode_is_shown_and_then_a_new_one_begins(simulation: Simulation) -> None:
     shown = ticks(simulation, 60)
-    ends = [i for i, facts in enumerate(shown) if facts["over"]]
+    ends = [i for i, info in enumerate(shown) if info["over"]]
     assert ends
     after = shown[ends[0] + 1]
     assert after["time"] == 0 and after["episode"] == 1 and not after["over"]
@@ -82,7 +82,7 @@ def test_in_open_loop_no_frame_is_read_while_the_env_goes_on(simulation: Simulat
     shut = simulation.tick().info
     assert shut["open_loop"] is True and shut["open_loop_steps"] == 1 and shut["kl"] is None
     assert shut["time"] == 1
-    # What stands before its eyes makes no difference to a blind mind.
+    # The frame makes no difference to an open-loop state.
     saved = torch.get_rng_state()
     states = []
     one_hot = simulation.env.action_set.one_hot
@@ -99,14 +99,14 @@ def test_in_open_loop_no_frame_is_read_while_the_env_goes_on(simulation: Simulat
 
 def test_greedy_takes_the_likeliest_action(simulation: Simulation) -> None:
     simulation.is_greedy = True
-    for facts in ticks(simulation, 8):
-        assert choice(facts) == max(range(3), key=facts["probs"].__getitem__)
+    for info in ticks(simulation, 8):
+        assert choice(info) == max(range(3), key=info["probs"].__getitem__)
 
 
 def test_shown_predictions_are_as_old_as_the_horizon(
     simulation: Simulation,
 ) -> None:
-    ages = [facts["foreseen_age"] for facts in ticks(simulation, 8) if facts["episode"] == 0]
+    ages = [info["foreseen_age"] for info in ticks(simulation, 8) if info["episode"] == 0]
     assert ages == [min(time, 4) for time in range(len(ages))]
 
 
@@ -117,11 +117,11 @@ def test_a_dream_begins_at_the_real_moment_and_obeys_the_keys(simulation: Simula
     assert frame.info["time"] == 2
     simulation.held = frozenset({"right"})
     shown = ticks(simulation, 2)
-    assert [choice(facts) for facts in shown] == [2, 2]
+    assert [choice(info) for info in shown] == [2, 2]
     simulation.held = frozenset({"left"})
     assert choice(simulation.tick().info) == 1
-    assert taken(simulation)[2:] == [2, 2, 1]  # the real world takes the same actions
-    assert all(facts["open_loop"] for facts in shown)
+    assert taken(simulation)[2:] == [2, 2, 1]  # the real env takes the same actions
+    assert all(info["open_loop"] for info in shown)
 
 
 def test_a_dream_begins_with_a_frame_also_after_open_loop(
@@ -162,8 +162,8 @@ def test_the_agent_takes_over_where_the_person_left_the_env(
     simulation.enter_dream()
     ticks(simulation, 2)
     assert simulation.leave_dream().info["mode"] == "watch"
-    facts = simulation.tick().info
-    assert facts["time"] == 4 and facts["open_loop"] is False
+    info = simulation.tick().info
+    assert info["time"] == 4 and info["open_loop"] is False
 
 
 def test_dreaming_again_needs_a_dream(simulation: Simulation) -> None:

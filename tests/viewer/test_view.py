@@ -1,4 +1,4 @@
-"""The command: a real server on a real port, and what it says about bad options."""
+"""The command: a real server on a real port, and its messages about bad options."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_the_cue_is_gone_after_the_first_frame() -> None:
     assert red.any() and blue.any()
     opening = frames[:, 0]
     assert sorted(opening.unique(dim=0).tolist()) == [[0, 0, 255], [255, 0, 0]]
-    assert len(frames[:, 1:].unique(dim=0)) == 1  # every env alike from then on
+    assert len(frames[:, 1:].unique(dim=0)) == 1  # all envs equal from then on
     assert frames[0, 4].tolist() == [255, 255, 255]  # the signal
 
 

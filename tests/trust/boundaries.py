@@ -1,4 +1,4 @@
-"""The borders that tensors cross: what each takes when all is well, and how that is broken."""
+"""Public modules that check their input: a good input of each, and ways to break it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ B, T, N, H, A, D, S, K, E, SIDE = 3, 5, 4, 3, 3, 16, 3, 4, 32, 16
 
 
 @dataclass
-class Border:
+class Boundary:
     """One public module and a good input of it.
 
     Args:
@@ -53,7 +53,7 @@ class Border:
 def broken(
     value: Tensor, takes: set[torch.dtype], loose: int = 0, free: set[int] = frozenset()
 ) -> list[tuple[str, Any, bool]]:
-    """Ways to spoil a tensor: name, the spoilt one, and whether it has to be refused."""
+    """Return ways to break a tensor: name, broken tensor, whether it has to be refused."""
     ways: list[tuple[str, Any, bool]] = [("missing", None, True), ("text", "text", True)]
     for dtype in DTYPES:
         if dtype != value.dtype:
@@ -104,12 +104,12 @@ def flags(*shape: int) -> Tensor:
     return torch.zeros(*shape, 1, dtype=torch.bool)
 
 
-def make_borders() -> dict[str, Border]:
-    """All borders of a tiny agent, by name."""
+def make_boundaries() -> dict[str, Boundary]:
+    """All boundaries of a tiny agent, by name."""
     tiny = make_tiny().fill()
     learner, model = tiny.learner, tiny.agent.world_model
     model.requires_grad_(True)
-    found: dict[str, Border] = {}
+    found: dict[str, Boundary] = {}
     records = dict(random_records(B, T, SIDE, A).items())
     del records["is_last"]
     kinds = {
@@ -119,55 +119,55 @@ def make_borders() -> dict[str, Border]:
     latents = {"prev_deter": torch.zeros(B, T, D), "prev_stoch": torch.zeros(B, T, S, K)}
     kinds |= {"prev_deter": NUMBERS, "prev_stoch": ONE_HOT}
     seen = {key: records[key] for key in ("pixels", "prev_action", "is_first")}
-    found["WorldModel"] = Border(
+    found["WorldModel"] = Boundary(
         lambda x: model(as_tensordict(x, [B, T])), seen | latents, kinds,
         optional=set(latents),
     )  # fmt: skip
-    found["WorldModel.open_loop"] = Border(
+    found["WorldModel.open_loop"] = Boundary(
         lambda x: model.open_loop(as_tensordict(x, [B, T]), 2), dict(seen), kinds
     )
-    found["WorldModelLoss"] = Border(
+    found["WorldModelLoss"] = Boundary(
         lambda x: learner.world_model_loss(as_tensordict(x, [B, T])), records | latents, kinds,
         optional=set(latents),
     )  # fmt: skip
-    found["Learner.update"] = Border(
+    found["Learner.update"] = Boundary(
         lambda x: learner.update(as_tensordict(x, [B, T])),
         records | latents | {"is_last": flags(B, T)}, kinds, optional=set(latents),
     )  # fmt: skip
     state = {"deter": torch.randn(N, D), "stoch": one_hot(K, N, S)}
-    found["Imagination"] = Border(
+    found["Imagination"] = Boundary(
         lambda x: learner.imagination(as_tensordict(x, [N])), state,
         {"deter": FLOATS, "stoch": FLOATS},
     )  # fmt: skip
     feat = D + S * K
-    found["Returns"] = Border(
+    found["Returns"] = Boundary(
         lambda x: learner.returns(as_tensordict(x, [N])), {"feat": torch.randn(N, H + 1, feat)},
         {"feat": FLOATS}, loose={"feat": 2},
     )  # fmt: skip
     dream = learner.returns(learner.imagination(TensorDict(state, [N]))).detach()
     actor_reads = {key: dream[key] for key in ("feat", "action", "advantage", "weight")}
-    found["ActorLoss"] = Border(
+    found["ActorLoss"] = Boundary(
         lambda x: learner.actor_loss(as_tensordict(x, [N])), actor_reads,
         {"feat": FLOATS, "action": ONE_HOT, "advantage": ANY_FLOAT, "weight": NUMBERS},
     )  # fmt: skip
     critic_reads = {key: dream[key] for key in ("feat", "lambda_return", "weight")}
     number_kinds = {"feat": FLOATS, "lambda_return": NUMBERS, "weight": NUMBERS}
-    found["CriticLoss of a dream"] = Border(
+    found["CriticLoss of rollouts"] = Boundary(
         lambda x: learner.critic_loss(as_tensordict(x, [N])), critic_reads, number_kinds
     )
     replayed = {
         "feat": torch.randn(2, 2, feat), "reward": torch.randn(2, 2, 1),
         "is_last": flags(2, 2), "is_terminal": flags(2, 2),
     }  # fmt: skip
-    found["CriticLoss of records"] = Border(
+    found["CriticLoss of records"] = Boundary(
         lambda x: learner.critic_loss(TensorDict(dict(critic_reads), [N]), as_tensordict(x, [2, 2])),
         replayed, kinds | {"feat": FLOATS},
     )  # fmt: skip
-    found |= _replay_borders(tiny)
+    found |= _replay_boundaries(tiny)
     return found
 
 
-def _replay_borders(tiny: Any) -> dict[str, Border]:
+def _replay_boundaries(tiny: Any) -> dict[str, Boundary]:
     played = tiny.collect(4)
     wanted: list[Key] = [
         "pixels", "is_init", "action", ("next", "pixels"), ("next", "reward"),
@@ -184,7 +184,7 @@ def _replay_borders(tiny: Any) -> dict[str, Border]:
 
     def extend(x: dict[Key, Any]) -> Any:
         replay = make_replay(400, 2, 3, 5, latents=True)
-        replay.extend(played)  # what lies there already says how wide everything is
+        replay.extend(played)  # fixes the width of every key
         return replay.extend(as_tensordict(x, [2, 4]))
 
     rows = tiny.replay.sample()
@@ -193,22 +193,22 @@ def _replay_borders(tiny: Any) -> dict[str, Border]:
     root: list[Key] = ["pixels", "is_init", "deter", "stoch", "prev_action"]
     state = tiny.env.reset()
     return {
-        "Replay.extend": Border(extend, inputs, kinds, optional=ends),
-        "to_records": Border(
+        "Replay.extend": Boundary(extend, inputs, kinds, optional=ends),
+        "to_records": Boundary(
             lambda x: to_records(as_tensordict(x, [2, 4]), latents=True), inputs,
             kinds | {"pixels": BYTES | FLOATS, ("next", "pixels"): BYTES | FLOATS}, optional=ends,
             free={"action": {2}, ("next", "deter"): {2}, ("next", "stoch"): {2, 3}},
         ),
-        "Replay.update_latents": Border(
+        "Replay.update_latents": Boundary(
             lambda x: tiny.replay.update_latents(**x), newer,
             {"index": INDEX, "step_id": INDEX, "deter": NUMBERS, "stoch": NUMBERS | BYTES},
         ),
-        "Policy": Border(
+        "Policy": Boundary(
             lambda x: tiny.policy(as_tensordict(x, [2])), {key: state[key] for key in root},
             {"pixels": BYTES | FLOATS, "is_init": FLAGS, "deter": ANY_FLOAT, "stoch": ANY_FLOAT,
              "prev_action": ONE_HOT},
         ),
-        "env.step": Border(
+        "env.step": Boundary(
             lambda x: tiny.env.base_env.step(as_tensordict(x, [2])), {"action": one_hot(A, 2).long()},
             {"action": ONE_HOT},
         ),
