@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs",
             "metrics")  # fmt: skip
@@ -38,11 +41,17 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("stdout", "stderr"):  # closed by whoever started this, as in `train >&-`
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show
     try:
         _run(typed)
         sys.stdout.flush()
     except BrokenPipeError:  # nobody reads, as in `mario-dreamer --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, as in `mario-dreamer runs > /dev/full`
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"error: {error.filename or 'cannot write the output'}: {error.strerror}", 1)
     except KeyboardInterrupt:
         _fail("stopped at once, as asked", 130)
 
@@ -62,9 +71,15 @@ def _run(typed: list[str]) -> None:
     if any(word in ("-h", "--help") for word in words):
         print(_docstring(command))
         return
+    try:
+        os.getcwd()
+    except OSError:
+        _fail("error: the current folder is gone; change to another one and start again.", 1)
+    if command == "replay" and not words:
+        _fail("error: which action list? Type mario-dreamer replay FILE; evaluate writes them.", 1)
     if command in WITHOUT_FILE:
         sys.argv = [f"mario-dreamer {command}", *words]
-        importlib.import_module(f"mario_dreamer.commands.{command}").main()
+        _module(command).main()
         return
     # First what costs a second, then torch.
     from mario_dreamer.config.command_line import answered, checked_words
@@ -75,10 +90,23 @@ def _run(typed: list[str]) -> None:
         _fail(f"error: {error}", 1)
     if answered(command, ready):
         return
-    if command in ("train", "view"):
-        if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
-            print(f"starting {command} ...", flush=True)
-    importlib.import_module(f"mario_dreamer.commands.{command}").main(ready)
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if command in ("train", "view") and (alone or os.environ.get("RANK") == "0"):
+        print(f"starting {command} ...", flush=True)  # of several processes, one prints
+    _module(command).main(ready)
+
+
+def _module(command: str) -> ModuleType:
+    """Import a command; what cannot be imported on this machine is one line."""
+    try:
+        return importlib.import_module(f"mario_dreamer.commands.{command}")
+    except Exception as error:
+        if os.environ.get("MARIO_DREAMER_TRACEBACK"):
+            raise
+        _fail(
+            f"error: {command} cannot be loaded ({type(error).__name__}: {error}). Check the "
+            "installation and the environment variables; MARIO_DREAMER_TRACEBACK=1 shows where.", 1,
+        )  # fmt: skip
 
 
 def _docstring(command: str) -> str:
@@ -87,6 +115,6 @@ def _docstring(command: str) -> str:
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: int) -> NoReturn:
     print(line, file=sys.stderr)
     sys.exit(code)

@@ -145,6 +145,8 @@ def _root(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     return str(error)
 
 

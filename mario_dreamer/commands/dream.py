@@ -24,6 +24,7 @@ from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
+from mario_dreamer.envs.base import close_env, env_call
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.replay import ToRecords, to_records
@@ -49,9 +50,12 @@ def record_windows(
 
     Returns:
         records [rows, T].
+
+    Raises:
+        EnvFailed: the env raised.
     """
     steps = start + 4 * length
-    played = env.rollout(steps, policy, break_when_any_done=False)
+    played = env_call(env.rollout, steps, policy, break_when_any_done=False)
     windows, classes = [], policy.world_model.rssm.stoch_shape[1]
     as_read = ToRecords(latents=True, classes=classes)
     for stream in played:
@@ -87,4 +91,4 @@ def main(cfg: DictConfig) -> None:
     picture = save_png(strip, out.with_suffix(".png"))
     error = (prediction - truth)[:, cfg.context :].square().mean()
     print(f"{path}, {picture}: mean squared error in open loop {error:.4f}")
-    env.close()
+    close_env(env)

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from mario_dreamer.commands import _command
 from mario_dreamer.config import build
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance
@@ -121,7 +122,7 @@ def main(cfg: DictConfig) -> None:
         env = agent.make_env(min(cfg.num_envs, cfg.episodes), cfg.seed, **changes)
         torch.set_rng_state(drawn)  # each condition begins from the same random state
         episodes = play_episodes(agent.policy, env, cfg.episodes, condition.greedy)
-        env.close()
+        close_env(env)
         summary = evaluation.add(condition, episodes)
         cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
         print(_line(condition.name, cells), flush=True)

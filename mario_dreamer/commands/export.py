@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
@@ -42,7 +43,7 @@ def export_program(agent: LoadedAgent, path: Path) -> Path:
     """
     program, env = ActingProgram(agent.policy), agent.make_env()
     file = ProgramFile(program, ProgramInfo.of(program, env, agent.env_options))
-    env.close()
+    close_env(env)
     return file.write(path, str(agent.checkpoint), agent.steps)
 
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.tracking.video import film_encoder
 from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import NO_PICTURE, film
@@ -55,7 +56,7 @@ def main(cfg: DictConfig) -> None:
     agent = agent_of(cfg)
     env = agent.make_env(1, cfg.seed)
     episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, cfg.max_steps)
-    env.close()
+    close_env(env)
     if not episodes:
         raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
     if episodes[0].frames.ndim != 4:

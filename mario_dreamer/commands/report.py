@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.config.stored import stored_config
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
 from mario_dreamer.reporting.agent_sections import add_agent, rate_text
@@ -81,7 +82,7 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     env = agent.make_env(num_envs, cfg.seed, **changes)
     longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
     watched = watch(agent.policy, env, agent, cfg.episodes, longest)
-    env.close()
+    close_env(env)
     if not watched:
         print(f"no episode ended within max_steps={cfg.max_steps}")
         return {}

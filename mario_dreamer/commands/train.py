@@ -96,7 +96,8 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
         overrides: what was typed, applied to the stored configuration on a resume.
 
     Returns:
-        `folder`, `status`, `stopped` (why it ended), `updates`, and the last `metrics`.
+        `folder`, `status`, `stopped` (why it ended), `updates`, the last `metrics`, and whether
+        this is the `first` process.
     """
     processes = join(str(cfg.device))
     try:
@@ -195,6 +196,7 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
     return {
         "folder": str(folder), "status": status, "stopped": parts.state.stopped,
         "updates": parts.learner.updates, "metrics": parts.report.last,
+        "first": parts.processes.first,
     }  # fmt: skip
 
 
@@ -230,7 +232,7 @@ def main(cfg: DictConfig) -> float | None:
             print_line(f"skipped: {before} finished with the same configuration")
             return _sweep.last_return(before)
     result = run_training(cfg, compose.given_overrides())
-    if os.environ.get("RANK", "0") != "0":
+    if not result["first"]:
         return None  # of several processes, the first one prints
     status, folder, stopped = result["status"], result["folder"], result["stopped"]
     if status == "FAILED":

@@ -25,7 +25,7 @@ from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
 from mario_dreamer.config.instantiate import instantiate
 from mario_dreamer.envs.actions import with_agent_actions
-from mario_dreamer.envs.base import count_cpus
+from mario_dreamer.envs.base import count_cpus, env_call
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
 from mario_dreamer.replay import Replay
@@ -60,7 +60,7 @@ def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBa
     env = with_agent_actions(env)
     if not str(cfg.env._target_).startswith("mario_dreamer."):
         check_contract(env)
-        env.set_seed(seed)
+        env_call(env.set_seed, seed)
     return env
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.config.limits import RULES
+from mario_dreamer.config.writable import check_writable
+
+OPEN = ("hydra", "env", "encoders", "decoders", "experiment_name")  # hold names of anybody's choice
 MOST_PLAYED = 100_000  # agent steps before a film is written; minutes
 
 
@@ -24,6 +28,7 @@ def check_together(command: str, cfg: DictConfig) -> None:
 
 
 def _train(cfg: DictConfig) -> None:
+    check_writable("runs_dir", cfg.runs_dir, is_folder=True)
     capacity, envs = cfg.replay.get("capacity"), cfg.collector.get("num_envs", 1)
     if capacity is not None and cfg.batch_length > capacity // envs:
         raise ValueError(
@@ -36,7 +41,17 @@ def _train(cfg: DictConfig) -> None:
         raise ValueError(f"actor.min_std={low} is above actor.max_std={high}.")
 
 
+def _out(cfg: DictConfig) -> None:
+    if cfg.out is not None:
+        check_writable("out", cfg.out)
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    check_writable("out", cfg.out, is_folder=True)
+
+
 def _dream(cfg: DictConfig) -> None:
+    _out(cfg)
     played = cfg.rows * (cfg.start + 4 * cfg.steps)
     if played > MOST_PLAYED:
         raise ValueError(
@@ -55,8 +70,26 @@ def _export(cfg: DictConfig) -> None:
         raise ValueError("register=... registers an MLflow model; add format=mlflow.")
     if cfg.format == "pt2" and cfg.out is not None and Path(str(cfg.out)).suffix != ".pt2":
         raise ValueError(f"out={cfg.out}: the program is a file ending in .pt2.")
+    if cfg.out is not None:
+        check_writable("out", cfg.out, is_folder=cfg.format == "mlflow")
+
+
+def is_read(cfg: DictConfig, name: str) -> bool:
+    """Whether an option can have an effect: it is there, or a class is built with it.
+
+    Args:
+        cfg: a configuration without it, or with.
+        name: dotted.
+    """
+    parts = name.split(".")
+    above = [OmegaConf.select(cfg, ".".join(parts[:length])) for length in range(1, len(parts))]
+    built = any(isinstance(part, DictConfig) and "_target_" in part for part in above)
+    group = above[-1] if above else cfg
+    there = isinstance(group, DictConfig) and parts[-1] in group
+    return built or there or parts[0] in OPEN or name in RULES
 
 
 CHECKS: dict[str, Callable[[DictConfig], None]] = {
-    "train": _train, "dream": _dream, "export": _export,
+    "train": _train, "dream": _dream, "export": _export, "play": _out, "report": _out,
+    "evaluate": _evaluate,
 }  # fmt: skip

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config import limits
-from mario_dreamer.config.combinations import check_together
+from mario_dreamer.config.combinations import check_together, is_read
 from mario_dreamer.config.command_words import (
     MULTIRUN,
     OTHER_FILES,
@@ -169,23 +169,35 @@ def _check_form(command: str, word: str, following: str) -> None:
 
 
 def _check_groups(command: str, words: list[str]) -> None:
-    """Refuse a single value for a group of options, such as env.reward=x, and ~GROUP.
+    """Refuse a single value for a group of options, such as env.reward=x, ~GROUP, several files
+    for a group, and an added option that nothing reads.
 
     What has a rule by its full name is no group.
     """
-    parsed = [o for o in parse(words) if o.type in (OverrideType.CHANGE, OverrideType.DEL)]
+    parsed = parse(words)
     choices = [o for o in parsed if _options(o.key_or_group)]
     for override in choices:
         if override.type == OverrideType.DEL:
             raise ValueError(f"{override.input_line}: this choice cannot be left out; see --help.")
+        if isinstance(override.value(), list):
+            options = ", ".join(_options(override.key_or_group))
+            raise ValueError(f"{override.input_line}: give one of {options}.")
     suspects = [
         o for o in parsed
         if o not in choices and not isinstance(o.value(), dict | list | None)
         and o.key_or_group not in limits.RULES
     ]  # fmt: skip
-    if not suspects:
+    added = [
+        o for o in parsed
+        if (o.is_add() or o.is_force_add()) and (o not in choices or o.package is not None)
+    ]  # fmt: skip
+    if not suspects and not added:
         return
-    plain = compose_config(command, [override.input_line for override in choices])
+    plain = compose_config(command, [o.input_line for o in choices if o not in added])
+    for override in added:
+        name = override.package or override.key_or_group
+        if not is_read(plain, name) and not any("${" + name in word for word in words):
+            raise ValueError(_unknown(command, override, plain))
     for override in suspects:
         if isinstance(inside := OmegaConf.select(plain, override.key_or_group), DictConfig):
             names = ", ".join(f"{override.key_or_group}.{key}" for key in inside if key[0] != "_")
@@ -227,25 +239,37 @@ def _explained(command: str, words: list[str], error: Exception) -> str:
     parsed = parse(words)
     choices = [o for o in parsed if _options(o.key_or_group)]
     for override in choices:
+        if override.is_sweep_override():
+            return f"{override.input_line}: several values are a sweep; add --multirun."
         value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
         optional = override.key_or_group == "experiment"
         if value not in options and not (value == "null" and optional):
             return f"{override.input_line}: {_suggestion(value, options)}"
     try:
-        plain = OmegaConf.to_container(compose(command, [o.input_line for o in choices]))
+        plain = compose(command, [o.input_line for o in choices])
     except Exception:  # the choices themselves do not fit together
         return " ".join(str(error).split())[:300]
-    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if command == "train" else []
-    known = [*groups, *(name for name, _ in limits.leaves(plain) if not name.startswith("hydra"))]
+    known = _known(command, plain)
     for override in parsed:
-        name = override.key_or_group
-        if override in choices or override.type != OverrideType.CHANGE or name in known:
-            continue
-        ends = {other.rpartition(".")[2]: other for other in reversed(known)}
-        near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
-        hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."
-        return f"{override.input_line}: there is no option {name!r}; {hint}"
+        is_value = override not in choices and override.type == OverrideType.CHANGE
+        if is_value and override.key_or_group not in known:
+            return _unknown(command, override, plain)
     return " ".join(str(error).split())[:300]
+
+
+def _known(command: str, plain: DictConfig) -> list[str]:
+    """Every choice and option of a command, by dotted names."""
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if command == "train" else []
+    names = [name for name, _ in limits.leaves(OmegaConf.to_container(plain))]
+    return [*groups, *(name for name in names if not name.startswith("hydra"))]
+
+
+def _unknown(command: str, override: Override, plain: DictConfig) -> str:
+    name, known = override.package or override.key_or_group, _known(command, plain)
+    ends = {other.rpartition(".")[2]: other for other in reversed(known)}
+    near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
+    hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."
+    return f"{override.input_line}: there is no option {name!r}; {hint}"
 
 
 def _suggestion(value: str, options: list[str]) -> str:

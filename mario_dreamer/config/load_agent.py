@@ -20,6 +20,7 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.stored import stored_config
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
 from mario_dreamer.training.checkpoint_files import (
     CheckpointError,
@@ -104,7 +105,7 @@ class LoadedAgent:
         own = self.make_env() if env is None else env
         episode = play_episodes(self.policy, own, 1, greedy, film)[0]
         if env is None:
-            own.close()
+            close_env(own)
         return episode
 
 
@@ -168,7 +169,7 @@ def _load(
     place = resolve_device(device)
     env = build.make_env(stored, 1, 0)
     agent = build.make_agent(stored, env)
-    env.close()
+    close_env(env)
     parts = {"world_model": agent.world_model, "actor": agent.actor, "critic": agent.critic}
     modules = nn.ModuleDict(parts).to(place)
     if checkpoint is not None:

@@ -10,6 +10,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.config.combinations import is_read
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.config.trusted import check_destinations, check_stored
 from mario_dreamer.training.checkpoint_files import CheckpointError, read_small_text
@@ -100,10 +101,11 @@ def resumed_config(
                 f"{name}={value} cannot be changed on a resume: {reason}"
                 f"{'' if before[name] is None else f' ({name}={before[name]})'}."
             )
-        if not override.is_add() and not _has(cfg, name):
+        if not (is_read(cfg, name) if override.is_add() else _has(cfg, name)):
+            hint = f", or add it with +{name}=..." if is_read(cfg, name) else "."
             raise ValueError(
                 f"{name!r} is not in the run's configuration {checkpoint / 'config.yaml'}. Look it "
-                f"up there, or add it with +{name}=..."
+                f"up there{hint}"
             )
         OmegaConf.update(cfg, name, value, force_add=True)
     for name in DERIVED.keys() & typed.keys():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -24,11 +25,37 @@ from torchrl.envs import (
 
 from mario_dreamer.checks import check, require_keys
 
+log = logging.getLogger(__name__)
+
 COUNTERS = ("steps", "_terminated", "_truncated")  # what every env keeps of its episode
 
 
 class EnvFailed(RuntimeError):
     """An environment raised an error, or its reward is not a number."""
+
+
+def env_call[T](method: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call a method of an env.
+
+    Raises:
+        EnvFailed: it raised.
+    """
+    try:
+        return method(*args, **options)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise EnvFailed(
+            f"the environment failed: {reason}. MARIO_DREAMER_TRACEBACK=1 shows where."
+        ) from error
+
+
+def close_env(env: EnvBase) -> None:
+    """Close an env for good; one that is closed, or cannot be, stops nothing."""
+    if not env.is_closed:
+        try:
+            env.close()
+        except Exception as error:
+            log.warning("the environment could not be closed: %s: %s", type(error).__name__, error)
 
 
 def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:

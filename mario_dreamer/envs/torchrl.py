@@ -15,6 +15,7 @@ from torchrl.envs import (
 )
 
 from mario_dreamer import keys
+from mario_dreamer.envs.base import env_call
 from mario_dreamer.envs.observations import ToObservations, sources_of
 
 
@@ -74,9 +75,10 @@ def check_contract(env: EnvBase) -> None:
 
     Raises:
         ValueError: what is missing or of another shape or type, in one line.
+        EnvFailed: the env raised.
     """
     with torch.random.fork_rng(devices=[]):
-        played = env.rand_step(env.reset())
+        played = env_call(env.rand_step, env_call(env.reset))
     after, batch = played["next"], list(env.batch_size)
     flags = {("next", key): ([*batch, 1], torch.bool) for key in ("done", "terminated")}
     wanted = {"is_init": ([*batch, 1], torch.bool), **flags}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from typing import IO, Any, Self
@@ -13,18 +14,24 @@ from mario_dreamer.tracking.clock import work_seconds
 from mario_dreamer.tracking.run_stats import RunStats, plain_line
 from mario_dreamer.tracking.screen import Screen
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def print_line(text: str, stream: IO[str] | None = None) -> None:
-    """Print a line; a terminal gets it wrapped at words.
+    """Print a line; a terminal gets it wrapped at words, a full disk later or never.
 
     Args:
         stream: where to; None for stdout.
     """
     stream = stream or sys.stdout
-    if stream.isatty():
-        Console(file=stream, highlight=False).print(Text(text))
-    else:
-        print(text, file=stream, flush=True)
+    try:
+        if stream.isatty():
+            Console(file=stream, highlight=False).print(Text(text))
+        else:
+            print(text, file=stream, flush=True)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 class Progress:

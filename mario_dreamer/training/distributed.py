@@ -203,15 +203,16 @@ def join(device: str = "auto") -> Processes:
         device: the run's `device`; on GPUs every process of a machine takes one of its own.
 
     Raises:
-        ValueError: more processes than GPUs, or one GPU named for all, such as mps.
+        ValueError: more processes than GPUs, one GPU named for all, such as mps, or a variable
+            that is no number.
         ConnectionError: the port is in use, or processes did not come in time.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = _said("WORLD_SIZE", "1")
     if size == 1:
         return Processes()
-    rank = int(os.environ["RANK"])
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    rank = _said("RANK")
+    local_rank = _said("LOCAL_RANK", str(rank))
+    local_size = _said("LOCAL_WORLD_SIZE", str(size))
     if device == "mps":
         raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -230,6 +231,14 @@ def join(device: str = "auto") -> Processes:
         raise ConnectionError(
             f"process {rank} of {size} cannot join at {address}: {reason}"
         ) from error
+
+
+def _said(name: str, default: str = "") -> int:
+    """A number that torchrun gave this process."""
+    said = os.environ.get(name, default)
+    if not said.isdecimal():
+        raise ValueError(f"${name} is {said!r}, not a number: unset it, or start with torchrun.")
+    return int(said)
 
 
 def _check_gpus(device: str, local_rank: int, local_size: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_mdp
 
 from mario_dreamer import keys
-from mario_dreamer.envs.base import EnvFailed
+from mario_dreamer.envs.base import env_call
 
 # What the last transition of an episode says about the whole of it, where the env reports it.
 STATS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
@@ -131,11 +131,11 @@ def play_episodes(
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
-        state = _env_call(env.reset)
+        state = env_call(env.reset)
         while any(len(finished) < quota for finished in done):
             pictures = film(env, state) if film is not None else None
             # Stepped and reset in two calls: in between, an ended game still shows its end.
-            played = _env_call(env.step, policy(state))
+            played = env_call(env.step, policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
             action = _as_list(played[keys.ACTION])
             ends = played["next", "done"].flatten().tolist()
@@ -150,20 +150,11 @@ def play_episodes(
                 if ends[index]:
                     done[index].append(playing[index].close(played, env, index))
                     playing[index] = _Playing()
-            state = _env_call(env.maybe_reset, step_mdp(played))
+            state = env_call(env.maybe_reset, step_mdp(played))
             steps += 1
             if max_steps is not None and steps >= max_steps:
                 break
     return [episode for finished in done for episode in finished][:episodes]
-
-
-def _env_call(method: Callable[..., TensorDictBase], *args: TensorDictBase) -> TensorDictBase:
-    """Call a method of the env; raise EnvFailed where it raises."""
-    try:
-        return method(*args)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise EnvFailed(f"the environment failed while an episode was played: {reason}") from error
 
 
 def _as_list(action: Tensor) -> list[int] | list[list[float]]:

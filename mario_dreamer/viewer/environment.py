@@ -12,6 +12,7 @@ from torchrl.envs import EnvBase, step_mdp
 
 from mario_dreamer import keys
 from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.training.filming import NO_PICTURE, film
 from mario_dreamer.viewer.controller import ActionSet
@@ -121,5 +122,4 @@ class LiveEnv:
 
     def close(self) -> None:
         """Stop the emulator; safe to call twice."""
-        if not self.env.is_closed:
-            self.env.close()
+        close_env(self.env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -156,7 +157,8 @@ class Page:
         except WebSocketDisconnect:
             pass
         except Exception as error:
-            log.exception("a page's simulation failed")
+            trace = bool(os.environ.get("MARIO_DREAMER_TRACEBACK"))
+            log.error("a page's simulation failed: %s: %s", type(error).__name__, error, exc_info=trace)
             await self._fail(f"the simulation stopped: {error}")
         finally:
             for task in tasks:

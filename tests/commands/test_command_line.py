@@ -74,6 +74,15 @@ WRONG = {
     "view host=null": "host must be text; got null",
     "report horizon=1e9": "horizon must be a whole number",
     "report episodes=-1": "episodes must be a whole number, at least 0",
+    "train ++a.b=1": "++a.b=1: there is no option 'a.b'; see configs/train.yaml",
+    "train ++size.foo=3": "there is no option 'size.foo'; did you mean size.",
+    "train +head@foo=mse": "there is no option 'foo'",
+    "play +checkpont=x": "did you mean checkpoint=...?",
+    "train env=[toy,counting]": "env=[toy,counting]: give one of atari",
+    "train experiment=debug,laptop": "several values are a sweep; add --multirun",
+    "train runs_dir=/dev/null": "cannot write to runs_dir=/dev/null: a file is there",
+    "play out=/proc/x.gif": "cannot write to out=/proc/x.gif: No such file",
+    "evaluate out=/dev/null": "cannot write to out=/dev/null: a file is there",
     "export format=onnx": "format must be one of pt2, mlflow",
 }
 
@@ -89,6 +98,57 @@ def refused(line: str) -> str:
 def test_a_wrong_word_is_one_line_that_says_what_is_right(line: str) -> None:
     message = refused(line)
     assert WRONG[line] in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["train ++optimizer.optimizer.eps=1e-8", "train env=own +env.task=x", "play ++env.foo=1",
+     "train ++mine=32 rssm.deter_dim=${mine}", "train +encoders.vector_x={units:3}"],
+)  # fmt: skip
+def test_an_added_option_that_something_reads_is_accepted(line: str) -> None:
+    command, *words = line.split(" ")
+    assert command_line.checked_words(command, words) == words
+
+
+def test_the_output_on_a_full_disk_is_one_line_and_1() -> None:
+    for words in (["--version"], ["train", "--help"], ["metrics"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "mario_dreamer", *words], stdout=full,
+                stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            )  # fmt: skip
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert "cannot write the output: No space left on device" in done.stderr
+
+
+def test_a_command_that_cannot_be_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def broken(name: str) -> None:
+        raise DeprecationWarning("a library that warns, under PYTHONWARNINGS=error")
+
+    monkeypatch.setattr(cli.importlib, "import_module", broken)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["metrics"])
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and said.startswith("error: metrics cannot be loaded (Deprecation")
+
+
+def test_a_current_folder_that_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "experiment=debug"])
+    assert end.value.code == 1 and "the current folder is gone" in capsys.readouterr().err
+
+
+def test_replay_without_a_file_answers_without_torch() -> None:
+    done, _ = program("replay")
+    assert done.returncode == 1 and "which action list?" in done.stderr
+    assert " torch" not in done.stderr
 
 
 def program(*words: str) -> tuple[subprocess.CompletedProcess[str], float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tiny import make_tiny
 
 from mario_dreamer import keys
 from mario_dreamer.commands.dream import record_windows
+from mario_dreamer.envs.base import EnvFailed, close_env
+from mario_dreamer.envs.torchrl import check_contract
 
 
 def test_a_window_in_mid_episode_begins_with_the_policys_state() -> None:
@@ -18,3 +21,24 @@ def test_a_window_in_mid_episode_begins_with_the_policys_state() -> None:
     stoch = windows[keys.PREV_STOCH]
     assert stoch.shape[2:] == tiny.policy.world_model.rssm.stoch_shape
     assert torch.equal(stoch.sum(-1), torch.ones_like(stoch.sum(-1)))  # one class each
+
+
+def test_an_env_that_raises_is_named_as_what_failed() -> None:
+    tiny = make_tiny("env.length=40")
+    tiny.env.base_env._advance = lambda action: 1 / 0
+    with pytest.raises(EnvFailed, match="the environment failed: ZeroDivisionError: division"):
+        record_windows(tiny.policy, tiny.env, start=3, length=6, rows=2)
+
+
+def test_an_env_that_cannot_be_closed_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    tiny = make_tiny()
+    tiny.env.close = lambda: 1 / 0
+    close_env(tiny.env)
+    assert "could not be closed: ZeroDivisionError: division by zero" in caplog.text
+
+
+def test_the_first_step_of_a_foreign_env_that_raises_is_named() -> None:
+    tiny = make_tiny()
+    tiny.env.base_env._begin = lambda mask: 1 / 0
+    with pytest.raises(EnvFailed, match="the environment failed: ZeroDivisionError"):
+        check_contract(tiny.env)

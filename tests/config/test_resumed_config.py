@@ -55,6 +55,11 @@ def test_what_a_resume_cannot_change_is_refused_by_name(typed: str, stored: Path
         resumed_config(stored, stored, [typed])
 
 
+def test_an_added_option_that_nothing_reads_is_refused_on_a_resume(stored: Path) -> None:
+    with pytest.raises(ValueError, match=r"'a.b' is not in the run's configuration .* there\.$"):
+        resumed_config(stored, stored, ["+a.b=1"])
+
+
 def test_typing_the_value_that_is_stored_changes_nothing(stored: Path) -> None:
     cfg, _ = resumed_config(stored, stored, ["size.deter=16", "seed=0", "discount=0.9"])
     assert (cfg.size.deter, cfg.loss.discount.gamma) == (16, 0.9)

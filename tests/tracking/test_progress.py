@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 
@@ -159,3 +160,14 @@ def test_a_closed_pipe_raises_nothing_and_is_noted() -> None:
     stream.close()
     progress.update(REPORT)
     assert progress.closed
+
+
+@pytest.mark.parametrize(("number", "closed"), [(errno.ENOSPC, False), (errno.EIO, True)])
+def test_a_full_disk_under_the_output_does_not_end_the_run(number: int, closed: bool) -> None:
+    class Refusing(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(number, "the stream refuses")
+
+    progress = Progress(1000, stream=Refusing())
+    progress.update(REPORT)
+    assert progress.closed == closed

@@ -98,3 +98,16 @@ def test_another_configuration_is_named_by_process_0(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(processes, "exchange", lambda value: [value, "seed: 1\nsteps: 3"])
     with pytest.raises(ValueError, match="process 0 has 'steps: 2', process 1 'steps: 3'"):
         distributed.same_everywhere(processes, "the configuration", "seed: 1\nsteps: 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORLD_SIZE", "many"), ("RANK", "x"), ("RANK", ""), ("LOCAL_RANK", "-1")]
+)
+def test_a_variable_of_torchrun_that_is_no_number_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=rf"\${name} is '{value}', not a number: unset it"):
+        join("cpu")
