@@ -76,7 +76,7 @@ def test_an_env_that_breaks_is_named_in_one_sentence(monkeypatch: pytest.MonkeyP
         raise OSError("the cartridge fell out")
 
     monkeypatch.setattr(tiny.env, "step", broken)
-    message = "environment failed while an episode was played: OSError: the cartridge fell out"
+    message = "environment failed: OSError: the cartridge fell out"
     with pytest.raises(EnvFailed, match=message):
         play_episodes(tiny.policy, tiny.env, 1)
 
