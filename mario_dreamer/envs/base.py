@@ -50,12 +50,11 @@ def env_call[T](method: Callable[..., T], *args: Any, **options: Any) -> T:
 
 
 def close_env(env: EnvBase) -> None:
-    """Close an env for good; one that is closed, or cannot be, stops nothing."""
-    if not env.is_closed:
-        try:
-            env.close()
-        except Exception as error:
-            log.warning("the environment could not be closed: %s: %s", type(error).__name__, error)
+    """Close an env for good; one that cannot be closed stops nothing."""
+    try:
+        env.close()
+    except Exception as error:
+        log.warning("the environment could not be closed: %s: %s", type(error).__name__, error)
 
 
 def read_action(tensordict: TensorDictBase, num_actions: int) -> Tensor:

@@ -122,4 +122,5 @@ class LiveEnv:
 
     def close(self) -> None:
         """Stop the emulator; safe to call twice."""
-        close_env(self.env)
+        if not self.env.is_closed:
+            close_env(self.env)
