@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build, compose
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import MANIFEST, file_info
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.loop import Parts
 from mario_dreamer.training.report import Report
@@ -100,6 +102,23 @@ class Tiny:
             collector, self.env, self.policy, self.replay, self.learner, ratio, report, snapshot
         )
         return parts, run
+
+
+# Two envs, four steps each: eight agent steps a batch; 15 replayed records an update.
+LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
+
+
+def make_loop(folder: Path, *options: str, **changes: Any) -> tuple[Tiny, Parts, build.Run]:
+    """A tiny agent, and all that `train` takes to let it learn."""
+    tiny = make_tiny(*LOOP, *options)
+    return (tiny, *tiny.parts(folder, **changes))
+
+
+def sign_files(checkpoint: Path, step: int = 48) -> None:
+    """Write a manifest that agrees with the files at hand, as an attacker would."""
+    own = [path for path in checkpoint.iterdir() if path.is_file() and path.name != MANIFEST]
+    files = {path.name: file_info(path) for path in own}
+    (checkpoint / MANIFEST).write_text(json.dumps({"step": step, "files": files}))
 
 
 def restore(parts: Parts, path: Path, env_options: str = "") -> int:

@@ -26,7 +26,7 @@ from mario_dreamer.config.stored import stored_config
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
-from mario_dreamer.reporting.agent_sections import add_agent, rate_text
+from mario_dreamer.reporting.agent_sections import add_agent, add_summaries
 from mario_dreamer.reporting.episodes import watch
 from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.reporting.page import Page
@@ -96,23 +96,18 @@ def _add_evaluation(page: Page, checkpoint: Path) -> None:
     file = find_results(checkpoint)
     if file is None:
         return
-    columns = ("return", "length", "x_max", "x_max_best")
-    rows = []
+    summaries: dict[str, dict[str, float]] = {}
     for entry in read_results(file):
         condition = entry.get("name") or f"{entry['actions']}, {entry['random_noops']} no-ops"
         by_stage = entry.get("stages", {})
         stages = {f"{condition}, {stage}": summary for stage, summary in by_stage.items()}
-        for name, summary in {condition: entry["summary"], **stages}.items():
-            cells = [f"{summary[column]:.1f}" if column in summary else "-" for column in columns]
-            rows.append([name, f"{summary['episodes']:.0f}", rate_text(summary), *cells])
+        summaries |= {condition: entry["summary"], **stages}
     page.section(
         "Evaluation",
         "By mario-dreamer evaluate, with Wilson's 95 % intervals; healthy is a flag rate that "
         "random no-ops and sticky actions do not lower much.",
     )
-    page.table(
-        ["condition", "episodes", "flag rate", "return", "agent steps", "mean x", "best x"], rows
-    )
+    add_summaries(page, summaries.items())
 
 
 def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:

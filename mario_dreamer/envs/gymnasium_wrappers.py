@@ -10,7 +10,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from mario_dreamer.envs.observations import RAW, is_chosen, is_image_shape
+from mario_dreamer.envs.image_view import layout_of
+from mario_dreamer.envs.observations import RAW, is_chosen
 from mario_dreamer.keys import ACTION_MASK
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
@@ -114,7 +115,7 @@ def _joined(path: tuple[Any, ...]) -> str:
 
 def is_image(space: spaces.Space) -> bool:
     """Whether a space has the shape of an image."""
-    return isinstance(space, spaces.Box) and is_image_shape(space.shape)
+    return isinstance(space, spaces.Box) and layout_of(space.shape) is not None
 
 
 def _is_torch_type(dtype: np.dtype) -> bool:

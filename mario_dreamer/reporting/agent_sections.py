@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,19 @@ def rate_text(summary: dict[str, float]) -> str:
         return "-"
     low, high = 100 * summary["flag_low"], 100 * summary["flag_high"]
     return f"{100 * summary['flag_rate']:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def add_summaries(
+    page: Page, summaries: Iterable[tuple[str, dict[str, float]]], what: str = "condition"
+) -> None:
+    """Show summaries of episodes as a table, a row each; "-" where there is no number."""
+    columns = ("return", "length", "x_max", "x_max_best")
+    rows = []
+    for name, found in summaries:
+        numbers = [f"{found[column]:.1f}" if column in found else "-" for column in columns]
+        rows.append([name, f"{found.get('episodes', 0):.0f}", rate_text(found), *numbers])
+    head = [what, "episodes", "flag rate", "return", "agent steps", "mean x", "best x"]
+    page.table(head, rows)
 
 
 def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, list[Episode]]:
@@ -74,12 +87,8 @@ def add_ends(
 def _add_tables(page: Page, episodes: Sequence[Episode], stages: Sequence[str]) -> None:
     grouped = by_stage(episodes, stages)
     if len(grouped) > 1:
-        rows = []
-        for stage, mine in grouped.items():
-            told = summarise(mine)
-            numbers = [f"{told[name]:.0f}" for name in ("return", "x_max", "x_max_best")]
-            rows.append([stage, str(len(mine)), rate_text(told), *numbers])
-        page.table(["stage", "episodes", "flag rate", "return", "mean x", "best x"], rows)
+        stage_rows = ((stage, summarise(mine)) for stage, mine in grouped.items())
+        add_summaries(page, stage_rows, "stage")
     has_x = "x_max" in episodes[0].stats
     head = ["episode", "return", "agent steps", "ended"]
     rows = []

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.mario.recordings import pack_buttons
 from mario_dreamer.keys import STATS
-from mario_dreamer.reporting.agent_sections import by_stage, rate_text, stitch
+from mario_dreamer.reporting.agent_sections import add_summaries, by_stage, rate_text, stitch
 from mario_dreamer.reporting.charts import embed, histogram
 from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.page import Page, without_paths
@@ -189,23 +189,13 @@ class Evaluation:
             f"{f'Stage {self.stage}' if self.stages else 'An env without stages'}; "
             "intervals are Wilson's, 95 %.",
         )
-        self._add_tables(page)
+        add_summaries(page, ((", ".join(place), found) for place, found, _ in self._summaries()))
         for condition, _, episodes in self.results:
             if episodes:
                 self._add_charts(page, condition, episodes)
         page.section("Provenance")
         page.info({**self.provenance, "checkpoint": without_paths(str(self.checkpoint))})
         return page.write(self.out / "evaluation.html")
-
-    def _add_tables(self, page: Page) -> None:
-        """Summarise each condition, and each of several stages."""
-        head = ["condition", "episodes", "flag rate", "return", "steps", "mean x", "best x"]
-        columns = ("return", "length", "x_max", "x_max_best")
-        rows = []
-        for place, told, episodes in self._summaries():
-            numbers = [f"{told[column]:.1f}" if column in told else "-" for column in columns]
-            rows.append([", ".join(place), str(len(episodes)), rate_text(told), *numbers])
-        page.table(head, rows)
 
     def _add_charts(self, page: Page, condition: Condition, episodes: list[Episode]) -> None:
         """Draw where the episodes of a condition ended, and how they are distributed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from tensordict import TensorDictBase
@@ -67,6 +68,7 @@ def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
     return episode_metrics(summary, group) | more | stages
 
 
+@dataclass
 class EvaluationReport:
     """Play evaluation episodes, film the first one, draw what the world model predicts.
 
@@ -78,21 +80,15 @@ class EvaluationReport:
         max_steps: bound on the length of an episode here.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        make_env: Callable[[], EnvBase],
-        replay: Replay,
-        world_model: WorldModel,
-        tracker: Tracker,
-        episodes: int = 4,
-        max_steps: int = 3000,
-    ) -> None:
-        self.policy, self.make_env = policy, make_env
-        self.replay, self.world_model, self.tracker = replay, world_model, tracker
-        self.episodes, self.max_steps = episodes, max_steps
-        self._env: EnvBase | None = None
-        self._has_warned = False
+    policy: Policy
+    make_env: Callable[[], EnvBase]
+    replay: Replay
+    world_model: WorldModel
+    tracker: Tracker
+    episodes: int = 4
+    max_steps: int = 3000
+    _env: EnvBase | None = field(default=None, init=False)
+    _has_warned: bool = field(default=False, init=False)
 
     def __call__(self, agent_steps: int) -> dict[str, float]:
         """Evaluate now; return metrics. The run's random states are as they were afterwards.

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torchrl.envs import check_env_specs
 
 from mario_dreamer.envs.gymnasium import make_gym_env
-from mario_dreamer.envs.observations import ImageView
+from mario_dreamer.envs.image_view import ImageView
 
 BYTES = {"low": 0, "high": 255, "dtype": np.uint8}
 TWO = spaces.Dict(

@@ -32,6 +32,16 @@ def _entry(number: int, kind: str = "metrics") -> Entry:
     return {"kind": kind, "n": number}
 
 
+def _dead_server(folder: Path) -> tuple[Server, Outbox]:
+    """A server that is down, and the outbox that holds two entries for it."""
+    server = Server(up=False)
+    outbox = Outbox(server.write, folder / "spool", "test", every=0.01)
+    outbox.put(_entry(0), now=True)
+    assert outbox.tried.wait(10)
+    outbox.put(_entry(1))
+    return server, outbox
+
+
 def test_entries_arrive_in_order_in_groups_of_one_kind(tmp_path: Path) -> None:
     server = Server()
     outbox = Outbox(server.write, tmp_path / "spool", "test", every=60, group=2)
@@ -47,11 +57,7 @@ def test_entries_arrive_in_order_in_groups_of_one_kind(tmp_path: Path) -> None:
 def test_what_a_dead_server_missed_is_delivered_by_the_next_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = Server(up=False)
-    outbox = Outbox(server.write, tmp_path / "spool", "test", every=0.01)
-    outbox.put(_entry(0), now=True)
-    assert outbox.tried.wait(10)
-    outbox.put(_entry(1))
+    server, outbox = _dead_server(tmp_path)
     assert not outbox.close(10)
     lines = [json.loads(line) for line in (tmp_path / "spool").read_text().split("\n") if line]
     assert lines == [_entry(0), _entry(1)]
@@ -68,11 +74,7 @@ def test_what_a_dead_server_missed_is_delivered_by_the_next_run(
 def test_a_server_that_comes_back_gets_everything(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = Server(up=False)
-    outbox = Outbox(server.write, tmp_path / "spool", "test", every=0.01)
-    outbox.put(_entry(0), now=True)
-    assert outbox.tried.wait(10)
-    outbox.put(_entry(1))
+    server, outbox = _dead_server(tmp_path)
     server.up = True
     assert outbox.close(10)
     assert [entry["n"] for entry in server.got] == [0, 1]

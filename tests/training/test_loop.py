@@ -8,22 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Tiny, make_tiny, restore
+from tiny import make_loop, make_tiny, restore
 
 from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.learner import NonFiniteLoss
-from mario_dreamer.training.loop import Parts, Run, train
-
-# Two envs, four steps each: eight agent steps a batch; 15 replayed records an update.
-LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
-
-
-def start(folder: Path, *options: str, **changes: object) -> tuple[Tiny, Parts, Run]:
-    tiny = make_tiny(*LOOP, *options)
-    parts, run = tiny.parts(folder, **changes)
-    return tiny, parts, run
+from mario_dreamer.training.loop import Parts, train
 
 
 def logged(parts: Parts, name: str) -> list[float]:
@@ -31,7 +22,7 @@ def logged(parts: Parts, name: str) -> list[float]:
 
 
 def test_a_run_acts_remembers_learns_reports_and_saves(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path)
     assert train(parts, run) == "FINISHED"
     # The first batch has 8 + 2 records of the 15 that one batch needs; the second has enough.
     assert tiny.learner.updates == (48 - 16) // 2
@@ -46,7 +37,7 @@ def test_a_run_acts_remembers_learns_reports_and_saves(tmp_path: Path) -> None:
 
 
 def test_learning_waits_for_the_prefill_and_owes_no_burst(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path, "prefill=32", "prefill_random=true", "pretrain=3")
+    tiny, parts, run = make_loop(tmp_path, "prefill=32", "prefill_random=true", "pretrain=3")
     uniform = []
     tiny.policy.register_forward_pre_hook(lambda policy, _: uniform.append(policy.uniform))
     train(parts, run)
@@ -55,11 +46,11 @@ def test_learning_waits_for_the_prefill_and_owes_no_burst(tmp_path: Path) -> Non
 
 
 def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
-    _, parts, run = start(tmp_path)
+    _, parts, run = make_loop(tmp_path)
     train(parts, run)
     saved = Checkpoints(tmp_path).latest()
 
-    tiny, parts, run = start(tmp_path, "steps=80", "prefill=0", "pretrain=50")
+    tiny, parts, run = make_loop(tmp_path, "steps=80", "prefill=0", "pretrain=50")
     agent_steps = restore(parts, saved)
     assert agent_steps == 48 and tiny.learner.updates == 16
     assert train(parts, run, agent_steps) == "FINISHED"
@@ -72,9 +63,9 @@ def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
 
 def played_over_a_resume(folder: Path, stage: str) -> torch.Tensor:
     """Save in mid-episode, go on; return the is_first flags of the first env, in order."""
-    _, parts, run = start(folder, "env.length=30", "steps=16")
+    _, parts, run = make_loop(folder, "env.length=30", "steps=16")
     train(parts, run)
-    _, parts, run = start(folder, "env.length=30", "steps=32")
+    _, parts, run = make_loop(folder, "env.length=30", "steps=32")
     restore(parts, Checkpoints(folder).latest(), env_options=stage)
     train(parts, run, 16)
     batch = parts.replay.sample(200)
@@ -112,33 +103,33 @@ def terminate_in_update_6(tiny) -> None:
 
 
 def test_updates_cut_off_by_a_signal_are_made_after_the_resume(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path)
     terminate_in_update_6(tiny)
     assert train(parts, run) == "KILLED"
     assert tiny.learner.updates == 6
     saved = Checkpoints(tmp_path).latest()
     assert saved is not None and saved.name == "step_000000032"
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path)
     assert train(parts, run, restore(parts, saved)) == "FINISHED"
     assert tiny.learner.updates == 16
 
 
 def test_a_run_that_is_over_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path)
     assert train(parts, run, agent_steps=48) == "FINISHED"
     assert tiny.learner.updates == 0 and len(tiny.replay) == 0
     assert "steps=" in caplog.text
 
 
 def test_the_time_limit_ends_a_run_saved(tmp_path: Path) -> None:
-    _, parts, run = start(tmp_path, "minutes=0.000001")
+    _, parts, run = make_loop(tmp_path, "minutes=0.000001")
     assert train(parts, run) == "FINISHED" and parts.state.stopped == "minutes"
     assert Checkpoints(tmp_path).latest() == tmp_path / "step_000000008"
     assert logged(parts, "run/agent_steps") == [8]
 
 
 def test_a_non_finite_loss_ends_the_run_with_good_weights_saved(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path)
 
     def poison(module: torch.nn.Module, inputs: tuple) -> None:
         if tiny.learner.updates == 5:
@@ -154,7 +145,7 @@ def test_a_non_finite_loss_ends_the_run_with_good_weights_saved(tmp_path: Path) 
 def test_a_disk_that_refuses_does_not_stop_the_learning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiny, parts, run = start(tmp_path / "checkpoints")
+    tiny, parts, run = make_loop(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").rmdir()
     (tmp_path / "checkpoints").write_text("a file where the folder was")
     assert train(parts, run) == "FINISHED"
@@ -186,18 +177,18 @@ def test_evaluation_waits_for_its_interval_and_for_learning(tmp_path: Path) -> N
         asked.append(agent_steps)
         return {"eval_return": 1.0}
 
-    _, parts, run = start(tmp_path, "eval_every=16", "prefill=24", evaluate=evaluate)
+    _, parts, run = make_loop(tmp_path, "eval_every=16", "prefill=24", evaluate=evaluate)
     train(parts, run)
     assert asked == [32, 48]
     assert logged(parts, "eval_return") == [1.0, 1.0]
 
 
 def test_a_run_cut_by_a_signal_logs_then_learns_as_in_one_go(tmp_path: Path) -> None:
-    whole, parts, run = start(tmp_path / "whole", "log_every=8")
+    whole, parts, run = make_loop(tmp_path / "whole", "log_every=8")
     train(parts, run)
     steps, updates = logged(parts, "run/agent_steps"), logged(parts, "run/updates")
 
-    tiny, parts, run = start(tmp_path / "cut", "log_every=8")
+    tiny, parts, run = make_loop(tmp_path / "cut", "log_every=8")
     terminate_in_update_6(tiny)
     train(parts, run)
     assert parts.state.stopped == "SIGTERM"
@@ -205,7 +196,7 @@ def test_a_run_cut_by_a_signal_logs_then_learns_as_in_one_go(tmp_path: Path) -> 
     assert before[0][-1] == 6, "the last log comes before the last save"
     saved = Checkpoints(tmp_path / "cut").latest()
     assert read(saved, "learning")["loop"]["pending"] == 2
-    tiny, parts, run = start(tmp_path / "cut", "log_every=8")
+    tiny, parts, run = make_loop(tmp_path / "cut", "log_every=8")
     train(parts, run, restore(parts, saved))
     assert before[1] + logged(parts, "run/agent_steps") == steps
     assert logged(parts, "run/updates") == updates[len(before[0]) :]
@@ -222,7 +213,7 @@ def test_a_broken_evaluation_is_one_line_and_training_goes_on(
         saved.append([path.name for path in Checkpoints(tmp_path).all()])
         raise RuntimeError("no film today\nbecause")
 
-    tiny, parts, run = start(
+    tiny, parts, run = make_loop(
         tmp_path, "eval_every=24", "save_every=0", "steps=48", evaluate=evaluate
     )
     assert train(parts, run) == "FINISHED" and tiny.learner.updates == 16
@@ -239,7 +230,7 @@ def test_an_evaluation_cut_by_a_kill_is_repeated_on_resume(tmp_path: Path) -> No
     def killed(agent_steps: int) -> dict[str, float]:
         raise Killed
 
-    _, parts, run = start(tmp_path, "eval_every=24", evaluate=killed)
+    _, parts, run = make_loop(tmp_path, "eval_every=24", evaluate=killed)
     with pytest.raises(Killed):
         train(parts, run)
     asked: list[int] = []
@@ -248,13 +239,13 @@ def test_an_evaluation_cut_by_a_kill_is_repeated_on_resume(tmp_path: Path) -> No
         asked.append(agent_steps)
         return {}
 
-    _, parts, run = start(tmp_path, "eval_every=24", evaluate=evaluate)
+    _, parts, run = make_loop(tmp_path, "eval_every=24", evaluate=evaluate)
     train(parts, run, restore(parts, Checkpoints(tmp_path).latest()))
     assert asked == [24, 48]
 
 
 def test_an_error_in_learning_is_saved_before_it_ends_the_run(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path, "save_every=0")
+    tiny, parts, run = make_loop(tmp_path, "save_every=0")
 
     def fail(*_: object) -> None:
         if tiny.learner.updates == 5:
@@ -268,7 +259,7 @@ def test_an_error_in_learning_is_saved_before_it_ends_the_run(tmp_path: Path) ->
 
 
 def test_a_closed_stdout_ends_the_run_saved(tmp_path: Path) -> None:
-    _, parts, run = start(tmp_path, "log_every=8")
+    _, parts, run = make_loop(tmp_path, "log_every=8")
     stream = io.StringIO()
     parts.report.progress = Progress(48, stream=stream)
     stream.close()
@@ -277,7 +268,7 @@ def test_a_closed_stdout_ends_the_run_saved(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path / "run" / "checkpoints")
+    tiny, parts, run = make_loop(tmp_path / "run" / "checkpoints")
     shutil.rmtree(tmp_path / "run")
     assert train(parts, run) == "FINISHED" and parts.state.saved_at == 48
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest().name == "step_000000048"
@@ -285,9 +276,9 @@ def test_a_run_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
 
 def test_a_resume_does_not_repeat_a_finished_prefill(tmp_path: Path) -> None:
     options = ["prefill=16", "prefill_random=true", "train_ratio=1", "steps=16"]
-    _, parts, run = start(tmp_path, *options)
+    _, parts, run = make_loop(tmp_path, *options)
     train(parts, run)
-    tiny, parts, run = start(tmp_path, *options[:-1], "steps=24")
+    tiny, parts, run = make_loop(tmp_path, *options[:-1], "steps=24")
     agent_steps = restore(parts, Checkpoints(tmp_path).latest())
     assert tiny.learner.updates == 0 and parts.state.learning
     uniform = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Tiny, make_tiny
+from tiny import make_loop
 from torch import Tensor
 
 from mario_dreamer.commands import _command
@@ -22,15 +22,7 @@ from mario_dreamer.envs.toy.counting import CountingEnv
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read, verify
-from mario_dreamer.training.loop import Parts, Run, train
-
-LOOP = ["train_ratio=7.5", "log_every=16", "save_every=16", "eval_every=0", "steps=48"]
-
-
-def start(folder: Path, *options: str) -> tuple[Tiny, Parts, Run]:
-    tiny = make_tiny(*LOOP, *options)
-    parts, run = tiny.parts(folder / "checkpoints")
-    return tiny, parts, run
+from mario_dreamer.training.loop import train
 
 
 @contextlib.contextmanager
@@ -47,7 +39,7 @@ def full_disk(limit: int) -> Iterator[None]:
 def test_a_full_disk_does_not_stop_learning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path / "checkpoints")
     with full_disk(20_000):
         assert train(parts, run) == "FINISHED"
     assert tiny.learner.updates == 16
@@ -56,7 +48,7 @@ def test_a_full_disk_does_not_stop_learning(
 
 
 def test_once_there_is_room_again_the_next_save_is_whole(tmp_path: Path) -> None:
-    _, parts, run = start(tmp_path)
+    _, parts, run = make_loop(tmp_path / "checkpoints")
     with full_disk(20_000):
         train(parts, run)
     run.steps = 64
@@ -94,7 +86,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
 def test_a_folder_that_turns_read_only_stops_no_learning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path / "checkpoints")
     folder = tmp_path / "checkpoints"
     folder.rmdir()
     folder.symlink_to("/proc/self/fdinfo")  # nobody can write there, root neither
@@ -125,7 +117,7 @@ class Breaking(CountingEnv):
 def test_an_env_that_breaks_in_mid_step_ends_the_run_saved(
     tmp_path: Path, kind: str, message: str
 ) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path / "checkpoints")
     env = tiny.env
     while hasattr(env, "base_env"):
         env = env.base_env
@@ -162,7 +154,7 @@ def test_an_emulator_that_fails_costs_one_episode_and_no_more(
 
 
 def test_a_second_interrupt_is_obeyed_at_once(tmp_path: Path) -> None:
-    tiny, parts, run = start(tmp_path)
+    tiny, parts, run = make_loop(tmp_path / "checkpoints")
     before = signal.getsignal(signal.SIGINT)
     calls = []
 
@@ -207,7 +199,7 @@ def test_clock_jumps_change_neither_speed_nor_the_time_limit(
         return true_time() + (365 if next(jumps) % 2 else -1) * 86_400
 
     monkeypatch.setattr(time, "time", jumping)
-    _, parts, run = start(tmp_path, "minutes=60")
+    _, parts, run = make_loop(tmp_path / "checkpoints", "minutes=60")
     tracker = FileTracker(tmp_path, csv=False)
     parts.report.tracker = tracker
     assert train(parts, run) == "FINISHED"

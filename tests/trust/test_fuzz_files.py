@@ -17,7 +17,7 @@ from fuzzing import OURS, TYPED, check_answer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from tiny import Tiny, make_tiny, restore
+from tiny import Tiny, make_tiny, restore, sign_files
 
 from mario_dreamer.commands import replay, runs
 from mario_dreamer.config import load_agent, stored
@@ -44,19 +44,6 @@ def whole() -> tuple[Tiny, Parts, Path]:
     parts, _ = tiny.parts(folder / "run" / "checkpoints")
     tiny.learner.update(tiny.replay.sample())
     return tiny, parts, parts.snapshot.save(parts, 48)
-
-
-def signed(folder: Path) -> None:
-    """Write a manifest that agrees with the damage, as an attacker would."""
-    manifest = {
-        path.name: {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in folder.iterdir()
-        if path.name != "manifest.json" and path.is_file()
-    }
-    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": manifest}))
 
 
 @st.composite
@@ -154,7 +141,7 @@ def test_damage_that_the_manifest_agrees_with_is_refused_too(name: str, damage: 
     def change(path: Path) -> None:
         data = spoil((path / name).read_bytes())
         (path / name).unlink() if data is None else (path / name).write_bytes(data)
-        signed(path)
+        sign_files(path)
 
     def use(path: Path) -> None:
         if name == "config.yaml":  # other words are another configuration, and may be a good one
@@ -191,7 +178,7 @@ def test_a_checkpoint_of_another_make_is_refused(data: st.DataObject, stem: str)
 
     def change(path: Path) -> None:
         torch.save(content, path / f"{stem}.pt")
-        signed(path)
+        sign_files(path)
 
     def use(path: Path) -> None:
         _, parts, good = whole()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import pickle
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny import make_tiny
+from tiny import make_tiny, sign_files
 
 from mario_dreamer.commands import replay as replay_actions
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -41,18 +40,6 @@ class Evil:
 def sign(tmp_path: Path) -> Path:
     """A file that only a command that ran can have made."""
     return tmp_path / "pwned"
-
-
-def manifest(folder: Path) -> None:
-    manifest = {
-        path.name: {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in folder.iterdir()
-        if path.name != "manifest.json"
-    }
-    (folder / "manifest.json").write_text(json.dumps({"step": 48, "files": manifest}))
 
 
 def checkpoint(folder: Path) -> Path:
@@ -87,7 +74,7 @@ def test_a_malicious_pickle_is_refused_and_never_runs(
     for name in ("agent", "learning", "replay"):
         torch.save({"weights": torch.zeros(2)}, path / f"{name}.pt")
     poison(path / f"{stem}.pt", sign, how)
-    manifest(path)
+    sign_files(path)
     with pytest.raises(CheckpointError, match=r"cannot be loaded"):
         read(path, stem)
     assert not sign.exists()
@@ -99,7 +86,7 @@ def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkey
 
     path = checkpoint(tmp_path)
     poison(path / "agent.pt", sign, "zip")
-    manifest(path)
+    sign_files(path)
     monkeypatch.setattr(checkpoint_files, "shipped_checkpoint", lambda: path)
     asked = OmegaConf.create({
         "checkpoint": "shipped", "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
