@@ -23,12 +23,15 @@ def check_together(command: str, cfg: DictConfig) -> None:
     Raises:
         ValueError: naming the options and what would fit.
     """
+    option = "runs_dir" if command == "train" else "out"
+    if cfg.get(option) is not None:
+        is_folder = command in ("train", "evaluate") or cfg.get("format") == "mlflow"
+        check_writable(option, cfg[option], is_folder)
     if command in CHECKS:
         CHECKS[command](cfg)
 
 
 def _train(cfg: DictConfig) -> None:
-    check_writable("runs_dir", cfg.runs_dir, is_folder=True)
     capacity, envs = cfg.replay.get("capacity"), cfg.collector.get("num_envs", 1)
     if capacity is not None and cfg.batch_length > capacity // envs:
         raise ValueError(
@@ -41,17 +44,7 @@ def _train(cfg: DictConfig) -> None:
         raise ValueError(f"actor.min_std={low} is above actor.max_std={high}.")
 
 
-def _out(cfg: DictConfig) -> None:
-    if cfg.out is not None:
-        check_writable("out", cfg.out)
-
-
-def _evaluate(cfg: DictConfig) -> None:
-    check_writable("out", cfg.out, is_folder=True)
-
-
 def _dream(cfg: DictConfig) -> None:
-    _out(cfg)
     played = cfg.rows * (cfg.start + 4 * cfg.steps)
     if played > MOST_PLAYED:
         raise ValueError(
@@ -70,8 +63,6 @@ def _export(cfg: DictConfig) -> None:
         raise ValueError("register=... registers an MLflow model; add format=mlflow.")
     if cfg.format == "pt2" and cfg.out is not None and Path(str(cfg.out)).suffix != ".pt2":
         raise ValueError(f"out={cfg.out}: the program is a file ending in .pt2.")
-    if cfg.out is not None:
-        check_writable("out", cfg.out, is_folder=cfg.format == "mlflow")
 
 
 def is_read(cfg: DictConfig, name: str) -> bool:
@@ -90,6 +81,5 @@ def is_read(cfg: DictConfig, name: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[DictConfig], None]] = {
-    "train": _train, "dream": _dream, "export": _export, "play": _out, "report": _out,
-    "evaluate": _evaluate,
+    "train": _train, "dream": _dream, "export": _export,
 }  # fmt: skip

@@ -187,10 +187,7 @@ def _check_groups(command: str, words: list[str]) -> None:
         if o not in choices and not isinstance(o.value(), dict | list | None)
         and o.key_or_group not in limits.RULES
     ]  # fmt: skip
-    added = [
-        o for o in parsed
-        if (o.is_add() or o.is_force_add()) and (o not in choices or o.package is not None)
-    ]  # fmt: skip
+    added = [o for o in parsed if (o.is_add() or o.is_force_add()) and (o.package or o not in choices)]
     if not suspects and not added:
         return
     plain = compose_config(command, [o.input_line for o in choices if o not in added])

@@ -9,12 +9,7 @@ from pathlib import Path
 
 
 def check_writable(option: str, path: str | Path, is_folder: bool = False) -> None:
-    """Refuse a file or folder that cannot be written; folders on the way to it are made later.
-
-    Args:
-        option: that names it.
-        path: the file or folder.
-        is_folder: which of the two.
+    """Refuse a file or folder, named by an option, that cannot be written; nothing is made yet.
 
     Raises:
         ValueError: naming the option, the place and what is wrong with it.
