@@ -74,7 +74,7 @@ class OneHotHead(ActionHead):
 
     kind = "onehot"
 
-    def __init__(self, feat_dim: int, action_dim: int, unimix: float = 0.01, **mlp: Any) -> None:
+    def __init__(self, feat_dim: int, action_dim: int, unimix: float = 0.0, **mlp: Any) -> None:
         super().__init__(feat_dim, action_dim, **mlp)
         self.unimix, self.noise_dim = unimix, 1
 
@@ -245,7 +245,7 @@ HEADS: dict[str, type[ActionHead]] = {
 def make_action_head(
     feat_dim: int,
     kind: str,
-    unimix: float = 0.01,
+    unimix: float = 0.0,
     min_std: float = 0.1,
     max_std: float = 1.0,
     **sizes: Any,
