@@ -83,7 +83,7 @@ def test_a_renamed_key_gives_the_same_loss(kind: type[LossModule], key: str) -> 
     found = losses_of(kind, tiny, {key: "renamed"})
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -91,7 +91,8 @@ def test_all_keys_of_a_loss_can_be_renamed_at_once(kind: type[LossModule]) -> No
     tiny = make_tiny(*HEADS)
     names = {key: f"my_{key}" for loss, key in CASES if loss is kind}
     expected, found = losses_of(kind, tiny, {}), losses_of(kind, tiny, names)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 def test_a_head_reads_the_keys_that_it_names() -> None:

@@ -45,8 +45,8 @@ def test_an_untrained_actor_is_nearly_uniform() -> None:
     torch.testing.assert_close(dist.entropy(), torch.full((4, 3), math.log(7)), atol=1e-3, rtol=0.0)
 
 
-def test_no_action_ever_dies_out() -> None:
-    head = OneHotHead(10, 7)
+def test_with_unimix_no_action_ever_dies_out() -> None:
+    head = OneHotHead(10, 7, unimix=0.01)
     probs = head.dist(torch.tensor([1e4] + [-1e4] * 6)).probs
     assert probs.min().item() == pytest.approx(0.0014286, abs=1e-6)
     assert probs.max().item() == pytest.approx(0.9914286, abs=1e-6)
