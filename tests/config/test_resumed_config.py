@@ -55,7 +55,7 @@ def test_what_a_resume_cannot_change_is_refused_by_name(typed: str, stored: Path
         resumed_config(stored, stored, [typed])
 
 
-def test_an_added_option_that_nothing_reads_is_refused_on_a_resume(stored: Path) -> None:
+def test_a_resume_refuses_an_added_option_that_nothing_reads(stored: Path) -> None:
     with pytest.raises(ValueError, match=r"'a.b' is not in the run's configuration .* there\.$"):
         resumed_config(stored, stored, ["+a.b=1"])
 
