@@ -225,7 +225,8 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
             raise ValueError("not this one")
         stopped = "SIGINT" if cfg.seed == 3 else "steps"
         status = "KILLED" if cfg.seed == 3 else "FINISHED"
-        return {"status": status, "stopped": stopped, "folder": "x", "updates": 1, "metrics": {}}
+        result = {"status": status, "stopped": stopped, "folder": "x", "updates": 1}
+        return result | {"metrics": {}, "first": True}
 
     monkeypatch.setattr(train, "run_training", run)
     code, said = output_of(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
@@ -259,10 +260,12 @@ def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
     rates = "{world_model:3.0e-4,actor:6e-5,critic:1}"  # no space after a colon: not YAML
     cfg, _ = resumed_config(
         checkpoint, runs / "one",
-        [f"optimizer.lr={rates}", "minutes=null", "save_model='a, b'", "+new=[1,x]"],
+        [f"optimizer.lr={rates}", "minutes=null", "save_model='a, b'"],
     )
     assert cfg.optimizer.lr == {"world_model": 3e-4, "actor": 6e-5, "critic": 1}
-    assert cfg.minutes is None and cfg.save_model == "a, b" and cfg.new == [1, "x"]
+    assert cfg.minutes is None and cfg.save_model == "a, b"
+    with pytest.raises(ValueError, match="'new' is not in the run's configuration"):
+        resumed_config(checkpoint, runs / "one", ["+new=[1,x]"])
 
 
 def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:
