@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from mario_dreamer.viewer import serving
 from mario_dreamer.viewer.agents import Agents
+from mario_dreamer.viewer.environment import LiveEnv
 from mario_dreamer.viewer.protocol import AHEAD
 from mario_dreamer.viewer.server import FULL, make_app
 from mario_dreamer.viewer.serving import bind, host_check
@@ -143,6 +144,24 @@ def test_two_pages_have_simulations_of_their_own(client: TestClient) -> None:
         assert max(second.frame()["time"] for _ in range(6)) >= 3
         one.send_json({"type": "step"})
         assert first.frame()["time"] <= 2
+
+
+def test_an_env_that_raises_ends_its_page_in_one_line(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("the emulator broke")
+
+    with monkeypatch.context() as patch, client.websocket_connect("/live") as socket:
+        patch.setattr(LiveEnv, "step", broken)
+        said = Visitor(socket).text()
+    assert said == {
+        "type": "error", "text": "the simulation stopped: the emulator broke", "final": True,
+    }  # fmt: skip
+    record = next(each for each in caplog.records if "the emulator broke" in each.message)
+    assert not record.exc_info, "a traceback"
+    with client.websocket_connect("/live") as socket:
+        assert Visitor(socket).frame(), "the server goes on"
 
 
 def test_closing_the_page_ends_its_work(client: TestClient) -> None:
