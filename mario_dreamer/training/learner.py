@@ -58,7 +58,8 @@ class LearnerOptions:
         compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
         imagination_starts: imagine from the last so many records of each sequence; None: all.
         average_rate: share of world model and actor that their running average takes over at
-            each update, in (0, 1]; None keeps no average.
+            update n, in (0, 1]: max(average_rate, 10 / (n + 9)), so that the average of a short
+            run has forgotten the first weights. None keeps no average.
         processes: gradients and metrics are averaged over them.
     """
 
@@ -102,6 +103,7 @@ class Learner:
             averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
             self.average = copy.deepcopy(averaged).requires_grad_(False)
         self.updates = 0
+        self._averaged = torch.zeros((), device=self.device)  # updates that the average has seen
         # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
@@ -209,7 +211,11 @@ class Learner:
         """Move the averaged weights one step towards those of now."""
         if self.average is not None:
             now = [*self.world_model.parameters(), *self.actor.parameters()]
-            torch._foreach_lerp_(list(self.average.parameters()), now, self.average_rate)
+            average = list(self.average.parameters())
+            rate = (10 / (self._averaged.add_(1) + 9)).clamp(min=self.average_rate)
+            change = torch._foreach_sub(now, average)
+            torch._foreach_mul_(change, rate)
+            torch._foreach_add_(average, change)
 
     @torch.no_grad()
     def _void_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
@@ -262,6 +268,7 @@ class Learner:
         load_modules(self.modules, state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
+        self._averaged.fill_(self.updates)
 
 
 def load_modules(modules: nn.ModuleDict, state: dict[str, torch.Tensor]) -> None:

@@ -193,3 +193,28 @@ def test_a_clipped_optimizer_steps_what_the_config_asks_for() -> None:
     tiny = make_tiny("optimizer=adam_agc")
     assert isinstance(tiny.learner.optimizer, ClippedOptimizer)
     assert isinstance(tiny.learner.optimizer.optimizer, torch.optim.Adam)
+
+
+def test_the_average_forgets_the_first_weights_within_few_updates() -> None:
+    tiny = make_tiny("average_rate=0.001", "actor.outscale=1.0").fill()
+    param, average = next(tiny.learner.actor.parameters()), None
+    expected: torch.Tensor | None = None
+    for n in (1, 2, 3):
+        tiny.learner.update(tiny.replay.sample())
+        average = next(tiny.learner.average["actor"].parameters())
+        rate = {1: 10 / 10, 2: 10 / 11, 3: 10 / 12}[n]
+        expected = param.clone() if expected is None else expected + rate * (param - expected)
+        torch.testing.assert_close(average, expected)
+    again = make_tiny("average_rate=0.001", "actor.outscale=1.0", seed=3).fill()
+    again.learner.load_state_dict(tiny.learner.state_dict())
+    assert float(again.learner._averaged) == 3
+
+
+def test_the_average_moves_by_its_rate_after_many_updates() -> None:
+    tiny = make_tiny("average_rate=0.25", "actor.outscale=1.0").fill()
+    tiny.learner._averaged.fill_(99)  # 10 / 109 is less than the rate
+    average = next(tiny.learner.average["actor"].parameters())
+    before = average.clone()
+    tiny.learner.update(tiny.replay.sample())
+    now = next(tiny.learner.actor.parameters())
+    torch.testing.assert_close(average, before + 0.25 * (now - before))
