@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from tiny import sign_files
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.config.compose import compose_default
@@ -35,12 +37,14 @@ def first_actions(checkpoint: str | Path) -> list[int]:
 
 
 @pytest.mark.rom
-def test_the_shipped_agent_acts_as_before_the_move() -> None:
-    assert (
-        "mario_dreamer.envs.mario.make_mario_env"
-        in (shipped_checkpoint() / "config.yaml").read_text()
-    )
-    assert first_actions("shipped") == ACTIONS["shipped"]
+def test_an_old_mario_configuration_acts_as_the_new_one(tmp_path: Path) -> None:
+    old = tmp_path / "runs" / "old" / "checkpoints" / "step_000035328"
+    shutil.copytree(shipped_checkpoint(), old)
+    shutil.copy(HERE / "mario.yaml", old / "config.yaml")
+    sign_files(old)
+    text = (old / "config.yaml").read_text()
+    assert "mario_dreamer.envs.mario.make_mario_env" in text and text.count("_target_") > 10
+    assert first_actions(old) == first_actions("shipped")
 
 
 def test_a_toy_agent_acts_as_before_the_move() -> None:
