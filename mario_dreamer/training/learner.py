@@ -103,7 +103,8 @@ class Learner:
             averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
             self.average = copy.deepcopy(averaged).requires_grad_(False)
         self.updates = 0
-        self._averaged = torch.zeros((), device=self.device)  # updates that the average has seen
+        # The same number on the device: a recorded graph cannot read the host's.
+        self._averaged = torch.zeros((), device=self.device)
         # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
