@@ -23,6 +23,8 @@ HEIGHT, GROUND = 208, 24  # of the map, and of the ground that Mario stands on
 def outcome(info: Mapping[str, float]) -> str:
     """Name how an episode ended: flag, died, time ran out, or stopped (no progress, too long).
 
+    In an env without a flag, where an end may be good or bad: ended, or stopped (cut off).
+
     Args:
         info: of `training.evaluation.Episode`.
     """
@@ -30,6 +32,8 @@ def outcome(info: Mapping[str, float]) -> str:
         return "flag"
     if not info.get("terminated", 1.0):
         return "stopped"
+    if "flag" not in info:
+        return "ended"
     return "time ran out" if info.get("time", 1.0) <= 0 else "died"
 
 

@@ -70,12 +70,13 @@ def test_an_end_has_a_name() -> None:
     assert outcome({"flag": 0.0, "terminated": 1.0, "time": 300.0}) == "died"
     assert outcome({"flag": 0.0, "terminated": 1.0, "time": 0.0}) == "time ran out"
     assert outcome({"flag": 0.0, "terminated": 0.0}) == "stopped"
+    assert outcome({"terminated": 1.0}) == "ended"  # no Mario: a goal as well as a fall
 
 
 def test_crosses_stand_where_mario_died() -> None:
     ends = [
-        {"x_pos": 700.0, "x_max": 720.0, "y_pos": 79.0, "terminated": 1.0, "time": 9.0},
-        {"x_pos": 700.0, "x_max": 710.0, "terminated": 1.0, "time": 9.0},
+        {"x_pos": 700.0, "x_max": 720.0, "flag": 0.0, "y_pos": 79.0, "terminated": 1.0, "time": 9.0},
+        {"x_pos": 700.0, "x_max": 710.0, "flag": 0.0, "terminated": 1.0, "time": 9.0},
         {"x_pos": 90.0, "x_max": 90.0, "terminated": 0.0},
     ]
     bars, level = death_chart(ends).axes
