@@ -137,7 +137,7 @@ class StridedConvDecoder(ConvDecoder):
 
 
 class MLPDecoder(nn.Module):
-    """Predict the vector of sensor readings, in symlog space.
+    """Predict the vector of sensor readings, by default in symlog space.
 
     Paper: arXiv:2301.04104, "Robust predictions" (symlog squared error).
 
@@ -147,6 +147,8 @@ class MLPDecoder(nn.Module):
         vector_dim: V.
         layers, units: of the MLP that reads [h_t, z_t].
         norm, init: see `MLP`.
+        symlog: predict symlog(x_t), for readings of unknown scale; False: x_t itself, where large
+            readings have to be as exact as small ones.
     """
 
     def __init__(
@@ -158,15 +160,17 @@ class MLPDecoder(nn.Module):
         units: int = 256,
         norm: str = "rms",
         init: str = "fan_in",
+        symlog: bool = True,
     ) -> None:
         super().__init__()
+        self.symlog = symlog
         feat_dim = deter_dim + math.prod(stoch_shape)
         self.mlp = MLP(feat_dim, units, layers, norm, vector_dim, init=init)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t), [..., V] float32."""
+        """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t) or x_t, [..., V] float32."""
         return self.mlp(torch.cat([deter, stoch.flatten(-2)], -1)).float()
 
-    def dist(self, mean: Tensor) -> SymlogMSE:
-        """The distribution of x_t, [..., V], around the squashed mean; log_prob is [...]."""
-        return SymlogMSE(mean)
+    def dist(self, mean: Tensor) -> MSE:
+        """The distribution of x_t, [..., V], around the mean; log_prob is [...]."""
+        return SymlogMSE(mean) if self.symlog else MSE(mean)

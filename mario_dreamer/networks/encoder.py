@@ -135,7 +135,7 @@ class StridedConvEncoder(ConvEncoder):
 
 
 class MLPEncoder(nn.Module):
-    """Encode a vector of sensors: symlog, then an MLP.
+    """Encode a vector of sensors: by default symlog, then an MLP.
 
     Paper: arXiv:2301.04104, "Robust predictions" (symlog inputs).
 
@@ -143,6 +143,7 @@ class MLPEncoder(nn.Module):
         vector_dim: V.
         layers, units: of the MLP.
         norm, init: see `MLP`.
+        symlog: squash readings of unknown scale first.
 
     Attributes:
         embed_dim: E = units.
@@ -156,15 +157,17 @@ class MLPEncoder(nn.Module):
         units: int = 256,
         norm: str = "rms",
         init: str = "fan_in",
+        symlog: bool = True,
     ) -> None:
         super().__init__()
+        self.symlog = symlog
         self.shape = (vector_dim,)
         self.mlp = MLP(vector_dim, units, layers, norm, init=init)
         self.embed_dim = self.mlp.out_dim
 
     def forward(self, vector: Tensor) -> Tensor:
         """Sensors [..., V], any range, to e_t [..., E]."""
-        return self.mlp(symlog(vector))
+        return self.mlp(symlog(vector) if self.symlog else vector)
 
 
 class MultiEncoder(nn.Module):
