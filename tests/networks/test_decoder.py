@@ -90,6 +90,9 @@ def test_sensors_are_predicted_in_symlog_space() -> None:
     target = torch.full((5, 3), 1.7182818)  # symexp(1)
     torch.testing.assert_close(decoder.dist(mean).log_prob(target), torch.zeros(5))
     torch.testing.assert_close(decoder.dist(mean).mean, target)
+    decoder.symlog = False  # the readings themselves: three errors of 2 each
+    torch.testing.assert_close(decoder.dist(mean).log_prob(3 * mean), torch.full((5,), -12.0))
+    torch.testing.assert_close(decoder.dist(mean).mean, mean)
 
 
 def test_a_patch_of_pixels_depends_on_one_place_of_the_map() -> None:

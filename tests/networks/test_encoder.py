@@ -63,6 +63,8 @@ def test_sensors_are_squashed_by_symlog_first() -> None:
     assert encoder.embed_dim == 8
     huge, squashed = torch.tensor([[0.0, 1e6, -1e6]]), torch.tensor([[0.0, 13.815512, -13.815512]])
     torch.testing.assert_close(encoder(huge), encoder.mlp(squashed))
+    plain = MLPEncoder(3, layers=2, units=8, symlog=False)
+    assert torch.equal(plain(huge), plain.mlp(huge))
 
 
 def test_many_senses_stand_side_by_side() -> None:
