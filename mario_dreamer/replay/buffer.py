@@ -12,7 +12,7 @@ from torchrl.data import TensorDictReplayBuffer
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
-from mario_dreamer.replay.records import to_classes
+from mario_dreamer.replay.records import check_transitions, to_classes
 from mario_dreamer.replay.storage import CHUNK
 from mario_dreamer.replay.streams import Streams
 
@@ -75,6 +75,7 @@ class Replay:
             ValueError: N is not the number of streams, shapes or types are wrong, a reward or a
                 sensor is not a finite number. KeyError: a key is missing.
         """
+        check_transitions(transitions, self.latents)
         _check_finite(transitions)
         num_streams = transitions.shape[0] if transitions.ndim == 2 else 1
         if num_streams != self.streams.num_streams and keys.STREAM not in transitions.keys():

@@ -58,7 +58,7 @@ def to_records(
         ValueError: transitions are not [n] or [N, n].
         KeyError: a key is missing.
     """
-    _check_transitions(transitions, latents)
+    check_transitions(transitions, latents)
     num_streams, steps = (1, *transitions.shape)[-2:]
     flat = transitions.reshape(num_streams * steps)
     after = flat["next"]
@@ -99,7 +99,7 @@ def to_records(
     return TensorDict(records, [len(row)], device=transitions.device)
 
 
-def _check_transitions(transitions: TensorDictBase, latents: bool) -> None:
+def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
     """Raise unless `transitions` is [n] or [N, n] and has what `to_records` reads."""
     if not isinstance(transitions, TensorDictBase) or transitions.ndim not in (1, 2):
         shape = list(getattr(transitions, "batch_size", [])) or type(transitions).__name__

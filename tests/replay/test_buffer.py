@@ -97,6 +97,12 @@ def test_transitions_of_another_number_of_envs_are_refused(counter):
         replay.extend(counter([3]).play(4))
 
 
+@pytest.mark.parametrize("wrong", [[1], torch.zeros(3), TensorDict({}, [2, 2, 3])])
+def test_what_is_no_batch_of_transitions_is_refused_in_words(wrong):
+    with pytest.raises(ValueError, match=r"transitions must be \[n\].* or \[N, n\]"):
+        make_replay(capacity=64, num_streams=2, batch_length=4).extend(wrong)
+
+
 def test_a_posterior_is_read_back_as_the_next_records_context(counter):
     replay, _ = filled(counter, online=False)
     batch = replay.sample()
