@@ -77,12 +77,13 @@ def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = Tr
 def _warn_of_no_update(cfg: DictConfig) -> None:
     """Print a warning when so few steps make no update."""
     batch = cfg.batch_size * cfg.batch_length
-    updates = (cfg.steps - max(cfg.prefill, batch)) * cfg.train_ratio / batch + cfg.pretrain
+    ratio = cfg.get("train_ratio_before_flag") or cfg.train_ratio
+    updates = (cfg.steps - max(cfg.prefill, batch)) * ratio / batch + cfg.pretrain
     if updates < 1:
         print_line(
             f"WARNING: steps={cfg.steps} make no update: learning begins after prefill="
             f"{cfg.prefill} steps and one batch of {batch} records, with train_ratio="
-            f"{cfg.train_ratio} replayed records per step."
+            f"{ratio} replayed records per step."
         )
 
 

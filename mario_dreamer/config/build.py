@@ -220,7 +220,8 @@ def make_run(cfg: DictConfig) -> Run:
 
 def make_ratio(cfg: DictConfig, processes: int = 1) -> UpdateRatio:
     """Build the update ratio of so many processes, each of which adds a batch to every update."""
-    return UpdateRatio(cfg.train_ratio, processes * cfg.batch_size, cfg.batch_length)
+    first = cfg.get("train_ratio_before_flag")  # older runs know of none
+    return UpdateRatio(cfg.train_ratio, processes * cfg.batch_size, cfg.batch_length, first)
 
 
 def set_threads(threads: int | None, processes: int = 1) -> None:

@@ -125,6 +125,7 @@ RULES: dict[str, Rule | None] = {
     "threads": _whole(1, 4096, none=True), "env.threads": _whole(1, 4096, none=True),
     "steps": _whole(1), "prefill": _whole(0), "pretrain": _whole(0),
     "minutes": _number(0, above=True, none=True), "train_ratio": _number(0, 1e9, above=True),
+    "train_ratio_before_flag": _number(0, 1e9, above=True, none=True),
     "batch_size": SIZE, "batch_length": _whole(2, 2**20), "imag_horizon": _whole(1, 10**4),
     "imagination_starts": _whole(1, none=True),
     "discount": _number(0, 1, above=True), "discount_lambda": SHARE,

@@ -85,7 +85,8 @@ def make_workers(
         # start at the same time on other threads.
         return Collector(envs, copy.deepcopy(acting), **arguments, **port)
 
-    updates = ratio.updates_per_step * processes.size * num_envs * cfg.collector.steps_per_env
+    most = max(ratio.updates_per_step, ratio.before_flag)
+    updates = most * processes.size * num_envs * cfg.collector.steps_per_env
     return WorkerCollector(
         _make,
         [streams.flatten()] if together else list(streams),
@@ -117,6 +118,8 @@ def _backend(cfg: DictConfig, processes: Processes) -> dict[str, Any]:
                 "collector=distributed makes a process group of its own, which cannot be had under "
                 "torchrun; use collector=process or collector=ray there."
             )
+        if cfg.collector.launcher == "submitit":
+            require_package("submitit", "sweep", "collector.launcher=submitit")
         slurm = cfg.collector.slurm and OmegaConf.to_container(cfg.collector.slurm)
         return {"backend": "distributed", "backend_options": {
             "launcher": cfg.collector.launcher, "slurm_kwargs": slurm, "collector_kwargs": plain,

@@ -197,9 +197,9 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
     # Learn: `train_ratio` replayed records for each new step.
     if not state.learning and agent_steps >= run.prefill and ready:
         state.learning, policy.uniform = True, False
-        state.pending = run.pretrain + parts.ratio.due(agent_steps)
+        state.pending = run.pretrain + parts.ratio.due(agent_steps, parts.report.flags > 0)
     elif state.learning:
-        state.pending = parts.ratio.due(agent_steps)
+        state.pending = parts.ratio.due(agent_steps, parts.report.flags > 0)
 
 
 def learn(replay: Replay, learner: Learner) -> TensorDictBase:

@@ -23,21 +23,31 @@ class UpdateRatio:
         train_ratio: replayed records per agent step, above 0.
         batch_size: B.
         batch_length: T.
+        before_flag: `train_ratio` until an episode has reached the flag; None: the same.
     """
 
-    def __init__(self, train_ratio: float, batch_size: int, batch_length: int) -> None:
+    def __init__(
+        self,
+        train_ratio: float,
+        batch_size: int,
+        batch_length: int,
+        before_flag: float | None = None,
+    ) -> None:
         self.updates_per_step = train_ratio / (batch_size * batch_length)
+        self.before_flag = (before_flag or train_ratio) / (batch_size * batch_length)
         self.last_step: int | None = None
         self.owed = 0.0
 
-    def due(self, agent_steps: int) -> int:
+    def due(self, agent_steps: int, flag: bool = True) -> int:
         """Return how many updates are to be made now.
 
         Args:
             agent_steps: steps played so far by all environments together.
+            flag: whether any episode so far has reached the flag.
         """
         if self.last_step is not None:
-            self.owed += (agent_steps - self.last_step) * self.updates_per_step
+            per_step = self.updates_per_step if flag else self.before_flag
+            self.owed += (agent_steps - self.last_step) * per_step
         self.last_step = agent_steps
         # Sums of a fraction such as 1/16 + ... must not fall a hair short of a whole number.
         whole = math.floor(self.owed + 1e-9)

@@ -73,7 +73,7 @@ class _Worker:
         self._requests.put(False)
         for process in self._processes():
             with contextlib.suppress(ValueError, AttributeError):  # closed already
-                process.kill()
+                process.cancel() if hasattr(process, "cancel") else process.kill()
         if hasattr(self._collector, "stop_remote_collectors"):
             self._collector.stop_remote_collectors()
 
@@ -83,7 +83,11 @@ class _Worker:
 
     def lost(self) -> bool:
         """Whether a process of it is gone."""
-        return any(not process.is_alive() for process in self._processes())
+        # submitit's jobs, which TorchRL keeps beside processes, have other words.
+        return any(
+            process.done() if hasattr(process, "done") else not process.is_alive()
+            for process in self._processes()
+        )
 
     def _processes(self) -> list[Any]:
         owned = [*getattr(self._collector, "procs", ()), *getattr(self._collector, "jobs", ())]
@@ -100,7 +104,8 @@ class _Worker:
                 self._collector.update_policy_weights_(weights)
                 batch = next(batches)
                 steps = batch.shape[-1]
-                batch = batch.reshape(-1, steps).clone()  # [1, N, n] or [W, N / W, n] -> [N, n]
+                # [1, N, n] or [W, N / W, n] -> [N, n], copied: the next batch comes to its place.
+                batch = batch.reshape(-1, steps).to_tensordict()
                 self._done.put(
                     (self, batch.set(keys.STREAM, self.streams[:, None].expand(-1, steps)))
                 )

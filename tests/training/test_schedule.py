@@ -39,6 +39,12 @@ def test_fractions_are_carried_over_and_none_is_lost(train_ratio: int) -> None:
     assert total == train_ratio * 50
 
 
+def test_twice_the_updates_are_made_until_the_first_flag() -> None:
+    ratio = UpdateRatio(32, 16, 16, before_flag=64)
+    assert sum(ratio.due(step, flag=False) for step in range(0, 801, 32)) == 200
+    assert sum(ratio.due(step, flag=True) for step in range(832, 1601, 32)) == 100
+
+
 def test_a_resume_goes_on_in_mid_fraction_without_a_burst() -> None:
     whole = UpdateRatio(100, 16, 64)
     expected = [whole.due(step) for step in range(0, 400, 8)]

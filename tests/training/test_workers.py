@@ -24,6 +24,7 @@ from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.checkpoint_files import newest_whole, read
 from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.evaluation import episode_ends
 from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
 
 OPTIONS = WorkerOptions(max_policy_age=12, weights_every=1, wait=0.6, updates_per_batch=2)
@@ -198,6 +199,7 @@ def played(backend: str, folder: Path, *options: str) -> None:
     def turn() -> torch.Tensor:
         batch = next(collector)
         assert core.learner.updates - int(batch["policy_version"].min()) <= 100
+        episode_ends(batch)
         core.replay.extend(batch)
         core.learner.updates += 4
         seen.update(batch["stream"][:, 0].tolist())
