@@ -69,7 +69,9 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
                 program()
                 failed = file.read_text("utf-8").splitlines() if file.exists() else []
             if failed:
-                print(f"error: {len(failed)} runs failed: {'; '.join(failed)}", file=sys.stderr)
+                runs = "run" if len(failed) == 1 else "runs"
+                listed = "; ".join(failed)
+                print(f"error: {len(failed)} {runs} failed: {listed}", file=sys.stderr)
                 sys.exit(1)
 
         return main

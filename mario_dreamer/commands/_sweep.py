@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def job_name() -> str | None:
     typed = [str(word) for word in HydraConfig.get().overrides.task]
     own = [word for word in typed if word.partition("=")[0] in swept]
     return " ".join(own or typed) or None
+
+
+def job_command() -> dict[str, str]:
+    """Return the tag `command` of one job of a sweep, to type it alone; empty outside.
+
+    The process of a launcher has a command line of its own, which says nothing about the job.
+    """
+    if not in_sweep():
+        return {}
+    return {"command": shlex.join(["mario-dreamer", "train", *HydraConfig.get().overrides.task])}
 
 
 def finished_before(config: str, runs_dir: Path) -> Path | None:

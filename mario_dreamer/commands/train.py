@@ -165,6 +165,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
             saved.restore(core, env_options)  # a checkpoint that does not fit is refused here
         tracker = stack.enter_context(_tracker(cfg, folder, run_id, processes.first))
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
+        processes.meeting = checkpoints.folder
         if processes.first:
             _begin(cfg, folder, config, tracker, agent_steps)
             cut_off = core.state.evaluating if run.eval_every else None
@@ -204,7 +205,7 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
 def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker, agent_steps: int) -> None:
     """Log what the run is made from."""
     tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
-    tracker.log_tags(provenance())
+    tracker.log_tags({**provenance(), **_sweep.job_command()})
     (folder / "config.yaml").write_text(config, "utf-8")
     tracker.log_artifact(folder / "config.yaml", "config")
 

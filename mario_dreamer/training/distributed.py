@@ -6,16 +6,17 @@ import contextlib
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
+
+from mario_dreamer.training.roll_call import ended_ranks
 
 SEED_STRIDE = 1_000_003  # between the seeds of two processes
 _JOIN = timedelta(minutes=5)
@@ -38,6 +39,10 @@ class Processes:
         local_rank: this process among those of its machine.
         local_size: number of processes on this machine.
         device: where the learner's tensors are.
+
+    Attributes:
+        lost: ranks that were found to have ended.
+        meeting: a folder that all processes see, see `roll_call`; None until there is one.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Processes:
         self.local_rank, self.local_size = local_rank, local_size
         self.device = device
         self.lost: list[int] = []
+        self.meeting: Path | None = None
         self._members: list[tuple[str, int]] = []
         self._host: dist.ProcessGroup | None = None
         if size > 1:
@@ -151,7 +157,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            self.lost = self._ended()
+            self.lost = ended_ranks(self._members, self.rank, self.meeting)
             self.close()  # so that those who wait for this process notice as well
             where = [
                 f"process {rank} of {self.size} (pid {pid} on {host})"
@@ -160,20 +166,6 @@ class Processes:
             ]
             who = ", ".join(where) or f"one of {self.size} processes cannot be reached or"
             raise ProcessLost(f"{who} ended ({str(error).splitlines()[0][:120]})") from error
-
-    def _ended(self) -> list[int]:
-        """Ranks of processes on this machine that do not run any more."""
-        own = socket.gethostname()
-        for _ in range(20):  # a connection closes a moment before the process is gone
-            ended = [
-                rank
-                for rank, (host, pid) in enumerate(self._members)
-                if host == own and not _runs(pid)
-            ]
-            if ended:
-                return ended
-            time.sleep(0.1)
-        return []
 
     def survivors(self) -> list[int]:
         """Ranks of the processes that were not found to have ended, in order."""
@@ -184,13 +176,6 @@ class Processes:
         if self.size > 1 and dist.is_initialized():
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def join(device: str = "auto") -> Processes:

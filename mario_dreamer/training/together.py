@@ -13,6 +13,7 @@ from mario_dreamer.replay.dealing import deal
 from mario_dreamer.training.checkpoint import Checkpoints, save_tensors
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.roll_call import SIGNS
 
 _PATIENCE = 20.0  # seconds that survivors of a lost process wait for each other
 
@@ -48,8 +49,9 @@ def save_together(
             path = checkpoints.save(step, files, texts, _parts(processes, checkpoints, step))
         except CheckpointError as error:
             problem = str(error)
-        for left in checkpoints.folder.glob(".part-*"):
-            left.unlink(missing_ok=True)
+        for pattern in (".part-*", SIGNS):
+            for left in checkpoints.folder.glob(pattern):
+                left.unlink(missing_ok=True)
     if not processes.lost:
         path, problem = processes.exchange((path, problem))[signing]
     elif processes.rank != signing:

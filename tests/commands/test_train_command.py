@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mario_dreamer.commands import _command, train
+from mario_dreamer.commands import _command, _sweep, train
 from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
@@ -221,6 +222,8 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
 
     def run(cfg: Any, overrides: list[str]) -> dict[str, Any]:
         ran.append(cfg.seed)
+        alone = shlex.split(_sweep.job_command()["command"])
+        assert alone[:2] == ["mario-dreamer", "train"] and f"seed={cfg.seed}" in alone
         if cfg.seed == 1:
             raise ValueError("not this one")
         stopped = "SIGINT" if cfg.seed == 3 else "steps"
@@ -232,7 +235,7 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
     code, said = output_of(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
     assert ran == [0, 1, 2] and code == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
-    assert "error: not this one" in said and "1 runs failed: " in said and "seed=1" in said
+    assert "error: not this one" in said and "1 run failed: " in said and "seed=1" in said
     code, _ = output_of(["-m", "seed=2,3,4"], tmp_path / "runs", monkeypatch, capfd)
     assert ran[3:] == [2, 3] and code == 130, "Ctrl-C ends the sweep"
 

@@ -1,0 +1,66 @@
+"""Find out which processes of a training ended when a connection broke, on any machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+PATIENCE = 10.0  # seconds in which processes of other machines say that they are left
+SIGNS = ".here-*"  # the files they leave
+
+
+def ended_ranks(
+    members: Sequence[tuple[str, int]], rank: int, meeting: Path | None = None
+) -> list[int]:
+    """Return the ranks that do not run any more; each process that is left calls this.
+
+    A process of this machine is looked up. Those of other machines leave a file in a folder that
+    all of them see; one that has left none within `PATIENCE` counts as ended.
+
+    Args:
+        members: host name and process id of each rank.
+        rank: of this process.
+        meeting: the folder; None: nothing is known of other machines.
+    """
+    own = socket.gethostname()
+    away = [] if meeting is None else [r for r, (host, _) in enumerate(members) if host != own]
+    with contextlib.suppress(OSError):
+        if away and meeting is not None:
+            (meeting / _sign(members, rank)).touch()
+    # A connection closes a moment before the process is gone.
+    end = time.monotonic() + (PATIENCE if away else 2.0)
+    while True:
+        ended = [r for r, (host, pid) in enumerate(members) if host == own and not _runs(pid)]
+        absent = _absent(members, away, meeting)
+        over = time.monotonic() > end
+        if over or (ended and not absent):
+            return sorted({*ended, *absent})
+        time.sleep(0.1)
+
+
+def _absent(
+    members: Sequence[tuple[str, int]], away: Sequence[int], meeting: Path | None
+) -> list[int]:
+    """Which of these ranks have left no file; none where the folder cannot be read."""
+    try:
+        there = set(os.listdir(meeting)) if away else set()
+    except OSError:
+        return []
+    return [rank for rank in away if _sign(members, rank) not in there]
+
+
+def _sign(members: Sequence[tuple[str, int]], rank: int) -> str:
+    return SIGNS.replace("*", f"{rank:03d}-{members[rank][1]}")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
