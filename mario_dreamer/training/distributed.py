@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +42,8 @@ class Processes:
         device: where the learner's tensors are.
 
     Attributes:
-        lost: ranks that were found to have ended.
+        apart: a connection broke; nothing can be exchanged any more.
+        lost: ranks that were then found to have ended.
         meeting: a folder that all processes see, see `roll_call`; None until there is one.
     """
 
@@ -56,6 +58,7 @@ class Processes:
         self.rank, self.size = rank, size
         self.local_rank, self.local_size = local_rank, local_size
         self.device = device
+        self.apart = False
         self.lost: list[int] = []
         self.meeting: Path | None = None
         self._members: list[tuple[str, int]] = []
@@ -157,8 +160,11 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            self.lost = ended_ranks(self._members, self.rank, self.meeting)
+            self.apart = True
+            # Connections close when nothing holds the group, not even the frames of the error.
+            traceback.clear_frames(error.__traceback__)
             self.close()  # so that those who wait for this process notice as well
+            self.lost = ended_ranks(self._members, self.rank, self.meeting)
             where = [
                 f"process {rank} of {self.size} (pid {pid} on {host})"
                 for rank, (host, pid) in enumerate(self._members)
@@ -174,6 +180,7 @@ class Processes:
     def close(self) -> None:
         """Leave the group."""
         if self.size > 1 and dist.is_initialized():
+            self._host = None
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
 

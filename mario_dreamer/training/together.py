@@ -15,7 +15,7 @@ from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.roll_call import SIGNS
 
-_PATIENCE = 20.0  # seconds that survivors of a lost process wait for each other
+_PATIENCE = 20.0  # seconds that processes wait for each other after a connection broke
 
 
 def save_together(
@@ -28,7 +28,7 @@ def save_together(
 ) -> Path:
     """Write a checkpoint of all processes; return its folder. Every process calls this.
 
-    After a process was lost those that are left do what they can: the lowest of them signs.
+    After a connection broke those that are left do what they can: the lowest of them signs.
 
     Args:
         processes: of this training; they see one folder.
@@ -42,7 +42,7 @@ def save_together(
     problem, path = None, None
     if processes.rank != signing:
         problem = _write_part(_part(checkpoints, step, processes.rank), own)
-    if not processes.lost:
+    if not processes.apart:
         problem = next(filter(None, processes.exchange(problem)), None)
     if processes.rank == signing and problem is None:
         try:
@@ -52,7 +52,7 @@ def save_together(
         for pattern in (".part-*", SIGNS):
             for left in checkpoints.folder.glob(pattern):
                 left.unlink(missing_ok=True)
-    if not processes.lost:
+    if not processes.apart:
         path, problem = processes.exchange((path, problem))[signing]
     elif processes.rank != signing:
         path = checkpoints.folder / f"step_{step:09d}"
@@ -81,7 +81,7 @@ def _write_part(path: Path, own: dict[str, Any]) -> str | None:
 def _parts(processes: Processes, checkpoints: Checkpoints, step: int) -> dict[str, Path]:
     """File name -> part of every other process that is left."""
     others = {rank: _part(checkpoints, step, rank) for rank in processes.survivors()[1:]}
-    if processes.lost:
+    if processes.apart:
         _wait(lambda: all(path.exists() for path in others.values()))
         others = {rank: path for rank, path in others.items() if path.exists()}
     return {f"process_{rank:03d}.pt": path for rank, path in others.items()}
