@@ -45,6 +45,16 @@ def test_learning_waits_for_the_prefill_and_owes_no_burst(tmp_path: Path) -> Non
     assert uniform == [True] * 16 + [False] * 8, "four steps a batch; learning after four batches"
 
 
+@pytest.mark.parametrize(("flags", "updates"), [(0, 48 - 16), (1, (48 - 16) // 2)])
+def test_more_is_learned_per_step_until_the_first_flag(
+    flags: int, updates: int, tmp_path: Path
+) -> None:
+    tiny, parts, run = make_loop(tmp_path, "train_ratio_before_flag=15")
+    parts.report.flags = flags
+    train(parts, run)
+    assert tiny.learner.updates == updates
+
+
 def test_a_resume_goes_on_counting_at_the_same_ratio(tmp_path: Path) -> None:
     _, parts, run = make_loop(tmp_path)
     train(parts, run)
