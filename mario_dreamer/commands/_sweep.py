@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from mario_dreamer.config.command_words import MULTIRUN
+from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
@@ -47,7 +48,7 @@ def job_name() -> str | None:
     if not in_sweep():
         return None
     swept = {word.partition("=")[0] for word in os.environ.get(SWEEP, "").split(" ")[1:]}
-    typed = [str(word) for word in HydraConfig.get().overrides.task]
+    typed = given_overrides()
     own = [word for word in typed if word.partition("=")[0] in swept]
     return " ".join(own or typed) or None
 
@@ -59,7 +60,7 @@ def job_command() -> dict[str, str]:
     """
     if not in_sweep():
         return {}
-    return {"command": shlex.join(["mario-dreamer", "train", *HydraConfig.get().overrides.task])}
+    return {"command": shlex.join(["mario-dreamer", "train", *given_overrides()])}
 
 
 def finished_before(config: str, runs_dir: Path) -> Path | None:

@@ -195,11 +195,12 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
     state.agent_steps = agent_steps
 
     # Learn: `train_ratio` replayed records for each new step.
+    pretrain = 0
     if not state.learning and agent_steps >= run.prefill and ready:
         state.learning, policy.uniform = True, False
-        state.pending = run.pretrain + parts.ratio.due(agent_steps, parts.report.flags > 0)
-    elif state.learning:
-        state.pending = parts.ratio.due(agent_steps, parts.report.flags > 0)
+        pretrain = run.pretrain
+    if state.learning:
+        state.pending = pretrain + parts.ratio.due(agent_steps, parts.report.flags > 0)
 
 
 def learn(replay: Replay, learner: Learner) -> TensorDictBase:
