@@ -151,6 +151,13 @@ def make_tiny(*overrides: str, seed: int = 0, without: Sequence[str] = ()) -> Ti
     return Tiny(cfg, env, agent, learner, policy, build.make_replay(cfg, learner.device))
 
 
+def tiny_with(target: str, *overrides: str) -> Tiny:
+    """Build a tiny agent in an env that is not among the configurations."""
+    dead = [f"~env.{name}" for name in ("ending", "num_actions", "action_repeat")]
+    dead += ["~env.length", "~env.image_size", f"env._target_={target}"]
+    return make_tiny(*dead, *overrides, without=["env.length", "env.image_size"])
+
+
 def gradients(module: nn.Module) -> list[str]:
     """Names of the parameters that have a gradient other than zero."""
     return [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, Uniform
-from torchrl.modules import TanhNormal, TruncatedNormal
+from torch.distributions import Bernoulli, Distribution, Independent, Uniform
 
+from mario_dreamer.distributions.continuous import (
+    Normal,
+    TanhNormal,
+    TruncatedNormal,
+    normal_quantile,
+)
 from mario_dreamer.distributions.onehot import MultiOneHotCategorical, OneHotCategorical
 from mario_dreamer.networks.heads import Head
 
@@ -172,12 +176,12 @@ class BoundedNormalHead(ActionHead):
     def dist(self, params: Tensor) -> Distribution:
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
         mean, std = self._mean_and_std(params)
-        return _independent(Normal(mean.tanh(), std, validate_args=False))
+        return _independent(Normal(mean.tanh(), std))
 
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the quantile of each number."""
         mean, std = self._mean_and_std(params)
-        return mean.tanh() + std * _normal_quantile(noise)
+        return mean.tanh() + std * normal_quantile(noise)
 
     def likeliest(self, params: Tensor) -> Tensor:
         """See `ActionHead`."""
@@ -198,12 +202,12 @@ class TanhNormalHead(BoundedNormalHead):
 
     def dist(self, params: Tensor) -> TanhNormal:
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
-        return TanhNormal(*self._mean_and_std(params), event_dims=1)
+        return TanhNormal(*self._mean_and_std(params))
 
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the quantile of each number."""
         mean, std = self._mean_and_std(params)
-        return torch.tanh(mean + std * _normal_quantile(noise))
+        return torch.tanh(mean + std * normal_quantile(noise))
 
 
 class TruncatedNormalHead(BoundedNormalHead):
@@ -216,22 +220,7 @@ class TruncatedNormalHead(BoundedNormalHead):
 
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the quantile of each number, between those of -1 and 1."""
-        mean, std, low, high = self._ends(params)
-        share = torch.lerp(torch.special.ndtr(low), torch.special.ndtr(high), noise)
-        return (mean + std * _normal_quantile(share)).clamp(-1.0, 1.0)
-
-    def likeliest(self, params: Tensor) -> Tensor:
-        """The mean of the cut distribution, which TorchRL plays as the most likely action."""
-        mean, std, low, high = self._ends(params)
-        density = (-low.square() / 2).exp() - (-high.square() / 2).exp()
-        share = torch.special.ndtr(high) - torch.special.ndtr(low)
-        return mean + std * density / (share * math.sqrt(2 * math.pi))
-
-    def _ends(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean, std, and how many std -1 and 1 lie away from the mean."""
-        mean, std = self._mean_and_std(params)
-        mean = mean.tanh()
-        return mean, std, (-1.0 - mean) / std, (1.0 - mean) / std
+        return self.dist(params).rsample(noise=noise)
 
 
 HEADS: dict[str, type[ActionHead]] = {
@@ -268,8 +257,3 @@ def make_action_head(
 def _independent(dist: Distribution) -> Independent:
     """Sum log_prob and entropy over the last dimension, [..., A] -> [...]."""
     return Independent(dist, 1, validate_args=False)
-
-
-def _normal_quantile(share: Tensor) -> Tensor:
-    """The standard normal's quantile; shares are kept off 0 and 1, where it is infinite."""
-    return torch.special.ndtri(share.clamp(2.0**-24, 1.0 - 2.0**-24))

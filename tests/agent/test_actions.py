@@ -7,19 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from echo_env import MASK, SPECS, make_echo_env
-from tiny import Tiny, gradients, make_tiny
+from tiny import gradients, make_tiny, tiny_with
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.networks.action_heads import BoundedNormalHead, OneHotHead
 from mario_dreamer.training.loop import train
-
-
-def tiny_with(target: str, *overrides: str) -> Tiny:
-    """Build a tiny agent in an env that is not among the configurations."""
-    dead = [f"~env.{name}" for name in ("ending", "num_actions", "action_repeat")]
-    dead += ["~env.length", "~env.image_size", f"env._target_={target}"]
-    return make_tiny(*dead, *overrides, without=["env.length", "env.image_size"])
 
 
 @pytest.mark.parametrize("kind", [*SPECS, "masked"])

@@ -38,6 +38,17 @@ def test_a_head_gives_one_log_prob_per_state(name: str) -> None:
     assert likeliest(head.dist(params)).shape == action.shape
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_reads_nothing_back_from_the_device(name: str) -> None:
+    """On `meta` no tensor has a value: reading one, or checking one, raises."""
+    head_class, sizes = HEADS[name]
+    params = head_class(8, layers=1, units=4, **sizes).to("meta")(torch.zeros(5, 8, device="meta"))
+    dist = head_class(8, **sizes).dist(params)
+    action = dist.rsample() if getattr(dist, "has_rsample", True) else dist.sample()
+    assert action.device.type == dist.log_prob(action).device.type == "meta"
+    assert likeliest(dist).shape == action.shape
+
+
 def test_a_bounded_normal_follows_the_reference() -> None:
     head = BoundedNormalHead(4, action_dim=2, layers=0)
     mean, std = torch.tensor([0.5, -3.0]), torch.tensor([0.0, 1.0])

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
-from tiny import make_tiny, random_records
+from tiny import Tiny, make_tiny, random_records, tiny_with
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -32,6 +32,7 @@ CPU = torch.device("cpu")
 WAITING = {
     "_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "bincount",
     "repeat_interleave", "lift_fresh", "is_nonzero", "equal",
+    "normal",  # with a tensor of deviations it asks whether all are above 0
 }  # fmt: skip
 
 
@@ -185,35 +186,54 @@ def test_a_recorded_update_with_nan_leaves_weights_and_range() -> None:
     assert float(learner._spoiled) == 1
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
+class OneDevice(TorchDispatchMode):
+    """Refuse every operator that waits for the device, or sees a tensor of another one."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in WAITING, name
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, out)):
+            assert not isinstance(leaf, Tensor) or leaf.device.type == "meta", name
+        return out
+
+
+@pytest.fixture
+def meta_step(as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TensorDict]:
+    """Two updates on `meta`: no tensor has a value there, so none can be read."""
+
+    def step(tiny: Tiny, records: TensorDict) -> TensorDict:
+        monkeypatch.setattr(build, "resolve_device", lambda name: torch.device("meta"))
+        monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
+        learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
+        records = records.to("meta")
+        for _ in range(2):  # the first makes the optimiser's state
+            with OneDevice():
+                metrics = learner.step(records)
+        return metrics
+
+    return step
+
+
 @pytest.mark.parametrize(
     "recipe", ["nature", *(pytest.param(n, marks=pytest.mark.slow) for n in list(RECIPES)[2:])]
 )
-def test_an_update_touches_nothing_outside_its_device(
-    recipe: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On `meta` no tensor has a value, so none can be read; one on the CPU would stand out."""
-
-    class OneDevice(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            name = func.overloadpacket.__name__
-            assert name not in WAITING, name
-            out = func(*args, **(kwargs or {}))
-            for leaf in tree_leaves((args, kwargs, out)):
-                assert not isinstance(leaf, Tensor) or leaf.device.type == "meta", name
-            return out
-
-    tiny = make_tiny(*RECIPES[recipe])
-    monkeypatch.setattr(build, "resolve_device", lambda name: torch.device("meta"))
-    monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
-    learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
-    records = random_records().to("meta")
-    for _ in range(2):  # the first makes the optimiser's state
-        with OneDevice():
-            metrics = learner.step(records)
+def test_an_update_touches_nothing_outside_its_device(recipe: str, meta_step: Any) -> None:
+    metrics = meta_step(make_tiny(*RECIPES[recipe]), random_records())
     assert metrics["total"].device.type == "meta"
+
+
+@pytest.mark.parametrize("actor", ["bounded_normal", "tanh_normal", "truncated_normal"])
+@pytest.mark.parametrize("actor_grad", ["reinforce", "dynamics"])
+def test_no_kind_of_continuous_action_waits(actor: str, actor_grad: str, meta_step: Any) -> None:
+    tiny = tiny_with("pendulum.make_pendulum", f"actor={actor}", f"actor_grad={actor_grad}").fill()
+    assert meta_step(tiny, tiny.replay.sample())["entropy"].device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", ["binary", "indices"])
+def test_no_kind_of_several_choices_waits(kind: str, meta_step: Any) -> None:
+    tiny = tiny_with("echo_env.make_echo_env", f"+env.kind={kind}").fill()
+    assert meta_step(tiny, tiny.replay.sample())["entropy"].device.type == "meta"
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
