@@ -143,7 +143,8 @@ def _connect(address: str | None) -> None:
         raise ConnectionError(
             f"there is no Ray cluster at collector.address={address} "
             f"({' '.join(str(error).split())[:150]}). Start one with `ray start --head`, or leave "
-            "the address out for one on this machine."
+            "the address out for one on this machine. A cluster with tokens (see `ray start`) "
+            "wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token on every machine."
         ) from error
 
 

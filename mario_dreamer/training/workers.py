@@ -162,6 +162,7 @@ class WorkerCollector:
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: dict[_Worker, TensorDictBase] = {}
         self._replaced = [0] * len(streams)
+        self._barren = [False] * len(streams)  # whether the life before played no batch
         self._streams, self._workers = streams, list[_Worker]()
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -255,7 +256,9 @@ class WorkerCollector:
         number = self._workers.index(worker)
         self._ready.pop(worker, None)
         worker.kill()
-        if not worker.batches and self._replaced[number]:
+        barren, before = not worker.batches, self._barren[number]
+        self._barren[number] = barren
+        if barren and before:
             raise RuntimeError(
                 f"collector: worker {number} {why}, and so did the one before it; neither played "
                 "a batch"

@@ -105,6 +105,22 @@ def test_a_broken_worker_is_replaced_and_its_streams_go_on(
     assert own[:4] == [0, 1, 0, 1], "what was played before is there"
 
 
+def test_a_worker_may_fail_once_more_before_it_plays_again() -> None:
+    """When a machine is lost, the first in its place may be sent to that machine still."""
+
+    def make(number: int, life: int) -> Fake:
+        def fail(batch: int) -> None:
+            if life == 1 or (life == 0 and batch == 2):
+                raise OSError("gone")
+
+        return Fake(fail)
+
+    learner = Learner(make, count=1)
+    numbers = [int(learner.turn()["number"][0, 0]) for _ in range(6)]
+    learner.collector.shutdown()
+    assert numbers[:4] == [0, 1, 0, 1]
+
+
 def test_a_silent_worker_is_replaced_after_the_stated_time() -> None:
     stuck = threading.Event()
 
