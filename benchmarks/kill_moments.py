@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mario_dreamer.replay import Replay
-from mario_dreamer.tracking import files, video
+from mario_dreamer.tracking import append_only, video
 from mario_dreamer.tracking.mlflow import run as mlflow_run
 from mario_dreamer.tracking.mlflow.entries import WRITERS
 from mario_dreamer.training import checkpoint, snapshot
@@ -146,7 +146,7 @@ def _in_a_line_of_metrics(number: int, rng: random.Random) -> None:
             file.write(text[: rng.randint(0, len(text) - 1)])
         die()
 
-    _before(files._AppendOnly, "flush", _always, _Count(number, _half))
+    _before(append_only.AppendOnly, "flush", _always, _Count(number, _half))
 
 
 def _before_writing(kind: str, action: Callable[..., Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
+from mario_dreamer.training.weight_average import WeightAverage
 
 Changed = Sequence[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
 
@@ -57,9 +57,7 @@ class LearnerOptions:
         dtype: autocast type; None for float32.
         compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
         imagination_starts: imagine from the last so many records of each sequence; None: all.
-        average_rate: share of world model and actor that their running average takes over at
-            update n, in (0, 1]: max(average_rate, 10 / (n + 9)), so that the average of a short
-            run has forgotten the first weights. None keeps no average.
+        average_rate: of the average of world model and actor, see `WeightAverage`; None: none.
         processes: gradients and metrics are averaged over them.
     """
 
@@ -97,14 +95,12 @@ class Learner:
         self.optimizer = optimizer
         self.device, self.dtype = options.device, options.dtype
         self.imagination_starts = options.imagination_starts
-        self.average_rate, self.processes = options.average_rate, options.processes
-        self.average: nn.ModuleDict | None = None
-        if self.average_rate is not None:
-            averaged = nn.ModuleDict({"world_model": self.world_model, "actor": self.actor})
-            self.average = copy.deepcopy(averaged).requires_grad_(False)
+        self.processes = options.processes
+        self.average: WeightAverage | None = None
+        if options.average_rate is not None:
+            averaged = {"world_model": self.world_model, "actor": self.actor}
+            self.average = WeightAverage(averaged, options.average_rate)
         self.updates = 0
-        # The same number on the device: a recorded graph cannot read the host's.
-        self._averaged = torch.zeros((), device=self.device)
         # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
@@ -186,7 +182,8 @@ class Learner:
         metrics.update(self.optimizer.step())
         self.optimizer.zero_grad()
         self.slow_critic.follow(self.critic)
-        self._follow()
+        if self.average is not None:
+            self.average.follow([self.world_model, self.actor])
         return metrics
 
     def update(self, records: TensorDictBase) -> TensorDict:
@@ -206,17 +203,6 @@ class Learner:
         metrics = self._step(records.to(self.device, non_blocking=True))
         self.updates += 1
         return metrics
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the averaged weights one step towards those of now."""
-        if self.average is not None:
-            now = [*self.world_model.parameters(), *self.actor.parameters()]
-            average = list(self.average.parameters())
-            rate = (10 / (self._averaged.add_(1) + 9)).clamp(min=self.average_rate)
-            change = torch._foreach_sub(now, average)
-            torch._foreach_mul_(change, rate)
-            torch._foreach_add_(average, change)
 
     @torch.no_grad()
     def _void_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
@@ -269,7 +255,8 @@ class Learner:
         load_modules(self.modules, state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
-        self._averaged.fill_(self.updates)
+        if self.average is not None:
+            self.average.count.fill_(self.updates)
 
 
 def load_modules(modules: nn.ModuleDict, state: dict[str, torch.Tensor]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +15,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.training.acting_policy import VERSION, learner_weights
+from mario_dreamer.training.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -41,81 +40,6 @@ class WorkerOptions:
     weights_every: int
     wait: float
     updates_per_batch: int
-
-
-class _Worker:
-    """One TorchRL collector, and the thread that drives it: a batch for each request."""
-
-    def __init__(
-        self,
-        make: Callable[[], Any],
-        streams: Tensor,
-        weights: Callable[[], TensorDictBase],
-        done: queue.SimpleQueue,
-    ) -> None:
-        self.streams, self.batches = streams, 0
-        self.version: int | None = None  # of the weights it plays with; None while it starts
-        self.since = 0.0
-        self._make, self._weights, self._done = make, weights, done
-        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._collector: Any = None
-        self._threads = torch.get_num_threads()  # TorchRL changes it when workers end
-        self.thread = threading.Thread(target=self._run, daemon=True, name="collector")
-        self.thread.start()
-
-    def request(self) -> None:
-        """Let it play a batch."""
-        self.version = None
-        self._requests.put(True)
-
-    def kill(self) -> None:
-        """End its processes at once; its thread then notices."""
-        self._requests.put(False)
-        for process in self._processes():
-            with contextlib.suppress(ValueError, AttributeError):  # closed already
-                process.cancel() if hasattr(process, "cancel") else process.kill()
-        if hasattr(self._collector, "stop_remote_collectors"):
-            self._collector.stop_remote_collectors()
-
-    def silent(self) -> float:
-        """Seconds since it began to play; 0 while it starts."""
-        return 0.0 if self.version is None else time.monotonic() - self.since
-
-    def lost(self) -> bool:
-        """Whether a process of it is gone."""
-        # submitit's jobs, which TorchRL keeps beside processes, have other words.
-        return any(
-            process.done() if hasattr(process, "done") else not process.is_alive()
-            for process in self._processes()
-        )
-
-    def _processes(self) -> list[Any]:
-        owned = [*getattr(self._collector, "procs", ()), *getattr(self._collector, "jobs", ())]
-        return [process for process in owned if not getattr(process, "_closed", False)]
-
-    def _run(self) -> None:
-        try:
-            self._collector = self._make()
-            batches = iter(self._collector)
-            while self._requests.get():
-                weights = self._weights()
-                self.since = time.monotonic()
-                self.version = int(weights["version"])
-                self._collector.update_policy_weights_(weights)
-                batch = next(batches)
-                steps = batch.shape[-1]
-                # [1, N, n] or [W, N / W, n] -> [N, n], copied: the next batch comes to its place.
-                batch = batch.reshape(-1, steps).to_tensordict()
-                self._done.put(
-                    (self, batch.set(keys.STREAM, self.streams[:, None].expand(-1, steps)))
-                )
-        except BaseException as error:
-            self._done.put((self, error))
-        finally:
-            if not hasattr(self._collector, "jobs"):  # that one waits for answers of the dead
-                with contextlib.suppress(Exception):
-                    self._collector.shutdown(timeout=5.0)
-            torch.set_num_threads(self._threads)
 
 
 class WorkerCollector:
@@ -160,10 +84,10 @@ class WorkerCollector:
         self._make, self._policy, self._updates = make, policy, updates
         self._ages: deque[int] = deque(maxlen=100)
         self._done: queue.SimpleQueue = queue.SimpleQueue()
-        self._ready: dict[_Worker, TensorDictBase] = {}
+        self._ready: dict[Worker, TensorDictBase] = {}
         self._replaced = [0] * len(streams)
         self._barren = [False] * len(streams)  # whether the life before played no batch
-        self._streams, self._workers = streams, list[_Worker]()
+        self._streams, self._workers = streams, list[Worker]()
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         """Start the workers: now, as a resume has put back the weights."""
@@ -190,9 +114,9 @@ class WorkerCollector:
         for worker in self._workers:
             worker.thread.join(5.0)
 
-    def _start(self, number: int, streams: Tensor) -> _Worker:
+    def _start(self, number: int, streams: Tensor) -> Worker:
         life = self._replaced[number]
-        worker = _Worker(
+        worker = Worker(
             lambda: self._make(number, life), streams, lambda: self._weights, self._done
         )
         worker.request()
@@ -206,7 +130,7 @@ class WorkerCollector:
         ):
             self._weights = learner_weights(self._policy, self._updates())
 
-    def _next(self) -> _Worker:
+    def _next(self) -> Worker:
         """Wait for the worker whose batch is to be learned from next."""
         end = time.monotonic() + self.options.wait
         self._receive(0.0)
@@ -226,7 +150,7 @@ class WorkerCollector:
                 ):
                     self._replace(worker, f"did not answer for {self._patience(worker):g} s")
 
-    def _patience(self, worker: _Worker) -> float:
+    def _patience(self, worker: Worker) -> float:
         return self.options.wait if worker.batches else max(self.options.wait, START)
 
     def _receive(self, timeout: float) -> None:
@@ -242,7 +166,7 @@ class WorkerCollector:
                 else:
                     self._ready[worker] = found
 
-    def _oldest_if_due(self) -> _Worker | None:
+    def _oldest_if_due(self) -> Worker | None:
         """The worker with the oldest weights, if it has to come first for them not to grow old."""
         playing = [worker for worker in self._workers if worker.version is not None]
         if not playing:
@@ -252,7 +176,7 @@ class WorkerCollector:
         due = self._updates() + ahead - oldest.version > self.options.max_policy_age
         return oldest if due else None
 
-    def _replace(self, worker: _Worker, why: str, error: BaseException | None = None) -> None:
+    def _replace(self, worker: Worker, why: str, error: BaseException | None = None) -> None:
         number = self._workers.index(worker)
         self._ready.pop(worker, None)
         worker.kill()

@@ -207,12 +207,12 @@ def test_the_average_forgets_the_first_weights_within_few_updates() -> None:
         torch.testing.assert_close(average, expected)
     again = make_tiny("average_rate=0.001", "actor.outscale=1.0", seed=3).fill()
     again.learner.load_state_dict(tiny.learner.state_dict())
-    assert float(again.learner._averaged) == 3
+    assert float(again.learner.average.count) == 3
 
 
 def test_the_average_moves_by_its_rate_after_many_updates() -> None:
     tiny = make_tiny("average_rate=0.25", "actor.outscale=1.0").fill()
-    tiny.learner._averaged.fill_(99)  # 10 / 109 is less than the rate
+    tiny.learner.average.count.fill_(99)  # 10 / 109 is less than the rate
     average = next(tiny.learner.average["actor"].parameters())
     before = average.clone()
     tiny.learner.update(tiny.replay.sample())

@@ -18,7 +18,8 @@ from torch import nn
 from mario_dreamer.config import compose, workers
 from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.distributed import Processes
-from mario_dreamer.training.workers import WorkerCollector, WorkerOptions, _Worker
+from mario_dreamer.training.worker import Worker
+from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
 
 OPTIONS = WorkerOptions(max_policy_age=12, weights_every=1, wait=0.6, updates_per_batch=2)
 
@@ -204,7 +205,7 @@ def test_a_job_of_submitit_is_lost_when_it_is_done_and_ends_by_cancel() -> None:
         def cancel(self) -> None:
             self.cancelled = True
 
-    worker = object.__new__(_Worker)
+    worker = object.__new__(Worker)
     worker._requests, worker._collector = queue.SimpleQueue(), SimpleNamespace(jobs=[Job()])
     assert not worker.lost()
     worker.kill()

@@ -1,0 +1,88 @@
+"""A text file that only grows, safe against crashes and full disks."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+
+class AppendOnly:
+    """A text file that only grows; lines a full disk refuses are kept and written later.
+
+    Args:
+        path: the file. What lies there is kept, except half a last line.
+        header: first line of a new file.
+        capacity: refused lines kept at most, the newest ones.
+    """
+
+    def __init__(self, path: Path, header: str = "", capacity: int = 20_000) -> None:
+        self.path, self._header = path, header
+        self._waiting: deque[str] = deque(maxlen=capacity)
+        self._whole = False  # the file has been looked at and ends in a whole line
+
+    def append(self, text: str) -> None:
+        """Write lines, each ending in a newline.
+
+        Raises:
+            OSError: when the disk refuses; nothing is lost.
+        """
+        self._waiting.extend(text.splitlines(keepends=True))
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, all at once.
+
+        Raises:
+            OSError: when the disk refuses; nothing is lost.
+        """
+        if not self._waiting:
+            return
+        if not self._whole:
+            self._repair()
+        self._whole = False
+        with self.path.open("ab") as file:
+            file.write("".join(self._waiting).encode())
+        self._whole = True
+        self._waiting.clear()
+
+    def keep_lines(self, stays: Callable[[str], bool]) -> None:
+        """Drop the lines that do not stay; the file changes in one go, or not at all.
+
+        Raises:
+            OSError: when the disk refuses; the file is as it was.
+        """
+        if not self.path.is_file():
+            return
+        draft = draft_of(self.path)
+        dropped = False
+        with self.path.open(encoding="utf-8", errors="replace") as old, draft.open("w") as new:
+            for line in old:
+                if line == self._header or (line.endswith("\n") and stays(line)):
+                    new.write(line)
+                else:
+                    dropped = True
+        if dropped:
+            draft.replace(self.path)
+        else:
+            draft.unlink()
+
+    def _repair(self) -> None:
+        """Begin the file, or cut off half a last line that a crash left."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists() or not self.path.stat().st_size:
+            self.path.write_text(self._header, "utf-8")
+            return
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            back = min(size, 1 << 20)
+            file.seek(size - back)
+            tail = file.read()
+            if not tail.endswith(b"\n"):
+                file.truncate(size - back + tail.rfind(b"\n") + 1)
+
+
+def draft_of(path: Path) -> Path:
+    """Where a file is written before it takes its name; what a kill leaves is written over."""
+    return path.with_name(f".{path.name}.draft")

@@ -1,0 +1,98 @@
+"""One worker: a TorchRL collector in other processes, and the thread that drives it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from mario_dreamer import keys
+
+
+class Worker:
+    """One TorchRL collector, and the thread that drives it: a batch for each request.
+
+    Args:
+        make: makes the collector, in the thread.
+        streams: of its envs, int64 [N].
+        weights: the newest copy of the learner's weights.
+        done: receives (this worker, transitions [N, n] or the error that ended it).
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        streams: Tensor,
+        weights: Callable[[], TensorDictBase],
+        done: queue.SimpleQueue,
+    ) -> None:
+        self.streams, self.batches = streams, 0
+        self.version: int | None = None  # of the weights it plays with; None while it starts
+        self.since = 0.0
+        self._make, self._weights, self._done = make, weights, done
+        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._collector: Any = None
+        self._threads = torch.get_num_threads()  # TorchRL changes it when workers end
+        self.thread = threading.Thread(target=self._run, daemon=True, name="collector")
+        self.thread.start()
+
+    def request(self) -> None:
+        """Let it play a batch."""
+        self.version = None
+        self._requests.put(True)
+
+    def kill(self) -> None:
+        """End its processes at once; its thread then notices."""
+        self._requests.put(False)
+        for process in self._processes():
+            with contextlib.suppress(ValueError, AttributeError):  # closed already
+                process.cancel() if hasattr(process, "cancel") else process.kill()
+        if hasattr(self._collector, "stop_remote_collectors"):
+            self._collector.stop_remote_collectors()
+
+    def silent(self) -> float:
+        """Seconds since it began to play; 0 while it starts."""
+        return 0.0 if self.version is None else time.monotonic() - self.since
+
+    def lost(self) -> bool:
+        """Whether a process of it is gone."""
+        # submitit's jobs, which TorchRL keeps beside processes, have other words.
+        return any(
+            process.done() if hasattr(process, "done") else not process.is_alive()
+            for process in self._processes()
+        )
+
+    def _processes(self) -> list[Any]:
+        owned = [*getattr(self._collector, "procs", ()), *getattr(self._collector, "jobs", ())]
+        return [process for process in owned if not getattr(process, "_closed", False)]
+
+    def _run(self) -> None:
+        try:
+            self._collector = self._make()
+            batches = iter(self._collector)
+            while self._requests.get():
+                weights = self._weights()
+                self.since = time.monotonic()
+                self.version = int(weights["version"])
+                self._collector.update_policy_weights_(weights)
+                batch = next(batches)
+                steps = batch.shape[-1]
+                # [1, N, n] or [W, N / W, n] -> [N, n], copied: the next batch comes to its place.
+                batch = batch.reshape(-1, steps).to_tensordict()
+                self._done.put(
+                    (self, batch.set(keys.STREAM, self.streams[:, None].expand(-1, steps)))
+                )
+        except BaseException as error:
+            self._done.put((self, error))
+        finally:
+            if not hasattr(self._collector, "jobs"):  # that one waits for answers of the dead
+                with contextlib.suppress(Exception):
+                    self._collector.shutdown(timeout=5.0)
+            torch.set_num_threads(self._threads)
