@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import (
@@ -60,6 +62,9 @@ SPECS = {
     "binary": Binary(3, shape=(2, 3)),
     "bounded": Bounded(torch.tensor([-2.0, 0.0]).expand(2, 2), torch.tensor([2.0, 10.0]).expand(2, 2)),
     "unbounded": Unbounded((2, 2)),
+    "half_bounded": Bounded(
+        torch.tensor([0.0, -math.inf]).expand(2, 2), torch.tensor([math.inf, 3.0]).expand(2, 2)
+    ),
 }  # fmt: skip
 MASK = torch.tensor([[True, False, True], [False, True, False]])
 

@@ -32,7 +32,7 @@ class Imagination(TensorDictModuleBase):
         differentiable: keep the graph from the actions to the states.
 
     Raises:
-        ValueError: when `horizon` is less than 1.
+        ValueError: when `horizon` is less than 1; at the first step, where `rsample()` is missing.
     """
 
     def __init__(
@@ -76,4 +76,12 @@ class Imagination(TensorDictModuleBase):
     def _act(self, feat: Tensor) -> Tensor:
         """Draw an action [N, A] for the state, through which no gradient goes."""
         policy = self.actor.get_dist(TensorDict({keys.FEAT: feat.detach()}, feat.shape[:1]))
-        return policy.rsample() if self.differentiable else policy.sample()
+        if not self.differentiable:
+            return policy.sample()
+        try:
+            return policy.rsample()
+        except (NotImplementedError, AttributeError) as error:
+            raise ValueError(
+                f"Imagination: {type(policy).__name__} has no rsample(), which gradients through "
+                "the dynamics need. Use actor_grad=reinforce, or another distribution."
+            ) from error

@@ -26,10 +26,19 @@ class Normal(distributions.Normal):
         return self.rsample(sample_shape)
 
 
+class _Tanh(TanhTransform):
+    """tanh whose inverse is finite at -1 and 1, where a large sample is rounded to."""
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return y.clamp(-1.0 + 2.0**-24, 1.0 - 2.0**-24).atanh()
+
+
 class TanhNormal(TransformedDistribution):
-    """A numbers in (-1, 1), each the tanh of a normal sample; it has no closed entropy.
+    """A numbers in [-1, 1], each the tanh of a normal sample; it has no closed entropy.
 
         log_prob(y) = log N(atanh(y); loc, scale) - log(1 - y^2)
+
+    Of the numbers that `rsample` drew last, log_prob knows atanh(y) exactly, also near -1 and 1.
 
     Args:
         loc, scale: mean and standard deviation (above 0) before tanh, [..., A], any float type;
@@ -39,7 +48,14 @@ class TanhNormal(TransformedDistribution):
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         self.loc = loc.float()
         base = Independent(Normal(self.loc, scale.float()), 1)
-        super().__init__(base, TanhTransform(), validate_args=False)
+        super().__init__(base, _Tanh(cache_size=1), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Average of 64 equally likely numbers, [..., A]."""
+        shares = (torch.arange(64, device=self.loc.device) + 0.5) / 64
+        normal = self.base_dist.base_dist
+        return (normal.loc[..., None] + normal.scale[..., None] * normal_quantile(shares)).tanh().mean(-1)
 
     @property
     def mode(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchrl.data import (
@@ -15,19 +17,32 @@ from torchrl.data import (
     TensorSpec,
 )
 from torchrl.envs import EnvBase, TransformedEnv
-from torchrl.envs.transforms import ActionMask, ActionScaling, Transform
+from torchrl.envs.transforms import ActionMask, Transform
 
 from mario_dreamer.keys import ACTION_MASK
 
 
-class ClippedActionScaling(ActionScaling):
-    """Clip actions to [-1, 1], then scale them to the env's own range.
+class ClippedActionScaling(Transform):
+    """Clip actions to [-1, 1], then scale them to the env's own range, never beyond its ends.
 
     a_env = low + (clip(a, -1, 1) + 1) / 2 * (high - low)
+
+    Args:
+        low, high: see `action_range`.
     """
 
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        super().__init__(in_keys_inv=["action"], out_keys_inv=["action"])
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
     def _inv_apply_transform(self, action: Tensor) -> Tensor:
-        return super()._inv_apply_transform(action.clamp(-1.0, 1.0))
+        share = (action.to(self.low.dtype).clamp(-1.0, 1.0) + 1.0) / 2.0
+        return torch.lerp(self.low, self.high, share)
+
+    def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
+        """Offer [-1, 1], also where an end has no bound."""
+        return _replaced(action_spec, lambda own: Bounded(-1.0, 1.0, own.shape, dtype=own.dtype))
 
 
 class OneHotActions(Transform):
@@ -51,27 +66,41 @@ class OneHotActions(Transform):
 
     def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
         """Offer the one-hot spec of the same choices."""
-        if not isinstance(action_spec, Composite):
-            return action_spec.to_one_hot_spec()
-        action_spec = action_spec.clone()
-        action_spec["action"] = action_spec["action"].to_one_hot_spec()
-        return action_spec
+        return _replaced(action_spec, lambda own: own.to_one_hot_spec())
 
 
-def is_scaled(spec: TensorSpec) -> bool:
-    """Whether an env's actions are floats with bounds, which the agent writes in [-1, 1]."""
+def _replaced(spec: TensorSpec, offer: Callable[[TensorSpec], TensorSpec]) -> TensorSpec:
+    """Offer another spec for `action`, alone or among others."""
+    if not isinstance(spec, Composite):
+        return offer(spec)
+    spec = spec.clone()
+    spec["action"] = offer(spec["action"])
+    return spec
+
+
+def action_range(spec: TensorSpec) -> tuple[Tensor, Tensor] | None:
+    """Return the low and high, [..., A], that the agent's -1 and 1 stand for.
+
+    A number with one bound ranges over 2 from there; one without, next to others that have some,
+    over [-1, 1]. None: not floats, or none of them has a bound.
+    """
     if not isinstance(spec, Bounded) or not spec.dtype.is_floating_point:
-        return False
-    bounds = torch.stack([spec.space.low, spec.space.high]).abs()
-    return bool((bounds < torch.finfo(spec.dtype).max).all())
+        return None
+    low, high, far = spec.space.low, spec.space.high, torch.finfo(spec.dtype).max / 4
+    is_low_open, is_high_open = low <= -far, high >= far
+    if bool((is_low_open & is_high_open).all()):
+        return None
+    end = torch.where(is_high_open, 1.0, high)
+    start = torch.where(is_low_open, torch.where(is_high_open, -1.0, end - 2.0), low)
+    return start, torch.where(is_high_open, start + 2.0, high)
 
 
 def with_agent_actions(env: EnvBase) -> EnvBase:
     """Append the transforms that an env's action spec and its `action_mask` ask for, if any.
 
-    Bounded numbers become [-1, 1], indices become one-hot. Numbers without bounds, one-hot and
-    binary actions are played as the actor draws them. An observed mask goes into the action spec,
-    so that the spec's random actions are legal too.
+    Bounded numbers become [-1, 1], see `action_range`, indices become one-hot. Numbers without
+    bounds, one-hot and binary actions are played as the actor draws them. An observed mask goes
+    into the action spec, so that the spec's random actions are legal too.
 
     Args:
         env: its action spec is a single tensor, [N, ...].
@@ -80,8 +109,8 @@ def with_agent_actions(env: EnvBase) -> EnvBase:
         ValueError: a mask of another shape than the one-hot actions, or of another kind of action.
     """
     spec = env.action_spec
-    if is_scaled(spec):
-        env = _append(env, ClippedActionScaling())
+    if (ends := action_range(spec)) is not None:
+        env = _append(env, ClippedActionScaling(*ends))
     elif isinstance(spec, MultiCategorical):
         env = _append(env, OneHotActions(spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()))
     elif isinstance(spec, Categorical) and not isinstance(spec, Binary):

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import AddRenderObservation, TimeLimit, TransformAction
+from gymnasium.wrappers import AddRenderObservation, TimeLimit
 from torchrl.data import MultiOneHot
 from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
@@ -20,6 +20,7 @@ from mario_dreamer.envs.gymnasium_wrappers import (
     RepeatAction,
     is_image,
     named_leaves,
+    with_plain_actions,
 )
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
@@ -43,7 +44,8 @@ def plain_env(
         info: as of a reset, see `InfoReader`; None: resets the env to see one.
 
     Raises:
-        ValueError: an observation that cannot be learned from, or no rendered picture.
+        ValueError: an observation that cannot be learned from, actions that no head writes, or no
+            rendered picture.
     """
     if action_repeat > 1:
         env = RepeatAction(env, action_repeat)
@@ -57,13 +59,10 @@ def plain_env(
                 f"env.from_render=true: the env gives no picture ({error}). Set it to false."
             ) from error
         observations = [RENDER]
-    actions = env.action_space
-    if isinstance(actions, spaces.Discrete) and actions.start != 0:
-        first = int(actions.start)
-        env = TransformAction(env, lambda action: action + first, spaces.Discrete(int(actions.n)))
+    env = with_plain_actions(env)
     wrapped = GymWrapper(PlainSpaces(env, observations))
-    if isinstance(actions, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
-        wrapped.action_spec = MultiOneHot(actions.nvec.tolist(), dtype=torch.int64)
+    if isinstance(env.action_space, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
+        wrapped.action_spec = MultiOneHot(env.action_space.nvec.tolist(), dtype=torch.int64)
     wrapped.set_info_dict_reader(InfoReader(env.reset()[1] if info is None else info))
     return wrapped
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.envs.actions import is_scaled
+from mario_dreamer.envs.actions import action_range
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
 from mario_dreamer.exporting.acting_program import ActingProgram
 
@@ -57,7 +57,7 @@ class ProgramInfo:
         shapes = {key: tuple(spec[key].shape[1:]) for key in shown}
         head, spec = program.actor, env.base_env.action_spec
         actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
-        bounds = (spec.space.low, spec.space.high) if is_scaled(spec) else (None, None)
+        bounds = action_range(spec) or (None, None)
         for end, bound in zip(("low", "high"), bounds, strict=True):
             actions[end] = None if bound is None else bound[0].tolist()
         return cls(dict(options), names, shapes, actions)

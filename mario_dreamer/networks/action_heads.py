@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Uniform
 
 from mario_dreamer.distributions.continuous import (
@@ -117,6 +117,17 @@ class MultiOneHotHead(OneHotHead):
 
 class IndependentBernoulli(Independent):
     """A distribution over [..., A] of 0 and 1; torch's own mode is nan at a probability of 1/2."""
+
+    has_rsample = True
+
+    @property
+    def probs(self) -> Tensor:
+        """Probability of each 1, [..., A]."""
+        return self.base_dist.probs
+
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+        """Draw with a gradient straight through to the probabilities, [*sample_shape, ..., A]."""
+        return self.sample(sample_shape) + (self.probs - self.probs.detach())
 
     @property
     def deterministic_sample(self) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from echo_env import MASK, SPECS, make_echo_env
+from tensordict import TensorDict
 from tiny import gradients, make_tiny, tiny_with
 from torchrl.envs import ExplorationType, set_exploration_type
 
@@ -36,6 +37,7 @@ def test_the_env_receives_its_own_kind_of_action() -> None:
         "indices": ([[0.0, 1.0, 0.0, 0.0, 1.0]] * 2, [[1, 1]] * 2),
         "bounded": ([[-1.0, 0.5], [7.0, -7.0]], [[-2.0, 7.5], [2.0, 0.0]]),
         "unbounded": ([[-9.0, 9.0]] * 2, [[-9.0, 9.0]] * 2),
+        "half_bounded": ([[-9.0, 9.0], [1.0, 0.0]], [[0.0, 3.0], [2.0, 2.0]]),
     }
     for kind, (action, received) in sent.items():
         env = with_agent_actions(make_echo_env(kind))
@@ -89,6 +91,20 @@ def test_continuous_actors_learn_by_both_gradients(actor: str, actor_grad: str) 
     ).fill()  # fmt: skip
     tiny.learner.forward_backward(tiny.replay.sample())
     assert gradients(tiny.agent.actor)
+
+
+def test_buttons_learn_by_gradients_through_the_dynamics() -> None:
+    options = ["actor_grad=dynamics", "critic.outscale=1.0", "reward.outscale=1.0"]
+    tiny = tiny_with("echo_env.make_echo_env", "+env.kind=binary", *options).fill()
+    tiny.learner.forward_backward(tiny.replay.sample())
+    assert gradients(tiny.agent.actor)
+
+
+def test_the_mean_action_of_every_kind_is_written() -> None:
+    for actor in ("bounded_normal", "tanh_normal", "truncated_normal"):
+        actor = tiny_with("pendulum.make_pendulum", f"actor={actor}").agent.actor
+        written = actor(TensorDict(feat=torch.randn(5, actor.head.sizes["F"]), batch_size=[5]))
+        assert bool((written["action"].abs() < 0.5).all()), "almost 0 before any learning"
 
 
 def test_a_head_of_another_kind_is_refused_in_one_line() -> None:

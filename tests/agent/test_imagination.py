@@ -5,6 +5,7 @@ import torch
 from tensordict import TensorDict
 from tiny import make_tiny
 
+from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.imagination import Imagination
 
 
@@ -63,3 +64,13 @@ def test_a_horizon_below_one_is_refused() -> None:
     tiny = make_tiny()
     with pytest.raises(ValueError, match="imag_horizon must be at least 1, got 0"):
         Imagination(tiny.agent.world_model.rssm, tiny.agent.actor, 0)
+
+
+def test_a_distribution_without_a_gradient_is_refused_by_name() -> None:
+    tiny = make_tiny()
+    head = torch.nn.Linear(28, 3)
+    head.dist = lambda logits: torch.distributions.OneHotCategorical(logits=logits)
+    actor = DistributionModule(head, ["feat"], "action")
+    dream = Imagination(tiny.agent.world_model.rssm, actor, 2, differentiable=True)
+    with pytest.raises(ValueError, match=r"OneHotCategorical has no rsample\(\).*actor_grad"):
+        dream(starts(tiny, 2))

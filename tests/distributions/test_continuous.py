@@ -7,6 +7,7 @@ import torch
 from torchrl import modules
 
 from mario_dreamer.distributions import TanhNormal, TruncatedNormal
+from mario_dreamer.losses.actor import entropy_of
 
 LOC, SCALE = torch.tensor([0.0, 0.3, -0.9, 1.0]), torch.tensor([1.0, 0.5, 0.1, 0.7])
 
@@ -57,3 +58,24 @@ def test_a_squashed_normal_equals_torchrl() -> None:
     for x in (torch.tensor([0.1, -0.5, -0.8, 0.99]), torch.tensor([-0.9, 0.9, -0.6, 0.3])):
         torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
     torch.testing.assert_close(ours.mode, theirs.deterministic_sample)
+
+
+@pytest.mark.parametrize("loc", [-30.0, 9.0, 30.0])
+def test_a_squashed_normal_stays_finite_at_its_ends(loc: float) -> None:
+    """The action is rounded to 1; a sampled entropy still draws the mean back to the middle."""
+    mean = torch.full((500, 1), loc, requires_grad=True)
+    scale = torch.full((500, 1), 0.5, requires_grad=True)
+    action = TanhNormal(mean, scale).sample()
+    log_prob = TanhNormal(mean, scale).log_prob(action)
+    entropy = entropy_of(TanhNormal(mean, scale))
+    found = [log_prob, entropy, *torch.autograd.grad(log_prob.sum(), (mean, scale))]
+    assert all(bool(value.isfinite().all()) for value in found)
+    (slope,) = torch.autograd.grad(entropy.sum(), mean)
+    torch.testing.assert_close(slope, -2 * torch.sign(mean), atol=1e-4, rtol=0)
+
+
+def test_the_mean_of_a_squashed_normal_is_that_of_its_samples() -> None:
+    torch.manual_seed(0)
+    for loc, scale in ((0.0, 1.0), (1.0, 0.5), (-3.0, 1.0)):
+        dist = TanhNormal(torch.tensor([loc]), torch.tensor([scale]))
+        assert float(dist.mean) == pytest.approx(float(dist.sample((50_000,)).mean()), abs=0.01)

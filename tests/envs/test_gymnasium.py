@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import gym_examples  # noqa: F401
+import gym_examples
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torchrl.envs import check_env_specs
+from torchrl.envs import SerialEnv, check_env_specs
 
-from mario_dreamer.envs.gymnasium import make_gym_env
+from mario_dreamer.config.actions import describe_actions
+from mario_dreamer.envs.actions import with_agent_actions
+from mario_dreamer.envs.gymnasium import make_gym_env, plain_env
 from mario_dreamer.envs.torchrl import describe_observations
 
 
@@ -149,6 +151,34 @@ def test_discrete_actions_may_start_anywhere() -> None:
     env = make_gym_env("DreamerTest/Sampled-v0", options=options)
     step = env.step(env.reset().set("action", torch.tensor([[0, 0, 1]])))
     assert step["next", "reward"].item() == 7.0
+
+
+ACTIONS = [
+    spaces.Discrete(3, start=5), spaces.MultiDiscrete([3, 2], start=[5, 7]),
+    spaces.MultiDiscrete([4]), spaces.MultiDiscrete([[3, 2], [2, 2]]), spaces.MultiBinary(3),
+    spaces.MultiBinary((2, 3)), spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
+    spaces.Box(-0.1, 0.1, (2,), np.float64), spaces.Box(0, 255, (2,), np.uint8),
+    spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(0, np.inf, (2,)), spaces.Box(-np.inf, 5, (2,)),
+    spaces.Box(np.float32([-2, -np.inf]), np.float32([2, 5])), spaces.Box(1, 1, (1,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("space", ACTIONS, ids=str)
+def test_an_env_is_given_actions_of_its_own_space(space: spaces.Space) -> None:
+    own = gym_examples.SampledEnv(spaces.Box(-1, 1, (2,)), space)
+    env = with_agent_actions(SerialEnv(1, lambda: plain_env(own)))
+    describe_actions(env.action_spec)
+    env.rollout(5)
+    if env.action_spec.dtype.is_floating_point:
+        for number in (-3.0, -1.0, 1.0, 3.0):
+            env.step(env.reset().set("action", torch.full(env.action_spec.shape, number)))
+    assert len(own.taken) >= 5 and all(space.contains(action) for action in own.taken)
+
+
+def test_a_dict_of_actions_is_refused_in_one_line() -> None:
+    options = {"space": spaces.Discrete(2), "actions": spaces.Dict(a=spaces.Discrete(2))}
+    with pytest.raises(ValueError, match=r"its actions are Dict.*expected Discrete"):
+        make_gym_env("DreamerTest/Sampled-v0", options=options)
 
 
 @pytest.mark.parametrize("sizes", [[2, 3], [3, 3]])

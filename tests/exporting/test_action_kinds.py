@@ -30,7 +30,7 @@ def make(kind: str) -> tiny.Tiny:
     """A tiny agent whose actor depends on what it sees."""
     spec = "bounded" if kind in ("tanh", "truncated") else kind
     made = tiny.make_tiny(
-        "env=own", "env._target_=echo_env.make_echo_env", f"+env.kind={spec}", *KINDS[kind],
+        "env=own", "env._target_=echo_env.make_echo_env", f"+env.kind={spec}", *KINDS.get(kind, []),
         without=["env.length", "env.image_size", "env"],
     )  # fmt: skip
     with torch.no_grad():
@@ -102,6 +102,7 @@ def test_the_likelier_button_is_never_nan() -> None:
 @pytest.mark.parametrize(
     ("kind", "drawn", "played"),
     [("bounded", [-1.0, 0.5], [-2.0, 7.5]), ("unbounded", [-9.0, 9.0], [-9.0, 9.0]),
+     ("half_bounded", [-9.0, 0.0], [0.0, 2.0]),
      ("indices", [0.0, 1.0, 0.0, 0.0, 1.0], [1, 1]), ("binary", [1.0, 0.0, 1.0], [1, 0, 1])],
 )  # fmt: skip
 def test_the_mlflow_player_answers_with_the_envs_own_actions(
