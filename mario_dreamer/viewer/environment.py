@@ -116,6 +116,11 @@ class LiveEnv:
             raise ValueError(f"nothing to show: {NO_PICTURE}.")
         return pictures[0].permute(1, 2, 0).contiguous()
 
+    def legal(self, observation: TensorDictBase) -> Tensor | None:
+        """Return which one-hot actions the env allows now, bool [1, A]; None: it has no mask."""
+        mask = observation.get(keys.ACTION_MASK, None)
+        return None if mask is None else mask.bool()
+
     def info(self, observation: TensorDictBase) -> dict[str, float]:
         """Return what the env reports about this moment, such as Mario's x."""
         return {name: float(observation[name]) for name in INFO if name in observation}

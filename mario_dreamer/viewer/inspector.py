@@ -37,7 +37,7 @@ class Prediction:
     """What the heads predict from one state, as plain numbers and CPU tensors.
 
     Args:
-        frame: decoder's mean of x_t, uint8 [3, H, W].
+        frame: decoder's mean of x_t, uint8 [C, H, W].
         reward, cont, value: expected r_t, probability that the episode goes on, v_t.
         policy: distribution over actions, batch [1].
         latent: probabilities that z_t was sampled from, [S, K].
@@ -92,17 +92,22 @@ class AgentInspector:
         policy: world model and actor; it steps the state and gives the actions.
         critic: distribution over returns, given feat.
 
+    Attributes:
+        image: key of the observation that is shown, the first image.
+
     Raises:
         ValueError: the agent observes no pixels, so there is nothing to show.
     """
 
     def __init__(self, policy: Policy, critic: nn.Module) -> None:
         self.policy, self.world_model, self.critic = policy, policy.world_model, critic
-        if keys.PIXELS not in self.world_model.observation_keys:
+        image = keys.first_image(self.world_model.observation_keys)
+        if image is None:
             raise ValueError(
                 "the viewer shows pictures, but this agent observes only "
                 f"{self.world_model.observation_keys}. Use a checkpoint trained on pixels."
             )
+        self.image = image
         self.rssm = self.world_model.rssm
         self.device = next(self.world_model.parameters()).device
 
@@ -145,9 +150,9 @@ class AgentInspector:
 
     @torch.no_grad()
     def decode(self, belief: Belief) -> Tensor:
-        """Decode states, [B], into frames, uint8 [B, 3, H, W]."""
+        """Decode states, [B], into frames, uint8 [B, C, H, W]."""
         with self._autocast():
-            mean = self.world_model.decoders[keys.PIXELS].head(belief.deter, belief.stoch)
+            mean = self.world_model.decoders[self.image].head(belief.deter, belief.stoch)
         return as_bytes(mean)
 
     @torch.no_grad()

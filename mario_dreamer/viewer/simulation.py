@@ -13,8 +13,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mario_dreamer import keys
 from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv
 from mario_dreamer.viewer.inspector import (
     AgentInspector,
@@ -142,7 +142,9 @@ class Simulation:
         self.open_loop_steps = 0
 
     def _choose(self, policy: Distribution) -> Tensor:
-        """Sample an action, [A], or take the most likely one; of a broken agent, the first."""
+        """Sample a legal action, [A], or take the likeliest; of a broken agent, the first."""
+        if (mask := self.env.legal(self._observation)) is not None:
+            policy = policy.masked(mask.to(self.inspector.device))
         try:
             action = policy.mode if self.is_greedy else policy.sample()
         except RuntimeError:  # probabilities that are not numbers
@@ -232,7 +234,8 @@ class Simulation:
         action = self.env.action_set.action_of(self.held)
         self._belief = self.inspector.imagine(self._belief, action)
         self.dream_steps += 1
-        if self.env.is_over:
+        mask = self.env.legal(self._observation)
+        if self.env.is_over or (mask is not None and bool((action > mask[0]).any())):
             self.env.reward = math.nan  # nothing happens there any more
         else:  # what would really have happened, to compare with
             self._observation = self.env.step(action)
@@ -242,15 +245,16 @@ class Simulation:
     def _show(
         self, prediction: Prediction, action: Tensor | None, foreseen: Tensor | None, age: int
     ) -> Frame:
-        seen, env, in_dream = self._observation[keys.PIXELS][0], self.env, self.mode == "dream"
+        seen, env = self._observation[self.inspector.image][0], self.env
+        in_dream = self.mode == "dream"
         pictures = {
             "screen": env.screen(self._observation),
-            "observation": seen.permute(1, 2, 0),
-            "decoded": prediction.frame.permute(1, 2, 0),
+            "observation": to_rgb(seen).permute(1, 2, 0),
+            "decoded": to_rgb(prediction.frame).permute(1, 2, 0),
             "latent": (prediction.latent * 255).round().byte()[..., None],  # [S, K] -> [S, K, 1]
         }
         if foreseen is not None:
-            pictures["foreseen"] = foreseen.permute(1, 2, 0)
+            pictures["foreseen"] = to_rgb(foreseen).permute(1, 2, 0)
         info = {
             "mode": self.mode,
             "time": len(env.actions),
