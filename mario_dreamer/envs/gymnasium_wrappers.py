@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformAction
 
 from mario_dreamer.envs.image_view import layout_of
-from mario_dreamer.envs.observations import RAW, is_chosen
+from mario_dreamer.envs.observations import RAW, check_unique, is_chosen
 from mario_dreamer.keys import ACTION_MASK
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
@@ -89,13 +89,14 @@ class PlainSpaces(gymnasium.ObservationWrapper):
         wanted: patterns of the names to keep; None: all.
 
     Raises:
-        ValueError: a space that holds no numbers (text, sequences, graphs) is kept, or the first
-            frame contradicts its space.
+        ValueError: a space that holds no numbers (text, sequences, graphs) is kept, two
+            observations have one name, or the first frame contradicts its space.
     """
 
     def __init__(self, env: gymnasium.Env, wanted: Sequence[str] | None = None) -> None:
         super().__init__(env)
         self.parts: dict[str, tuple[tuple[Any, ...], spaces.Space]] = {}
+        check_unique([name for name, _ in named_leaves(env.observation_space)])
         for path, space in _leaves(env.observation_space):
             name = _joined(path)
             if path[-1:] == (ACTION_MASK,) and isinstance(space, NUMBERS):

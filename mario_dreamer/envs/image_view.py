@@ -14,6 +14,7 @@ from mario_dreamer.envs.screens import gray, shrink
 
 MAX_CHANNELS = 32  # of stacked frames
 MIN_SIDE = 8  # a smaller grid is a table of numbers, not a picture
+GRID_RANGES = ((0, 1), (-1, 1), (0, 255), (0, 65535))  # other grids of numbers are no pictures
 MULTIPLE = 16  # what the CNNs ask the sides to be divisible by
 
 
@@ -22,7 +23,7 @@ class ImageView:
     """How one image observation becomes uint8 [C, H, W].
 
     Args:
-        layout: "HW", "HWC", "CHW", or "KHWC" for K stacked frames.
+        layout: "HW", "HWC", "CHW", or "KHWC" and "KCHW" for K stacked frames.
         shape: as the env gives it.
         low, high: the declared range, mapped to 0 and 255.
         image_size: (H, W) to resize to; None: the env's own size, padded with black at the lower
@@ -58,9 +59,9 @@ class ImageView:
         if layout is None or spec.dtype in (torch.bool, torch.int8):
             return None
         low, high = _range(spec)
-        if layout == "HW" and (spec.dtype != torch.uint8 or min(shape) < 16):
-            if low != 0 or high not in (1.0, 255.0, 65535.0) or min(shape) < 16:
-                return None
+        is_grey = spec.dtype == torch.uint8 or (low, high) in GRID_RANGES
+        if layout == "HW" and (min(shape) < 2 * MIN_SIDE or not is_grey):
+            return None
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(
                 f"env: observation {name!r} {list(shape)} {spec.dtype} looks like an image, but its "
@@ -103,6 +104,8 @@ def _channels_last(image: Tensor, layout: str) -> Tensor:
         return image.movedim(-3, -1)
     if layout == "KHWC":
         return image.movedim(-4, -2).flatten(-2)
+    if layout == "KCHW":
+        return image.flatten(-4, -3).movedim(-3, -1)
     return image
 
 
@@ -117,6 +120,8 @@ def layout_of(shape: tuple[int, ...]) -> str | None:
         return "CHW"
     if len(shape) == 4 and sides(*shape[1:3]) and shape[3] in (1, 3, 4) and few(shape[0]):
         return "KHWC"
+    if len(shape) == 4 and sides(*shape[2:]) and shape[1] in (1, 3, 4) and few(shape[0]):
+        return "KCHW"
     return None
 
 

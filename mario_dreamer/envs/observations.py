@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatch
 
+import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite, NonTensor, TensorSpec, Unbounded
@@ -22,12 +23,10 @@ BOOKKEEPING = ("is_init", "step_count", "episode_reward", keys.ACTION_MASK)
 def sources_of(env: EnvBase) -> dict[NestedKey, TensorSpec]:
     """Return what an env observes, by key and without N; bookkeeping and info left out."""
     leaves = env.observation_spec.items(include_nested=True, leaves_only=True)
-    found = {
-        key: spec for key, spec in leaves if key not in BOOKKEEPING and key[0] != keys.STATS
+    one = (0,) * len(env.batch_size)
+    return {
+        key: spec[one] for key, spec in leaves if key not in BOOKKEEPING and key[0] != keys.STATS
     }
-    ours = {key: spec for key, spec in found.items() if keys.is_observation(key)}
-    batch = len(env.batch_size)
-    return {key: spec[(0,) * batch] for key, spec in (ours or found).items()}
 
 
 def _name(key: NestedKey) -> str:
@@ -105,7 +104,8 @@ class ToObservations(Transform):
     def _vector(self, key: NestedKey, value: Tensor) -> Tensor:
         dims = self.event_dims[key]
         flat = value.unsqueeze(-1) if dims == 0 else value.flatten(value.ndim - dims)
-        return flat.float()
+        most = torch.finfo(torch.float32).max  # a float64 may be larger
+        return flat.float().clamp(-most, most)
 
     def _reset(
         self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
@@ -136,4 +136,12 @@ def _agent_names(views: dict[NestedKey, ImageView | None]) -> dict[NestedKey, st
         for key in mine:
             own = _name(key).removeprefix(f"{kind}_").replace(".", "_")
             names[key] = kind if len(mine) == 1 else f"{kind}_{own}"
+    check_unique(list(names.values()))
     return names
+
+
+def check_unique(names: Sequence[str]) -> None:
+    """Raise ValueError where two observations would get one name: one of them would be lost."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"env: two observations are called {twice[0]!r} here. Rename one in the env.")

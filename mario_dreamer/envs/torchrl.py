@@ -60,8 +60,11 @@ def with_agent_interface(
 
 
 def _is_ready(env: EnvBase) -> bool:
-    """Whether the env observes uint8 [C, H, W] and float32 [V] under the agent's names."""
-    found = sources_of(env)
+    """Whether the env observes uint8 [C, H, W] and float32 [V] under the agent's names.
+
+    What such an env shows under other names is not learned from.
+    """
+    found = {key: spec for key, spec in sources_of(env).items() if keys.is_observation(key)}
     return all(
         (keys.is_image(key) and spec.dtype == torch.uint8 and len(spec.shape) == 3
          and spec.shape[0] <= min(spec.shape[1:]))

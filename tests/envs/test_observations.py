@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torchrl.envs import check_env_specs
+from torchrl.envs import GymEnv, SerialEnv, check_env_specs
 
 from mario_dreamer.envs.gymnasium import make_gym_env
 from mario_dreamer.envs.image_view import ImageView
+from mario_dreamer.envs.torchrl import with_agent_interface
 
 BYTES = {"low": 0, "high": 255, "dtype": np.uint8}
 TWO = spaces.Dict(
@@ -38,7 +39,7 @@ PREFIXES = ("pixels", "vector")
 @pytest.mark.parametrize(
     ("shape", "channels"),
     [((84, 84), 1), ((84, 84, 4), 4), ((3, 84, 84), 3), ((84, 84, 1), 1), ((4, 84, 84), 4),
-     ((48, 96, 3), 3), ((4, 48, 48, 3), 12)],
+     ((48, 96, 3), 3), ((4, 48, 48, 3), 12), ((4, 3, 48, 48), 12)],
 )  # fmt: skip
 def test_images_of_any_layout_are_read(shape: tuple[int, ...], channels: int) -> None:
     env = make(spaces.Box(shape=shape, **BYTES), num_envs=2)
@@ -56,6 +57,8 @@ IMAGE, GREY = {"pixels": (3, 64, 64)}, {"pixels": (1, 64, 64)}
      (TWO, {"pixels": False}, {"vector": (2,)}),
      (TWO, {"observations": ["sta*"]}, {"vector": (2,)}),
      (spaces.Box(0, 1, (84, 84), np.float32), {}, GREY),
+     (spaces.Box(-1, 1, (84, 84), np.float32), {}, GREY),
+     (spaces.Box(-9, 9, (20, 20), np.float32), {}, {"vector": (400,)}),
      (spaces.Box(0, 65535, (84, 84), np.uint16), {}, GREY),
      (spaces.Box(shape=(40, 72, 3), **BYTES), {"grayscale": True}, GREY),
      (spaces.MultiBinary(5), {}, {"vector": (5,)}),
@@ -118,12 +121,15 @@ def test_a_pixel_stays_where_it_is_in_every_layout() -> None:
     assert torch.equal(read["HW"](image[..., 0]), wanted[:, :1])
     stacked = ImageView("KHWC", (2, 16, 32, 3), 0, 255)(image)
     assert torch.equal(stacked, wanted.reshape(6, 16, 32))
+    assert torch.equal(ImageView("KCHW", (2, 3, 16, 32), 0, 255)(wanted), stacked)
 
 
 @pytest.mark.parametrize(
     ("space", "said"),
     [(spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4)), r"'text' is Text.*env\.observations"),
      (spaces.Sequence(spaces.Discrete(2)), r"'observation' is Sequence"),
+     (spaces.Dict({"a_b": spaces.Discrete(2), "a": spaces.Dict(b=spaces.Discrete(3))}), "'a_b'"),
+     (spaces.Dict({"a.b": spaces.Discrete(2), "a_b": spaces.Discrete(3)}), "'vector_a_b'"),
      (spaces.Box(-np.inf, np.inf, (32, 32, 3)), r"'observation' \[32, 32, 3\].*no range")],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_refused(space: spaces.Space, said: str) -> None:
@@ -142,3 +148,16 @@ def test_a_frame_that_contradicts_its_space_is_refused(first: np.ndarray) -> Non
 def test_text_may_be_left_out() -> None:
     space = spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4))
     assert shapes(make(space, observations=["a"])) == {"vector": (2,)}
+
+
+def test_numbers_beyond_float32_stay_finite() -> None:
+    first = np.array([1e300, -1e39, 3.0])
+    seen = make(spaces.Box(-np.inf, np.inf, (3,), np.float64), first=first).reset()["vector"]
+    assert seen.isfinite().all() and seen[0, 0] > 1e38 and seen[0, 2] == 3.0
+
+
+def test_torchrls_own_pixels_do_not_hide_the_numbers_beside_them() -> None:
+    pytest.importorskip("pygame", reason='pip install "gymnasium[classic-control]"')
+    both = GymEnv("CartPole-v1", from_pixels=True, pixels_only=False)
+    env = with_agent_interface(SerialEnv(1, lambda: both), image_size=16)
+    assert shapes(env) == {"pixels": (3, 16, 16), "vector": (4,)}
