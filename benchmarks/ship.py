@@ -73,7 +73,10 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
         CheckpointError: it is damaged. ValueError: too large, or no evaluation in `results`.
     """
     cfg = OmegaConf.load(checkpoint / "config.yaml")
-    cfg.runs_dir, cfg.resume = "runs", None  # of the machine it was trained on
+    cfg.runs_dir, cfg.resume, cfg.init_from = "runs", None, None  # of the machine it was trained on
+    for name, plain in (("sticky", 0.0), ("sticky_unit", "frame"), ("random_noops", 0)):
+        if name in cfg.get("env", {}):
+            cfg.env[name] = plain  # it is played from the plain start
     partial = out.with_name(f".{out.name}-partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
