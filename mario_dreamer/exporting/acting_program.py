@@ -22,7 +22,7 @@ class ActingProgram(nn.Module):
         policy: world model and actor; the weights that play are copied, to the CPU.
 
     Raises:
-        ValueError: the actor's head has no `draw(params, noise)`, see `ActionHead`.
+        ValueError: the actor's head has no `draw` or `likeliest` of its own, see `ActionHead`.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -34,9 +34,10 @@ class ActingProgram(nn.Module):
     @staticmethod
     def check(policy: Policy) -> None:
         """Raise ValueError for a policy that cannot be exported."""
-        head = policy.actor.head
-        if not hasattr(head, "draw"):
-            raise ValueError(f"{type(head).__name__} lacks draw(params, noise): it is not exported.")
+        head = type(policy.actor.head)
+        for name, call in (("draw", "draw(params, noise)"), ("likeliest", "likeliest(params)")):
+            if getattr(head, name, None) in (None, getattr(ActionHead, name)):
+                raise ValueError(f"{head.__name__} lacks {call}: it is not exported.")
 
     @property
     def actor(self) -> ActionHead:

@@ -95,7 +95,8 @@ class ActorLoss(LossModule):
 
         Raises:
             KeyError: a key is missing.
-            ValueError: a shape, or the shape of the distribution's log_prob, does not fit.
+            ValueError: a shape, or the shape of the distribution's log_prob, does not fit; or
+                `dynamics` with an advantage that has no graph.
         """
         require_keys("ActorLoss", tensordict, self.in_keys)
         names = self.tensor_keys
@@ -116,6 +117,11 @@ class ActorLoss(LossModule):
         advantage = advantage.squeeze(-1)  # [..., H]
         weight = weight[..., :-1, 0].detach()
         if self.actor_grad == "dynamics":
+            if torch.is_grad_enabled() and not advantage.requires_grad:
+                raise ValueError(
+                    f"ActorLoss: {names.advantage!r} has no graph for actor_grad=dynamics to follow "
+                    "to the actor. Imagination(differentiable=True) keeps it."
+                )
             gain = advantage
         else:
             log_prob = policy.log_prob(action.detach())

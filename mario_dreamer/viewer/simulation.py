@@ -13,6 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mario_dreamer.agent.policy import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv
@@ -146,7 +147,7 @@ class Simulation:
         if (mask := self.env.legal(self._observation)) is not None:
             policy = policy.masked(mask.to(self.inspector.device))
         try:
-            action = policy.mode if self.is_greedy else policy.sample()
+            action = likeliest(policy) if self.is_greedy else policy.sample()
         except RuntimeError:  # probabilities that are not numbers
             return self.env.action_set.one_hot(0)
         return action[0].float().cpu().nan_to_num(0.0)

@@ -11,6 +11,7 @@ import tiny
 import torch
 
 from mario_dreamer.exporting.checkpoint_model import MODEL, CheckpointModel
+from mario_dreamer.networks.action_heads import ActionHead
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -51,13 +52,25 @@ def test_a_model_that_cannot_be_exported_is_one_warning(
     assert len(warned) == 1 and "no MLflow model from here on:" in warned[0]
 
 
+class Unfinished(ActionHead):
+    """A user's head that says how to draw, and not which action is the likeliest."""
+
+    def draw(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return params
+
+
+@pytest.mark.parametrize(
+    ("head", "lacking"),
+    [(torch.nn.Linear(4, 2), "Linear lacks draw"), (ActionHead(4, 2), "ActionHead lacks draw"),
+     (Unfinished(4, 2), "Unfinished lacks likeliest")],
+)  # fmt: skip
 def test_actions_that_cannot_be_exported_are_named_at_the_start(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    head: torch.nn.Module, lacking: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = tiny.make_tiny()
-    agent.policy.actor.head = torch.nn.Linear(4, 2)  # a foreign head, without `draw`
+    agent.policy.actor.head = head
     write = CheckpointModel(agent.policy, agent.env, {})
-    assert "Linear lacks draw(params, noise)" in caplog.text
+    assert lacking in caplog.text
     assert write(tmp_path, 1) is None and len(caplog.records) == 1
 
 

@@ -134,3 +134,12 @@ def test_out_keys_are_what_is_written() -> None:
     found = loss(dream())
     assert set(found.keys()) == set(loss.out_keys)
     assert [key for key in found.keys() if found[key].requires_grad] == ["loss_actor"]
+
+
+def test_an_advantage_without_a_graph_is_refused_for_dynamics() -> None:
+    loss = ActorLoss(make_tiny().agent.actor, actor_grad="dynamics")
+    rollouts = dream()
+    assert loss(rollouts)["loss_actor"].requires_grad
+    rollouts["advantage"] = rollouts["advantage"].detach()
+    with pytest.raises(ValueError, match="'advantage' has no graph.*Imagination"):
+        loss(rollouts)

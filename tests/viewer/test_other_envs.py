@@ -7,10 +7,13 @@ from typing import Any
 import gym_examples  # noqa: F401
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from tiny import make_tiny
 from torchrl.envs import EnvBase
+from torchrl.modules import TanhNormal
 
+from mario_dreamer.agent.policy import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.gymnasium import make_gym_env
 from mario_dreamer.viewer.inspector import AgentInspector
@@ -66,3 +69,11 @@ def test_the_viewer_keeps_to_a_mask() -> None:
     simulation.held = frozenset({"1"})
     simulation.tick()
     assert len(simulation.env.actions) == before + 1
+
+
+def test_a_greedy_action_is_the_one_that_play_takes() -> None:
+    simulation = simulate("stacked")
+    simulation.tick()
+    simulation.is_greedy = True
+    foreign = TanhNormal(torch.full((1, 4), 0.5), torch.ones(1, 4), event_dims=1)  # TorchRL's
+    assert torch.equal(simulation._choose(foreign), likeliest(foreign)[0])
