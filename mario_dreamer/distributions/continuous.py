@@ -46,16 +46,15 @@ class TanhNormal(TransformedDistribution):
     """
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.loc = loc.float()
-        base = Independent(Normal(self.loc, scale.float()), 1)
+        self.loc, self.scale = loc.float(), scale.float()
+        base = Independent(Normal(self.loc, self.scale), 1)
         super().__init__(base, _Tanh(cache_size=1), validate_args=False)
 
     @property
     def mean(self) -> Tensor:
         """Average of 64 equally likely numbers, [..., A]."""
-        shares = (torch.arange(64, device=self.loc.device) + 0.5) / 64
-        normal = self.base_dist.base_dist
-        return (normal.loc[..., None] + normal.scale[..., None] * normal_quantile(shares)).tanh().mean(-1)
+        noise = normal_quantile((torch.arange(64, device=self.loc.device) + 0.5) / 64)
+        return (self.loc[..., None] + self.scale[..., None] * noise).tanh().mean(-1)
 
     @property
     def mode(self) -> Tensor:

@@ -86,7 +86,7 @@ class WorkerCollector:
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: dict[Worker, TensorDictBase] = {}
         self._replaced = [0] * len(streams)
-        self._barren = [False] * len(streams)  # whether the life before played no batch
+        self._failed_at_start = [False] * len(streams)  # the last one lost played no batch
         self._streams, self._workers = streams, list[Worker]()
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -180,9 +180,9 @@ class WorkerCollector:
         number = self._workers.index(worker)
         self._ready.pop(worker, None)
         worker.kill()
-        barren, before = not worker.batches, self._barren[number]
-        self._barren[number] = barren
-        if barren and before:
+        failed_before = self._failed_at_start[number]
+        self._failed_at_start[number] = not worker.batches
+        if failed_before and not worker.batches:
             raise RuntimeError(
                 f"collector: worker {number} {why}, and so did the one before it; neither played "
                 "a batch"

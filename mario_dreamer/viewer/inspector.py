@@ -74,7 +74,7 @@ def describe_policy(policy: Distribution) -> dict[str, Any]:
     probs = getattr(policy, "probs", None)
     if probs is not None:
         return {"probs": probs[0].float().tolist()}
-    drawn = policy.sample((64,))  # squashed distributions know no mean of their own
+    drawn = policy.sample((64,))  # TorchRL's squashed ones know no mean of their own
     return {"mean": drawn.mean(0)[0].tolist(), "std": drawn.std(0)[0].tolist()}
 
 
