@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from mario_dreamer.tracking.append_only import read_rows
+
 PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
 
@@ -52,11 +54,9 @@ class History:
 def _lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines; where a resumed run went back, its new lines replace the old ones."""
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            step = row["step"]
-        except (json.JSONDecodeError, KeyError, TypeError):  # half a line: the run died there
+    for row in read_rows(path):
+        step = row.get("step")
+        if step is None:
             continue
         if rows and step < rows[-1]["step"]:
             while rows and rows[-1]["step"] >= step:

@@ -9,6 +9,8 @@ from html import escape
 from itertools import batched
 from pathlib import Path
 
+from mario_dreamer.tracking.whole_file import whole_file
+
 STYLE = """
 :root { --paper: #f4f4f1; --card: #ffffff; --ink: #1c2024; --soft: #5c656f; --line: #d9dbd6; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1d2127; --ink: #e7e9ec;
@@ -154,11 +156,6 @@ class Page:
 
     def write(self, path: Path) -> Path:
         """Write the page into a file whose folder is made; return its path."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}")
-        try:
+        with whole_file(path) as draft:
             draft.write_text(self.html(), encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
         return path

@@ -1,11 +1,15 @@
-"""A text file that only grows, safe against crashes and full disks."""
+"""A text file that only grows, safe against crashes and full disks; and its lines, read as JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from mario_dreamer.tracking.whole_file import whole_file
 
 
 class AppendOnly:
@@ -55,18 +59,12 @@ class AppendOnly:
         """
         if not self.path.is_file():
             return
-        draft = draft_of(self.path)
-        dropped = False
-        with self.path.open(encoding="utf-8", errors="replace") as old, draft.open("w") as new:
-            for line in old:
-                if line == self._header or (line.endswith("\n") and stays(line)):
-                    new.write(line)
-                else:
-                    dropped = True
-        if dropped:
-            draft.replace(self.path)
-        else:
-            draft.unlink()
+        with whole_file(self.path) as draft:
+            with self.path.open(encoding="utf-8", errors="replace") as old:
+                with draft.open("w", encoding="utf-8") as new:
+                    for line in old:
+                        if line == self._header or (line.endswith("\n") and stays(line)):
+                            new.write(line)
 
     def _repair(self) -> None:
         """Begin the file, or cut off half a last line that a crash left."""
@@ -82,7 +80,26 @@ class AppendOnly:
             if not tail.endswith(b"\n"):
                 file.truncate(size - back + tail.rfind(b"\n") + 1)
 
+    def remove(self) -> None:
+        """Delete the file, and forget what waits."""
+        self._waiting.clear()
+        self.path.unlink(missing_ok=True)
 
-def draft_of(path: Path) -> Path:
-    """Where a file is written before it takes its name; what a kill leaves is written over."""
-    return path.with_name(f".{path.name}.draft")
+
+def parse_row(line: str) -> dict[str, Any] | None:
+    """Read a line that holds a JSON object; None for half a line, and for what is no object."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file of lines; other lines are passed over.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from filter(None, map(parse_row, file))

@@ -9,6 +9,7 @@ videos, images, artifacts
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,16 +19,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.tracking.append_only import AppendOnly, draft_of
+from mario_dreamer.tracking.append_only import AppendOnly, parse_row, read_rows
 from mario_dreamer.tracking.tracker import Tracker
+from mario_dreamer.tracking.whole_file import whole_file
 
 
 def _write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_of(path)
-    draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    draft.replace(path)
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def _json_number(value: float) -> float | str:
@@ -55,10 +55,11 @@ class FileTracker(Tracker):
         csv: bool = True,
     ) -> None:
         super().__init__(folder, run_name, run_id)
-        self._jsonl = AppendOnly(self.folder / "metrics.jsonl") if jsonl else None
-        self._csv = (
-            AppendOnly(self.folder / "metrics.csv", "step,name,value,time\n") if csv else None
-        )
+        self._files: dict[str, AppendOnly] = {}
+        if jsonl:
+            self._files["jsonl"] = AppendOnly(self.folder / "metrics.jsonl")
+        if csv:
+            self._files["csv"] = AppendOnly(self.folder / "metrics.csv", "step,name,value,time\n")
         self._info: dict[str, Any] = {}
         self._guard("start", self._begin)
 
@@ -82,18 +83,13 @@ class FileTracker(Tracker):
         _write_json(self.folder / "params.json", flat)
 
     def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
-        failures = []
         row = {"step": step, "time": round(now, 3)}
         row |= {name: _json_number(value) for name, value in values.items()}
         lines = [f"{step},{name},{value!r},{now:.3f}\n" for name, value in values.items()]
-        for file, text in ((self._jsonl, json.dumps(row) + "\n"), (self._csv, "".join(lines))):
-            if file is not None:
-                try:
-                    file.append(text)
-                except OSError as error:
-                    failures.append(error)
-        if failures:
-            raise failures[0]
+        texts = {"jsonl": json.dumps(row) + "\n", "csv": "".join(lines)}
+        with contextlib.ExitStack() as stack:  # each is tried, also when another one fails
+            for kind, file in self._files.items():
+                stack.callback(file.append, texts[kind])
 
     def _tags(self, tags: dict[str, str]) -> None:
         self._info.setdefault("tags", {}).update(tags)
@@ -112,47 +108,39 @@ class FileTracker(Tracker):
 
     def _truncate(self, step: int, since: float) -> None:
         end = (step, round(since, 3))  # as `_scalars` writes the time
-        for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft")):
+        for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft*")):
             left_over.unlink()  # films and files that a kill left half-written
-        if self._jsonl is not None:
-            self._jsonl.keep_lines(lambda line: _when_row(line) <= end)
-        if self._csv is not None:
-            self._csv.keep_lines(lambda line: _when_line(line) <= end)
+        when = {"jsonl": _when_row, "csv": _when_line}
+        for kind, file in self._files.items():
+            file.keep_lines(lambda line, kind=kind: when[kind](line) <= end)
 
     def _close(self, status: str) -> None:
         self._info |= {"status": status, "ended": time.time()}
-        for file in (self._jsonl, self._csv):
-            if file is not None:
-                file.flush()
-        _write_json(self.folder / "run.json", self._info)
+        with contextlib.ExitStack() as stack:
+            stack.callback(_write_json, self.folder / "run.json", self._info)
+            for file in self._files.values():
+                stack.callback(file.flush)
 
 
 def _read_info(path: Path) -> dict[str, Any]:
     """Read run.json; empty where it is not there, or is not ours."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError, RecursionError):
+        found = parse_row(path.read_text(encoding="utf-8", errors="replace")) or {}
+    except OSError:
         return {}
-    if not isinstance(found, dict) or not isinstance(found.get("tags", {}), dict):
-        return {}
-    good = isinstance(found.get("run_id"), str)
-    return found if good else {name: found[name] for name in found if name != "run_id"}
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    """A line of metrics.jsonl; None for half a line, and for what was never one."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    good = isinstance(row, dict) and isinstance(row.get("step"), int | float)
-    return row if good else None
+    if not isinstance(found.get("run_id"), str):
+        found.pop("run_id", None)
+    return found if isinstance(found.get("tags", {}), dict) else {}
 
 
 def _when_row(line: str) -> tuple[float, float]:
     """Step and time of a line of metrics.jsonl; endless for a broken one."""
-    row = _row(line)
-    return (math.inf, 0.0) if row is None else (row["step"], row.get("time", 0.0))
+    row = parse_row(line) or {}
+    return (row["step"], row.get("time", 0.0)) if _has_step(row) else (math.inf, 0.0)
+
+
+def _has_step(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("step"), int | float)
 
 
 def _when_line(line: str) -> tuple[float, float]:
@@ -175,20 +163,16 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
         FileNotFoundError: when there is no metrics.jsonl.
     """
     curves: dict[str, list[tuple[int, float]]] = {}
-    with (Path(folder) / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            row = _row(line)
-            if row is None:  # half a line: the run died there, or is writing it now
+    for row in filter(_has_step, read_rows(Path(folder) / "metrics.jsonl")):
+        step = row.pop("step")
+        row.pop("time", None)
+        for name, value in row.items():
+            try:
+                value = float(value)
+            except (TypeError, ValueError, OverflowError):
                 continue
-            step = row.pop("step")
-            row.pop("time", None)
-            for name, value in row.items():
-                try:
-                    value = float(value)
-                except (TypeError, ValueError, OverflowError):
-                    continue
-                curve = curves.setdefault(name, [])
-                while curve and curve[-1][0] >= step:
-                    curve.pop()
-                curve.append((step, value))
+            curve = curves.setdefault(name, [])
+            while curve and curve[-1][0] >= step:
+                curve.pop()
+            curve.append((step, value))
     return curves

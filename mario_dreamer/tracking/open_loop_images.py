@@ -28,76 +28,32 @@ def upscale(frames: Tensor, factor: int) -> Tensor:
     """
     if factor < 1:
         raise ValueError(f"upscale: got factor {factor}, expected a whole number from 1 on.")
-    if factor == 1:
-        return frames
     return frames.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
-def _bytes(frames: Tensor) -> Tensor:
-    """Floats in [0, 1] -> uint8 on the CPU; others are clipped."""
-    return (frames.detach().float().cpu().clamp(0, 1) * 255).round().byte()
-
-
-def _framed(frames: Tensor, colours: Tensor, width: int) -> Tensor:
-    """Put a border around each frame, outside of it.
-
-    Args:
-        frames: [T, B, 3, H, W] uint8.
-        colours: [T, 3] uint8, one for each time.
-        width: of the border, pixels.
-
-    Returns:
-        [T, B, 3, H + 2 width, W + 2 width] uint8.
-    """
-    *batch, _, height, width_in = frames.shape
-    size = (*batch, 3, height + 2 * width, width_in + 2 * width)
-    framed = colours[:, None, :, None, None].expand(size).clone()
-    framed[..., width:-width, width:-width] = frames
-    return framed
-
-
-def stack_rows(*rows: Sequence[Tensor], gap: int = _GAP) -> Tensor:
-    """Lay videos out on a grid.
+def stack_rows(*rows: Sequence[Tensor]) -> Tensor:
+    """Lay videos out on a grid, with grey lines of a pixel between and around them.
 
     Args:
         rows: each a sequence of videos [T, 3, H, W] uint8, all of one shape.
-        gap: grey pixels between and around them.
 
     Returns:
-        [T, 3, H', W'] uint8 with H' = rows * (H + gap) + gap, W' likewise.
+        [T, 3, H', W'] uint8 with H' = rows * (H + 1) + 1, W' likewise.
 
     Raises:
         ValueError: when rows differ in length, or videos in shape.
     """
-    if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
+    shapes = [[tuple(video.shape) for video in row] for row in rows]
+    if not shapes or len(set(sum(shapes, []))) != 1 or len({len(row) for row in rows}) != 1:
         raise ValueError(
-            f"stack_rows: got rows of {[len(row) for row in rows]} videos; expected at least "
-            "one row, all equally long."
+            f"stack_rows: got videos of shapes {shapes}; expected at least one row, all equally "
+            "long, and videos of one shape."
         )
-    shapes = {tuple(video.shape) for row in rows for video in row}
-    if len(shapes) != 1:
-        raise ValueError(f"stack_rows: got videos of shapes {sorted(shapes)}; expected one shape.")
-    time, channels, height, width = shapes.pop()
-    size = (len(rows) * (height + gap) + gap, len(rows[0]) * (width + gap) + gap)
-    grid = torch.full((time, channels, *size), _PAPER, dtype=torch.uint8)
-    for i, row in enumerate(rows):
-        for j, video in enumerate(row):
-            top, left = gap + i * (height + gap), gap + j * (width + gap)
-            grid[..., top : top + height, left : left + width] = video
-    return grid
-
-
-def _check_pair(truth: Tensor, prediction: Tensor, context: int, who: str) -> None:
-    """Check a pair of [B, T, 3, H, W] frames."""
-    if truth.ndim != 5 or truth.shape != prediction.shape or not truth.is_floating_point():
-        raise ValueError(
-            f"{who}: got truth {tuple(truth.shape)} {truth.dtype} and prediction "
-            f"{tuple(prediction.shape)}; expected both [B, T, 3, H, W], floats in [0, 1]."
-        )
-    if not 0 <= context <= truth.shape[1]:
-        raise ValueError(
-            f"{who}: got context {context}; expected 0 .. {truth.shape[1]}, the number of frames."
-        )
+    lines = [
+        torch.cat([pad(video, (_GAP, 0, _GAP, 0), value=_PAPER) for video in row], dim=-1)
+        for row in rows
+    ]
+    return pad(torch.cat(lines, dim=-2), (0, _GAP, 0, _GAP), value=_PAPER)
 
 
 def open_loop_frames(
@@ -107,7 +63,8 @@ def open_loop_frames(
 
     Args:
         truth, prediction: [B, T, 3, H, W] floats in [0, 1].
-        context: the first so many frames were seen; from there on it is open loop.
+        context: the first so many frames were seen (green border); from there on it is open
+            loop (red).
         scale: draw each pixel as scale x scale.
 
     Returns:
@@ -117,35 +74,40 @@ def open_loop_frames(
     Raises:
         ValueError: when shapes, types or context do not fit.
     """
-    _check_pair(truth, prediction, context, "open_loop_frames")
+    if truth.ndim != 5 or truth.shape != prediction.shape or not truth.is_floating_point():
+        raise ValueError(
+            f"open_loop_frames: got truth {tuple(truth.shape)} {truth.dtype} and prediction "
+            f"{tuple(prediction.shape)}; expected both [B, T, 3, H, W], floats in [0, 1]."
+        )
+    if not 0 <= context <= truth.shape[1]:
+        raise ValueError(
+            f"open_loop_frames: got context {context}; expected 0 .. {truth.shape[1]}, the number "
+            "of frames."
+        )
+    border = max(1, scale * truth.shape[-1] // 32)
+
+    def framed(frames: Tensor) -> Tensor:
+        pixels = (frames.clamp(0, 1) * 255).round().byte().transpose(0, 1)
+        return pad(upscale(pixels, scale), [border] * 4, value=_PAPER)
+
     truth, prediction = truth.detach().float().cpu(), prediction.detach().float().cpu()
-    error = (prediction - truth + 1) / 2
-    rows = [upscale(_bytes(row).transpose(0, 1), scale) for row in (truth, prediction, error)]
+    shown = framed(prediction)
     seen = torch.arange(truth.shape[1]) < context
-    signal = torch.tensor([OPEN_LOOP, POSTERIOR], dtype=torch.uint8)[seen.long()]  # [T, 3]
-    paper = torch.full_like(signal, _PAPER)
-    border = max(1, rows[0].shape[-1] // 32)
-    first, second, third = rows
-    return (
-        _framed(first, paper, border),
-        _framed(second, signal, border),
-        _framed(third, paper, border),
-    )
+    colours = torch.tensor([OPEN_LOOP, POSTERIOR], dtype=torch.uint8)[seen.long()]  # [T, 3]
+    coloured = colours[:, None, :, None, None].expand(shown.shape).clone()
+    inside = slice(border, -border)
+    coloured[..., inside, inside] = shown[..., inside, inside]
+    return framed(truth), coloured, framed((prediction - truth + 1) / 2)
 
 
 def open_loop_video(truth: Tensor, prediction: Tensor, context: int, scale: int = 1) -> Tensor:
     """Show truth above prediction above error, one column per sequence.
 
     Args:
-        truth, prediction: [B, T, 3, H, W] floats in [0, 1].
-        context: the first so many frames were seen (green border), the others not (red).
-        scale: draw each pixel as scale x scale.
+        truth, prediction, context, scale: see `open_loop_frames`, which checks them.
 
     Returns:
         [T, 3, H', W'] uint8.
-
-    Raises:
-        ValueError: when shapes, types or context do not fit.
     """
     rows = open_loop_frames(truth, prediction, context, scale)
     return stack_rows(*(list(row.unbind(1)) for row in rows))
@@ -159,16 +121,15 @@ def image_strip(
 
     Args:
         truth, prediction: [T, 3, H, W] floats in [0, 1].
-        context: the first so many frames were seen (green border), the others not (red).
+        context, scale: see `open_loop_frames`, which checks them.
         every: show each so many-th frame; the numbers on top are their t.
-        scale: draw each pixel as scale x scale.
         width: largest width of the picture, in pixels; a longer sequence goes on below.
 
     Returns:
         [3, H', W'] uint8, W' <= width where one frame fits.
 
     Raises:
-        ValueError: when shapes, types or context do not fit, or `every` is below 1.
+        ValueError: when `every` is below 1.
     """
     if every < 1:
         raise ValueError(f"image_strip: got every={every}, expected a whole number from 1 on.")

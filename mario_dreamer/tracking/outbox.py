@@ -8,6 +8,7 @@ put(entry) -> queue -> write(list of entries)        all is well
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
@@ -16,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mario_dreamer.tracking.append_only import AppendOnly, read_rows
 
 log = logging.getLogger("mario_dreamer.tracking")
 
@@ -49,7 +52,7 @@ class Outbox:
         capacity: int = 20_000,
         group: int = 50,
     ) -> None:
-        self._write, self._spool, self.name = write, spool, name
+        self._write, self._spool, self.name = write, AppendOnly(spool, capacity=capacity), name
         self._every, self._capacity, self._group = every, capacity, group
         self._queue: deque[Entry] = deque(self._read_spool())
         self._spooled = len(self._queue)  # so many, from the left, are in the file already
@@ -88,9 +91,6 @@ class Outbox:
         self._spooled -= oldest < self._spooled
         self.dropped += 1
 
-    def __len__(self) -> int:
-        return len(self._queue)
-
     def close(self, timeout: float = 30.0) -> bool:
         """Deliver what is left; what cannot be delivered stays in the spool file.
 
@@ -110,7 +110,7 @@ class Outbox:
         self._save()
         log.warning(
             "%s: %d entries could not be delivered; they wait in %s for the run to be resumed%s",
-            self.name, len(self._queue), self._spool,
+            self.name, len(self._queue), self._spool.path,
             f" ({self.dropped} older ones were dropped)" if self.dropped else "",
         )  # fmt: skip
         return False
@@ -136,11 +136,8 @@ class Outbox:
         while self._queue:
             with self._lock:
                 kind = self._queue[0]["kind"]
-                entries = []
-                for entry in self._queue:
-                    if entry["kind"] != kind or len(entries) == self._group:
-                        break
-                    entries.append(entry)
+                same = itertools.takewhile(lambda entry: entry["kind"] == kind, self._queue)
+                entries = list(itertools.islice(same, self._group))
             try:
                 self._write(entries)
             except Refused as error:
@@ -178,39 +175,27 @@ class Outbox:
         with self._lock:
             if not self._queue:  # else somebody has just put and kept more: it stays there
                 self._spooled = self._lines = 0
-                self._spool.unlink(missing_ok=True)
+                self._spool.remove()
         self.tried.set()
 
     def _save(self) -> None:
         """Append to the spool file what is not there yet; a full disk is no reason to stop."""
         with self._lock:
             if self._lines > 2 * self._capacity:  # mostly entries that were dropped since
-                self._spool.unlink(missing_ok=True)
+                self._spool.remove()
                 self._spooled = self._lines = 0
             fresh = list(self._queue)[self._spooled :]
-            try:
-                self._spool.parent.mkdir(parents=True, exist_ok=True)
-                with self._spool.open("a", encoding="utf-8") as file:
-                    # An empty line first: the last write may have ended in mid-line.
-                    file.writelines(["\n", *(json.dumps(entry) + "\n" for entry in fresh)])
-            except OSError as error:
-                self._warn("spool", f"{self._spool} cannot be written: {error}")
-                return
             self._lines += len(fresh)
             self._spooled = len(self._queue)
+            try:
+                self._spool.append("".join(json.dumps(entry) + "\n" for entry in fresh))
+            except OSError as error:
+                self._warn("spool", f"{self._spool.path} cannot be written: {error}")
 
     def _read_spool(self) -> list[Entry]:
         """What an earlier run left behind, the newest `capacity`; half a last line is left out."""
-        if not self._spool.is_file():
-            return []
-        entries = []
-        for line in self._spool.read_text("utf-8", "replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
-                entries.append({**entry, "late": True})  # put by an earlier process
+        rows = read_rows(self._spool.path) if self._spool.path.is_file() else ()
+        entries = [{**row, "late": True} for row in rows if isinstance(row.get("kind"), str)]
         return entries[-self._capacity :]
 
     def _warn(self, topic: str, message: str) -> None:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tensordict import TensorDictBase
@@ -115,42 +114,32 @@ class Tracker(Logger):
             options: of other loggers; not used.
         """
         step = self._step if step is None else step
-        self._guard("video", lambda: self._encode_video(name, video, step, fps))
 
-    def _encode_video(self, name: str, video: Tensor, step: int, fps: float) -> None:
-        frames = stack_rows(list(video)) if video.ndim == 5 else video
-        scale = max(1, _VIDEO_SIDE // max(frames.shape[-2:]))
-        path = self.folder / "videos" / name / f"step_{step:09d}.mp4"
-        self._file(encode_mp4(frames, path, fps, scale), f"videos/{name}", name, step)
+        def write() -> None:
+            frames = stack_rows(list(video)) if video.ndim == 5 else video
+            scale = max(1, _VIDEO_SIDE // max(frames.shape[-2:]))
+            path = self.folder / "videos" / name / f"step_{step:09d}.mp4"
+            self._file(encode_mp4(frames, path, fps, scale), f"videos/{name}", name, step)
+
+        self._guard("video", write)
 
     def log_image(self, name: str, image: Tensor, step: int) -> None:
-        """Log an image.
-
-        Args:
-            name: such as `dream/strip`; one folder holds its images of all steps.
-            image: [3, H, W] uint8.
-        """
-        self._guard("image", lambda: self._encode_image(name, image, step))
-
-    def _encode_image(self, name: str, image: Tensor, step: int) -> None:
+        """Log an image, [3, H, W] uint8; `name` as of a video, such as `dream/strip`."""
         path = self.folder / "images" / name / f"step_{step:09d}.png"
-        self._file(save_png(image, path), f"images/{name}", name, step)
+        self._guard(
+            "image", lambda: self._file(save_png(image, path), f"images/{name}", name, step)
+        )
 
     def log_artifact(self, path: str | Path, folder: str = "") -> None:
-        """Log a file or a folder that exists.
+        """Log a file or a folder, which must stay there until the tracker is closed.
 
         Args:
-            path: on this machine; it must stay there until the tracker is closed.
             folder: where to put it among the run's artifacts.
         """
         self._guard("artifact", lambda: self._file(Path(path), folder, None, None))
 
     def log_model(self, path: str | Path, step: int) -> None:
-        """Log a folder with an MLflow model of this moment; other backends leave it where it is.
-
-        Args:
-            path: on this machine; it must stay there until the tracker is closed.
-        """
+        """Log a folder with an MLflow model, as `log_artifact`; other backends leave it there."""
         self._guard("model", lambda: self._model(Path(path), step))
 
     def log_tags(self, tags: Mapping[str, Any]) -> None:
@@ -181,11 +170,8 @@ class Tracker(Logger):
     def close(self, status: str = "FINISHED", timeout: float | None = None) -> None:
         """Write what is left and log how the run ended. A second call does nothing.
 
-        Args:
-            timeout: not used; each backend has its own.
-
         Raises:
-            ValueError: for another status.
+            ValueError: for a status that is none of `STATUSES`.
         """
         if status not in STATUSES:
             raise ValueError(f"close: got status {status!r}, expected one of {STATUSES}.")
@@ -200,16 +186,9 @@ class Tracker(Logger):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close("FINISHED")
-        else:
-            self.close("FAILED" if issubclass(kind, Exception) else "KILLED")
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        failed = "FAILED" if kind is not None and issubclass(kind, Exception) else "KILLED"
+        self.close("FINISHED" if kind is None else failed)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(folder={str(self.folder)!r}, run_name={self.run_name!r})"
@@ -261,8 +240,5 @@ class Tracker(Logger):
 class NoTracker(Tracker):
     """Log nothing."""
 
-    def _encode_video(self, name: str, video: Tensor, step: int, fps: float) -> None:
-        """Make no video that nobody will see."""
-
-    def _encode_image(self, name: str, image: Tensor, step: int) -> None:
-        """Make no image that nobody will see."""
+    def _guard(self, what: str, call: Callable[[], None]) -> None:
+        """Call nothing: no video is made that nobody will see."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +39,13 @@ class Trackers(Tracker):
         for member in self.members:
             member._guard(hook.strip("_"), lambda m=member: getattr(m, hook)(*args))
 
-    def _params(self, flat: dict[str, str]) -> None:
-        self._all("_params", flat)
-
-    def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
-        self._all("_scalars", values, step, now)
-
-    def _tags(self, tags: dict[str, str]) -> None:
-        self._all("_tags", tags)
-
-    def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
-        self._all("_file", path, folder, name, step)
-
-    def _model(self, path: Path, step: int) -> None:
-        self._all("_model", path, step)
-
-    def _truncate(self, step: int, since: float) -> None:
-        self._all("_truncate", step, since)
-
-    def _flush(self) -> None:
-        self._all("_flush")
+    _params = partialmethod(_all, "_params")
+    _scalars = partialmethod(_all, "_scalars")
+    _tags = partialmethod(_all, "_tags")
+    _file = partialmethod(_all, "_file")
+    _model = partialmethod(_all, "_model")
+    _truncate = partialmethod(_all, "_truncate")
+    _flush = partialmethod(_all, "_flush")
 
     def _close(self, status: str) -> None:
         for member in self.members:

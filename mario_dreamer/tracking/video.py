@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mario_dreamer.tracking.open_loop_images import upscale
+from mario_dreamer.tracking.whole_file import whole_file
 
 
 def _checked(frames: Tensor, who: str) -> Tensor:
@@ -26,30 +25,13 @@ def _checked(frames: Tensor, who: str) -> Tensor:
     return frames.detach().cpu()
 
 
-@contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """Yield a name to write to; the real name appears only when all has been written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield draft
-        draft.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
-    """Write a video that every browser plays (H.264, yuv420p).
+    """Write a video that every browser plays (H.264, yuv420p); return its path.
 
     Args:
         frames: [T, 3, H, W] uint8. Odd sides are repeated by one pixel: H.264 needs even ones.
         path: file to write; its folder is made. It appears only when it is whole.
         scale: draw each pixel as scale x scale; H.264 smears the colours of small frames.
-
-    Returns:
-        the path.
 
     Raises:
         ValueError: for frames of another shape or type.
@@ -65,7 +47,7 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     path = Path(path)
     options = {"crf": "18", "preset": "veryfast", "threads": "1"}
     with (
-        _whole_file(path) as draft,
+        whole_file(path) as draft,
         av.open(str(draft), "w", options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=options)
@@ -96,44 +78,24 @@ def _pictures(frames: Tensor) -> list[Image.Image]:
 
 
 def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
-    """Write an endless GIF; for README files and chats, three times the size of an mp4.
+    """Write an endless GIF, three times the size of an mp4; else as `encode_mp4`.
 
     Args:
-        frames: [T, 3, H, W] uint8.
-        path: file to write; its folder is made. It appears only when it is whole.
         fps: frames per second; GIF counts in hundredths of a second, 50 at most.
-        scale: draw each pixel as scale x scale.
-
-    Returns:
-        the path.
-
-    Raises:
-        ValueError: for frames of another shape or type.
     """
     first, *others = _pictures(upscale(_checked(frames, "encode_gif"), scale))
     duration = max(20, round(100 / fps) * 10)  # milliseconds
     path = Path(path)
-    with _whole_file(path) as draft:
+    with whole_file(path) as draft:
         first.save(draft, save_all=True, append_images=others, duration=duration, loop=0)
     return path
 
 
 def save_png(image: Tensor, path: str | Path) -> Path:
-    """Write one picture.
-
-    Args:
-        image: [3, H, W] uint8.
-        path: file to write; its folder is made. It appears only when it is whole.
-
-    Returns:
-        the path.
-
-    Raises:
-        ValueError: for an image of another shape or type.
-    """
+    """Write one picture, [3, H, W] uint8; else as `encode_mp4`."""
     (picture,) = _pictures(_checked(image[None], "save_png"))
     path = Path(path)
-    with _whole_file(path) as draft:
+    with whole_file(path) as draft:
         picture.save(draft)
     return path
 

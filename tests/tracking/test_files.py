@@ -12,6 +12,7 @@ import torch
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
 from mario_dreamer.tracking.trackers import Trackers, with_files
+from mario_dreamer.tracking.whole_file import whole_file
 
 
 def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
@@ -141,8 +142,9 @@ def test_truncate_after_drops_later_lines_and_unfinished_files(tmp_path: Path) -
         with (tmp_path / name).open("a") as file:
             file.write('{"step": 2')  # the last words of a killed process
     (tmp_path / "videos/eval").mkdir(parents=True)
-    for name in ("videos/eval/.step_000000020.77.mp4", ".run.json.draft"):
-        (tmp_path / name).write_text("half")
+    killed = [whole_file(tmp_path / name) for name in ("videos/eval/step_020.mp4", "run.json")]
+    for writing in killed:
+        writing.__enter__().write_text("half")
     second = FileTracker(tmp_path)
     second.truncate_after(20)
     second.log_metrics({"kl": 3.0}, 30)

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mario_dreamer.tracking.mlflow.models import log_model, prune_models
-from mario_dreamer.tracking.mlflow.past import Past
 from mario_dreamer.tracking.outbox import Entry
 from mario_dreamer.tracking.tracker import STATUSES, log
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mario_dreamer.tracking.mlflow.run import MLflowRun
 
 # MLflow's limits: characters of a value of a parameter and of a tag, of a key; entries per call.
 _PARAM, _TAG, _KEY, _METRICS, _PARAMS = 6000, 8000, 250, 1000, 100
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """A run that entries are written into.
-
-    Args:
-        remember: returns what was logged to the run before this process; an argument asks for
-            points since a step.
-    """
-
-    client: MlflowClient
-    id: str
-    remember: Callable[..., Past | None]
 
 
 def key_of(name: str) -> str:
@@ -44,11 +29,7 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _chunks(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def _write_metrics(run: OpenRun, entries: list[Entry]) -> None:
+def _write_metrics(run: MLflowRun, entries: list[Entry]) -> None:
     from mlflow.entities import Metric
 
     late = [entry["step"] for entry in entries if "late" in entry]
@@ -64,14 +45,14 @@ def _write_metrics(run: OpenRun, entries: list[Entry]) -> None:
             elif past is not None and past.knows(point):
                 continue
             metrics.append(point)
-    for chunk in _chunks(metrics, _METRICS):
-        run.client.log_batch(run.id, metrics=chunk)
+    for chunk in batched(metrics, _METRICS):
+        run.client.log_batch(run.run_id, metrics=chunk)
 
 
-def _write_params(run: OpenRun, entries: list[Entry]) -> None:
+def _write_params(run: MLflowRun, entries: list[Entry]) -> None:
     from mlflow.entities import Param, RunTag
 
-    known = run.client.get_run(run.id).data.params
+    known = run.client.get_run(run.run_id).data.params
     wanted: dict[str, str] = {}
     for entry in entries:
         wanted |= {key_of(key): _cut(value, _PARAM) for key, value in entry["params"].items()}
@@ -82,48 +63,49 @@ def _write_params(run: OpenRun, entries: list[Entry]) -> None:
         for key, value in wanted.items()
         if known.get(key, value) != value
     ]
-    for chunk in _chunks(fresh, _PARAMS):
-        run.client.log_batch(run.id, params=chunk)
-    for chunk in _chunks(changed, _PARAMS):
-        run.client.log_batch(run.id, tags=chunk)
+    for chunk in batched(fresh, _PARAMS):
+        run.client.log_batch(run.run_id, params=chunk)
+    for chunk in batched(changed, _PARAMS):
+        run.client.log_batch(run.run_id, tags=chunk)
 
 
-def _write_tags(run: OpenRun, entries: list[Entry]) -> None:
+def _write_tags(run: MLflowRun, entries: list[Entry]) -> None:
     from mlflow.entities import RunTag
 
     tags = {key: text for entry in entries for key, text in entry["tags"].items()}
     if "git.commit" in tags:
         tags["mlflow.source.git.commit"] = tags["git.commit"]  # shown on MLflow's page
     rows = [RunTag(key_of(key), _cut(text, _TAG)) for key, text in tags.items()]
-    for chunk in _chunks(rows, _PARAMS):
-        run.client.log_batch(run.id, tags=chunk)
+    for chunk in batched(rows, _PARAMS):
+        run.client.log_batch(run.run_id, tags=chunk)
 
 
-def _write_dataset(run: OpenRun, entries: list[Entry]) -> None:
+def _write_dataset(run: MLflowRun, entries: list[Entry]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     tag = InputTag("mlflow.data.context", "training")
     for entry in entries:
         data = Dataset(entry["name"], entry["digest"], "code", entry["source"])
-        run.client.log_inputs(run.id, [DatasetInput(data, [tag])])
+        run.client.log_inputs(run.run_id, [DatasetInput(data, [tag])])
 
 
-def _write_file(run: OpenRun, entries: list[Entry]) -> None:
+def _write_file(run: MLflowRun, entries: list[Entry]) -> None:
     for entry in entries:
         if _is_gone(entry):
             continue
-        write = run.client.log_artifacts if Path(entry["path"]).is_dir() else run.client.log_artifact
-        write(run.id, entry["path"], entry["folder"] or None)
+        several = Path(entry["path"]).is_dir()
+        write = run.client.log_artifacts if several else run.client.log_artifact
+        write(run.run_id, entry["path"], entry["folder"] or None)
 
 
-def _write_model(run: OpenRun, entries: list[Entry]) -> None:
+def _write_model(run: MLflowRun, entries: list[Entry]) -> None:
     for entry in entries:
         if not _is_gone(entry):
-            log_model(run.client, run.id, Path(entry["path"]), entry["step"])
-            prune_models(run.client, run.id)
+            log_model(run.client, run.run_id, Path(entry["path"]), entry["step"])
+            prune_models(run.client, run.run_id)
 
 
-def _write_image(run: OpenRun, entries: list[Entry]) -> None:
+def _write_image(run: MLflowRun, entries: list[Entry]) -> None:
     from PIL import Image
 
     past = run.remember()
@@ -133,15 +115,15 @@ def _write_image(run: OpenRun, entries: list[Entry]) -> None:
         if (past is not None and past.knows_picture(key, entry["step"])) or _is_gone(entry):
             continue
         with Image.open(entry["path"]) as image:
-            run.client.log_image(run.id, image, key=key, step=entry["step"])
+            run.client.log_image(run.run_id, image, key=key, step=entry["step"])
 
 
-def _write_status(run: OpenRun, entries: list[Entry]) -> None:
+def _write_status(run: MLflowRun, entries: list[Entry]) -> None:
     assert entries[-1]["status"] in STATUSES, entries[-1]
     if "late" in entries[-1]:
         return  # how an earlier process ended; this one goes on
     ended = int(entries[-1]["time"] * 1000)
-    run.client.set_terminated(run.id, entries[-1]["status"], end_time=ended)
+    run.client.set_terminated(run.run_id, entries[-1]["status"], end_time=ended)
 
 
 def _is_gone(entry: Entry) -> bool:
@@ -153,7 +135,7 @@ def _is_gone(entry: Entry) -> bool:
 
 
 # kind -> what writes entries of it
-WRITERS: dict[str, Callable[[OpenRun, list[Entry]], None]] = {
+WRITERS: dict[str, Callable[[MLflowRun, list[Entry]], None]] = {
     "metrics": _write_metrics, "params": _write_params, "tags": _write_tags,
     "dataset": _write_dataset, "file": _write_file, "model": _write_model,
     "image": _write_image, "status": _write_status,

@@ -7,12 +7,13 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mario_dreamer.tracking.mlflow.entries import WRITERS, OpenRun, key_of
+from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
 from mario_dreamer.tracking.mlflow.past import Past
 from mario_dreamer.tracking.mlflow.store import open_store
 from mario_dreamer.tracking.mlflow.sweep import parent_tag
 from mario_dreamer.tracking.outbox import Entry, Refused
 from mario_dreamer.tracking.tracker import log
+from mario_dreamer.tracking.whole_file import whole_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,24 +47,26 @@ def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
     return found.experiment_id
 
 
-def is_known(client: MlflowClient, run_id: str) -> bool:
+def is_known(
+    client: MlflowClient, run_id: str, otherwise: str = "the results get a run of their own"
+) -> bool:
     """Whether MLflow has the run, not deleted; a warning says so where it has not."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
+        if client.get_run(run_id).info.lifecycle_stage == "active":
+            return True
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        log.warning("MLflow: run %s is unknown there; the results get a run of their own", run_id)
-        return False
+    log.warning("MLflow: run %s is unknown there; %s", run_id, otherwise)
+    return False
 
 
 def _write(path: Path, text: str) -> None:
     """Write a line in one go: a kill leaves the whole of it or nothing."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(f"{text}\n", "utf-8")
-    draft.replace(path)
+    with whole_file(path) as draft:
+        draft.write_text(f"{text}\n", "utf-8")
 
 
 class MLflowRun:
@@ -75,7 +78,7 @@ class MLflowRun:
         id_file: the run's id is written there.
 
     Attributes:
-        experiment_id: of the run; None before it has begun.
+        experiment_id: of the run; None before it has begun, as is `client`.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class MLflowRun:
         self.tracking_uri, self.experiment, self.run_name = tracking_uri, experiment, run_name
         self.run_id, self._id_file = run_id, id_file
         self.experiment_id: str | None = None
-        self._client: MlflowClient | None = None
+        self.client: MlflowClient | None = None
         self._end: tuple[int, float] | None = None
         self._continued = False
         self._past: Past | None = None
@@ -103,30 +106,31 @@ class MLflowRun:
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
-        client, run_id = self._begin()  # a run that cannot begin refuses nothing: later
+        self._begin()  # a run that cannot begin refuses nothing: later
         from mlflow.exceptions import MlflowException
 
         try:
-            WRITERS[entries[0]["kind"]](OpenRun(client, run_id, self._remember), entries)
+            WRITERS[entries[0]["kind"]](self, entries)
         except Exception as error:
             self._past = None  # what was written of these entries is past as well
             if isinstance(error, MlflowException) and error.error_code in _FINAL:
                 raise Refused(str(error)) from error
             raise
 
-    def _begin(self) -> tuple[MlflowClient, str]:
+    def _begin(self) -> None:
         """Begin the run, or go on with it, when that has not been done yet."""
-        if self._client is None:
-            client = open_store(self.tracking_uri)
-            self._id_file.parent.mkdir(parents=True, exist_ok=True)
-            self._continued = self.run_id is not None and self._continue(client, self.run_id)
-            if not self._continued:
-                self.run_id = self._create(client)
-            self.experiment_id = client.get_run(self.run_id).info.experiment_id
-            _write(self._id_file, self.run_id)
-            self._token.unlink(missing_ok=True)
-            self._client = client
-        return self._client, self.run_id
+        if self.client is not None:
+            return
+        client, then = open_store(self.tracking_uri), f"a new run begins at {self.tracking_uri}"
+        self._continued = self.run_id is not None and is_known(client, self.run_id, then)
+        if self._continued:
+            client.update_run(self.run_id, status="RUNNING")
+        else:
+            self.run_id = self._create(client)
+        self.experiment_id = client.get_run(self.run_id).info.experiment_id
+        _write(self._id_file, self.run_id)
+        self._token.unlink(missing_ok=True)
+        self.client = client
 
     @property
     def _token(self) -> Path:
@@ -146,22 +150,7 @@ class MLflowRun:
         tags = {**SOURCE, "mario_dreamer.start": token, **parent_tag(client, experiment)}
         return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
 
-    def _continue(self, client: MlflowClient, run_id: str) -> bool:
-        """Set an old run to RUNNING; False, with a warning, when MLflow does not know it."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", *_FINAL):
-                raise
-            log.warning(
-                "MLflow: run %s is unknown at %s; a new run begins", run_id, self.tracking_uri
-            )
-            return False
-        return True
-
-    def _remember(self, since: int | None = None) -> Past | None:
+    def remember(self, since: int | None = None) -> Past | None:
         """What was logged to the run before this process; None for a run that began with it.
 
         Args:
@@ -173,7 +162,7 @@ class MLflowRun:
         late = None if since is None else (since - 1, math.inf)
         low = min((place for place in (end, late) if place is not None), default=None)
         if past is None or (low is not None and (past.end is None or low < past.end)):
-            past = Past(self._client, self.run_id, low)
+            past = Past(self.client, self.run_id, low)
             if end == self._end:  # else `truncate_after` came meanwhile
                 self._past = past
         return past

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -105,11 +106,8 @@ def _create(database: Path) -> None:
 
 def _check(database: Path) -> None:
     """Raise for a file that is no database, and for a migration that was broken off."""
-    connection = sqlite3.connect(database, timeout=30)
-    try:
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
-    finally:
-        connection.close()
     left = [name for name in names if name.startswith("_alembic_tmp_")]
     if left:
         raise ValueError(f"a migration left the table {left[0]}")
