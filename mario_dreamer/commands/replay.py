@@ -44,6 +44,8 @@ def read_actions(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_small_text(path, LARGEST))
         saved = {RENAMED.get(name, name): value for name, value in found.items()}
+        if "stage" not in saved["env"]:
+            raise ValueError("it is of an env without stages; the emulator plays Mario alone")
         buttons = len(actions_of(saved["env"]["action_set"]))
         right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
         parse_stage(played_stage(saved["env"]["stage"], saved["stats"]))

@@ -11,6 +11,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torchrl.data import MultiOneHot, OneHot, TensorSpec
 from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_mdp
 
 from mario_dreamer import keys
@@ -27,7 +28,7 @@ class Episode:
     Args:
         stats: `return`, `length` (agent steps), `terminated`, and what the env reports at
             the end (x_max, flag, ...).
-        actions: index of each action, in order; its numbers where it is not one-hot.
+        actions: in order; the index of each where the env takes one-hot actions, else its numbers.
         frames: what was seen, uint8 [T, 3, H, W]; empty unless asked for.
         buttons: those really pressed, a byte per raw frame, no-ops and sticky actions
             included; empty where the env records none.
@@ -137,7 +138,7 @@ def play_episodes(
             # Stepped and reset in two calls: in between, an ended game still shows its end.
             played = env_call(env.step, policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
-            action = _as_list(played[keys.ACTION])
+            action = _as_list(played[keys.ACTION], env.action_spec)
             ends = played["next", "done"].flatten().tolist()
             for index in range(num_envs):
                 if len(done[index]) == quota:
@@ -157,10 +158,10 @@ def play_episodes(
     return [episode for finished in done for episode in finished][:episodes]
 
 
-def _as_list(action: Tensor) -> list[int] | list[list[float]]:
-    """One-hot actions [N, A] by their index, others as their numbers."""
-    one_hot = not action.is_floating_point() and bool((action.sum(-1) == 1).all())
-    return (action.argmax(-1) if one_hot else action).tolist()
+def _as_list(action: Tensor, spec: TensorSpec) -> list[int] | list[list[float]]:
+    """Actions [N, A] by their index where the spec is of one-hots, else as their numbers."""
+    is_one_hot = isinstance(spec, OneHot) and not isinstance(spec, MultiOneHot)
+    return (action.float().argmax(-1) if is_one_hot else action).tolist()
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

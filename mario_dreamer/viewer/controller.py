@@ -79,7 +79,7 @@ class ActionSet:
 
     def action_of(self, held: Collection[str]) -> Tensor:
         """Return the action that held buttons ask for, [A]."""
-        if not self.is_continuous and len(self.choices) <= 1:
+        if not self.is_continuous and not self.choices:
             return self.one_hot(nearest_action(held, self.names))
         if not self.is_continuous:
             action = torch.tensor([float(str(index) in held) for index in range(len(self.names))])

@@ -74,7 +74,7 @@ def read_recording(path: Path) -> Recording:
         for action in actions
     )  # fmt: skip
     if not isinstance(env, dict) or not whole:
-        raise ValueError(f"{path} holds no env and actions. {expected}")
+        raise ValueError(f"{path} holds no env with a list of action indices. {expected}")
     return Recording(path, env, actions)
 
 

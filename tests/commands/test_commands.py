@@ -161,8 +161,11 @@ def test_a_button_log_is_pressed_frame_by_frame(tmp_path: Path, monkeypatch, cap
 
 def test_a_file_that_is_no_action_list_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "junk.json"
-    path.write_text('{"env": {"action_set": "simple"}, "actions": [99]}')
+    path.write_text('{"env": {"stage": "1-1", "action_set": "simple"}, "actions": [99]}')
     with pytest.raises(ValueError, match="not an action list"):
+        replay_actions.read_actions(path)
+    path.write_text('{"env": {"env_id": "CartPole-v1"}, "actions": [1], "stats": {}}')
+    with pytest.raises(ValueError, match="an env without stages; the emulator plays Mario alone"):
         replay_actions.read_actions(path)
 
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from echo_env import make_echo_env
 from tensordict import TensorDictBase
 from tiny import make_tiny
 
+from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.evaluation import (
     Episode,
@@ -153,6 +155,34 @@ def test_any_policy_that_writes_an_action_can_be_evaluated() -> None:
     found = summarise(play_episodes(Lever(), env, 4))
     assert found["return"] == 1.0 and found["terminated"] == 1.0 and found["episodes"] == 4.0
     assert found["return_std"] == 0.0 and 2 <= found["length"] <= 3
+
+
+class Fixed(torch.nn.Module):
+    """A policy that always takes the same action."""
+
+    def __init__(self, action: list[float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.action = torch.tensor(action, dtype=dtype)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return tensordict.set("action", self.action.expand(*tensordict.batch_size, -1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "listed"),
+    [
+        ("index", [0.0, 0.0, 1.0], 2), ("masked", [1.0, 0.0, 0.0], 0),
+        ("indices", [0.0, 1.0, 0.0, 0.0, 1.0], [0, 1, 0, 0, 1]),
+        ("binary", [0.0, 1.0, 0.0], [0, 1, 0]), ("binary", [0.0, 0.0, 0.0], [0, 0, 0]),
+        ("bounded", [0.0, 1.0], [0.0, 1.0]), ("unbounded", [1.0, 0.0], [1.0, 0.0]),
+    ],
+)  # fmt: skip
+def test_the_form_of_an_action_list_follows_the_spec(
+    kind: str, action: list[float], listed: int | list[float]
+) -> None:
+    env = with_agent_actions(make_echo_env(kind))
+    episode = play_episodes(Fixed(action, env.action_spec.dtype), env, 1)[0]
+    assert episode.actions == [listed] * len(episode.actions) != []
 
 
 def test_a_summary_knows_flags_and_their_interval() -> None:

@@ -137,6 +137,7 @@ def test_held_digits_choose_among_several_choices() -> None:
     assert actions.action_of({"2", "4"}).tolist() == [0, 0, 1, 0, 1]
     switches = ActionSet(names, choices=(1,) * 5)
     assert switches.action_of({"0", "3"}).tolist() == [1, 0, 0, 1, 0]
+    assert ActionSet(names[:1], choices=(1,)).action_of(set()).tolist() == [0]
 
 
 @pytest.mark.parametrize(
