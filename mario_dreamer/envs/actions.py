@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -67,6 +67,20 @@ class OneHotActions(Transform):
     def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
         """Offer the one-hot spec of the same choices."""
         return _replaced(action_spec, lambda own: own.to_one_hot_spec())
+
+
+class OwnActions(Transform):
+    """Keep what a Gymnasium env's own actions add to those of TorchRL; nothing is changed.
+
+    Args:
+        start: where each choice begins to count; empty: there are no choices.
+        shape: of an action of one env; () is a single number.
+        is_whole: numbers are rounded.
+    """
+
+    def __init__(self, start: Sequence[int], shape: Sequence[int], is_whole: bool) -> None:
+        super().__init__()
+        self.form = {"start": list(start), "shape": list(shape), "is_whole": is_whole}
 
 
 def _replaced(spec: TensorSpec, offer: Callable[[TensorSpec], TensorSpec]) -> TensorSpec:

@@ -13,14 +13,15 @@ from gymnasium.wrappers import AddRenderObservation, TimeLimit
 from torchrl.data import MultiOneHot
 from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
+from mario_dreamer.envs.actions import OwnActions
 from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium_info import InfoReader
 from mario_dreamer.envs.gymnasium_wrappers import (
+    PlainActions,
     PlainSpaces,
     RepeatAction,
     is_image,
     named_leaves,
-    with_plain_actions,
 )
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
@@ -59,7 +60,7 @@ def plain_env(
                 f"env.from_render=true: the env gives no picture ({error}). Set it to false."
             ) from error
         observations = [RENDER]
-    env = with_plain_actions(env)
+    env = PlainActions(env)
     wrapped = GymWrapper(PlainSpaces(env, observations))
     if isinstance(env.action_space, spaces.MultiDiscrete):  # TorchRL stacks equal ones, [k, n]
         wrapped.action_spec = MultiOneHot(env.action_space.nvec.tolist(), dtype=torch.int64)
@@ -154,7 +155,9 @@ def make_gym_env(
         _make_one, env_id, dict(options or {}), from_render, pixels,
         observations=observations, max_steps=max_steps, action_repeat=action_repeat,
     )  # fmt: skip
-    env = with_agent_interface(batch_of(num_envs, make, seed, parallel), image_size, grayscale)
+    env = batch_of(num_envs, make, seed, parallel)
+    own = OwnActions(**env.get_wrapper_attr("own_actions")[0])  # of the first, in any process
+    env = with_agent_interface(env, image_size, grayscale).append_transform(own)
     if scale is None:
         return env
     factors = torch.tensor([float(factor) for factor in scale])

@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import TransformAction
 
 from mario_dreamer.envs.image_view import layout_of
 from mario_dreamer.envs.observations import RAW, check_unique, is_chosen
@@ -40,43 +39,51 @@ class RepeatAction(gymnasium.Wrapper):
         return observation, total, terminated, truncated, info
 
 
-def with_plain_actions(env: gymnasium.Env) -> gymnasium.Env:
-    """Let an env take a single index from 0 on, or a row [A] of indices, flags or floats.
+class PlainActions(gymnasium.ActionWrapper):
+    """Take a single index from 0 on, or a row [A] of indices, flags or floats.
 
-    What its own space adds is put back before each step: where counting starts, the shape, the
-    number type; of whole numbers in a Box the nearest one is played.
+    What the env's own space adds is put back before each step: where counting starts, the shape,
+    the number type; of whole numbers in a Box the nearest one is played.
 
     Raises:
         ValueError: other actions, such as a Dict of them.
     """
-    own = env.action_space
-    if isinstance(own, spaces.Discrete):
-        plain: spaces.Space = spaces.Discrete(int(own.n))
-    elif isinstance(own, spaces.MultiDiscrete):
-        sizes = own.nvec.flatten()
-        plain = spaces.MultiDiscrete(sizes) if len(sizes) > 1 else spaces.Discrete(int(sizes[0]))
-    elif isinstance(own, spaces.MultiBinary):
-        plain = spaces.MultiBinary(int(np.prod(own.shape)))
-    elif isinstance(own, spaces.Box):
-        low = np.where(own.bounded_below, own.low, -np.inf).flatten().astype(np.float32)
-        high = np.where(own.bounded_above, own.high, np.inf).flatten().astype(np.float32)
-        plain = spaces.Box(low, high, dtype=np.float32)
-    else:
-        raise ValueError(
-            f"env: its actions are {own}; expected Discrete, MultiDiscrete, MultiBinary or Box. "
-            "Wrap the env with gymnasium.wrappers.TransformAction, or flatten them."
-        )
-    if plain == own:
-        return env
 
-    def back(action: Any) -> Any:
-        action = np.asarray(action).reshape(own.shape)
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.own = own = env.action_space
+        if isinstance(own, spaces.Discrete):
+            plain: spaces.Space = spaces.Discrete(int(own.n))
+        elif isinstance(own, spaces.MultiDiscrete):
+            sizes = own.nvec.flatten()
+            plain = spaces.MultiDiscrete(sizes) if len(sizes) > 1 else spaces.Discrete(int(sizes[0]))
+        elif isinstance(own, spaces.MultiBinary):
+            plain = spaces.MultiBinary(int(np.prod(own.shape)))
+        elif isinstance(own, spaces.Box):
+            low = np.where(own.bounded_below, own.low, -np.inf).flatten().astype(np.float32)
+            high = np.where(own.bounded_above, own.high, np.inf).flatten().astype(np.float32)
+            plain = spaces.Box(low, high, dtype=np.float32)
+        else:
+            raise ValueError(
+                f"env: its actions are {own}; expected Discrete, MultiDiscrete, MultiBinary or Box. "
+                "Wrap the env with gymnasium.wrappers.TransformAction, or flatten them."
+            )
+        self.action_space = plain
+
+    def action(self, action: Any) -> Any:
+        """Return the env's own action for a plain one."""
+        own, action = self.own, np.asarray(action).reshape(self.own.shape)
         if isinstance(own, spaces.Box):
             action = np.rint(action) if own.dtype.kind in "ui" else action
             return action.clip(own.low, own.high).astype(own.dtype)
         return (action + getattr(own, "start", 0)).astype(own.dtype)[()]
 
-    return TransformAction(env, back, plain)
+    @property
+    def own_actions(self) -> dict[str, Any]:
+        """What `envs.actions.OwnActions` keeps."""
+        start = np.asarray(getattr(self.own, "start", [])).flatten().tolist()
+        is_whole = isinstance(self.own, spaces.Box) and self.own.dtype.kind in "ui"
+        return {"start": start, "shape": self.own.shape, "is_whole": is_whole}
 
 
 class PlainSpaces(gymnasium.ObservationWrapper):

@@ -106,14 +106,22 @@ def innermost(env: EnvBase) -> EnvBase:
     return env
 
 
+def transforms_of[T: Transform](env: EnvBase, kind: type[T]) -> list[T]:
+    """Return the transforms of a kind around an env, the outermost env's first."""
+    found: list[T] = []
+    while isinstance(env, TransformedEnv):
+        parts = getattr(env.transform, "transforms", [env.transform])
+        found += [part for part in parts if isinstance(part, kind)]
+        env = env.base_env
+    return found
+
+
 def describe_observations(env: EnvBase) -> str:
     """Return one line about what the agent learns from, and what that is made of."""
     sources: dict[str, tuple[str, tuple[int, ...], str]] = {}
-    spec, batch, inner = env.observation_spec, len(env.batch_size), env
-    while isinstance(inner, TransformedEnv):
-        for part in getattr(inner.transform, "transforms", [inner.transform]):
-            sources |= part.sources if isinstance(part, ToObservations) else {}
-        inner = inner.base_env
+    spec, batch = env.observation_spec, len(env.batch_size)
+    for part in transforms_of(env, ToObservations):
+        sources |= part.sources
     words = []
     for key in (key for key in spec.keys() if keys.is_observation(key)):
         made = ""

@@ -33,12 +33,15 @@ def _signature(card: Mapping[str, Any]) -> ModelSignature:
 
     examples = _examples(card)
     frames_only = list(examples) == ["pixels"]
-    kind = card.get("actions", {}).get("kind", "onehot")  # older cards do not name it
+    rules = card.get("actions", {})  # older cards do not name all of it
+    kind = rules.get("kind", "onehot")
+    is_float = kind == "continuous" and not rules.get("is_whole")
+    action = DataType.double if is_float else DataType.long
+    for _ in rules.get("shape", () if kind == "onehot" else (-1,)):
+        action = Array(action)
+    outputs = [ColSpec(action, "action")]
     if kind == "onehot":
-        outputs = [ColSpec(DataType.long, "action"), ColSpec(DataType.string, "name")]
-    else:
-        number = DataType.double if kind == "continuous" else DataType.long
-        outputs = [ColSpec(Array(number), "action")]
+        outputs.append(ColSpec(DataType.string, "name"))
     if card["buttons"] is not None:
         outputs.append(ColSpec(DataType.long, "buttons"))
     return ModelSignature(

@@ -25,8 +25,10 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
 
     `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, H, W, C] (of
     Mario [n, 240, 256, 3]), and answers with one row: `action`, `name`, `buttons` (the controller's
-    byte, of Mario) and `step`. An action is an index, which has a name; else a list of indices
-    (several choices), of 0 and 1, or of numbers in the env's own range. An agent that reads other
+    byte, of Mario) and `step`. An action is what the env takes: an index, which has a name; else
+    a list of indices (several choices), of 0 and 1, or of numbers. Of a Gymnasium env it counts
+    from the space's `start` and has its shape, nested lists where that has several dimensions. An
+    agent that reads other
     observations takes a dictionary: images as above, vectors as float32 [n, V]; the newest is last.
     One frame is enough; the agent saw the brighter of the last two frames of each step in Mario's
     training (`max_pool`), so give the last two to show it exactly that. Hold the action for
@@ -63,11 +65,11 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             self.episodes.move_to_end(name)
             while len(self.episodes) > KEPT:
                 self.episodes.popitem(last=False)
-            row = {"action": action}
-            if isinstance(action, int):
-                row["name"] = self.card["action_names"][action]
+            row = {"action": self._as_env_takes_it(action)}
+            if self.rules["kind"] == "onehot":
+                row["name"] = self.card["action_names"][int(action.argmax())]
             if self.card["buttons"] is not None:
-                row["buttons"] = self.card["buttons"][action]
+                row["buttons"] = self.card["buttons"][int(action.argmax())]
             return pd.DataFrame([{**row, "step": state["step"] - 1}])
 
     def observation(
@@ -134,8 +136,10 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
                 "generator": generator}  # fmt: skip
 
-    def _act(self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool) -> Any:
-        """Take one step in an episode; return the action as the env takes it."""
+    def _act(
+        self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool
+    ) -> torch.Tensor:
+        """Take one step in an episode; return the program's action, [A]."""
         size = self.card["inputs"]["noise"]["shape"][1]
         noise = torch.rand(1, size, generator=state["generator"])
         out = self.program(
@@ -149,18 +153,28 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         )
         state.update(action=out["action"], deter=out["deter"], stoch=out["stoch"])
         state["step"] += 1
-        return self._as_env_takes_it(out["action"][0])
+        return out["action"][0]
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """How an action of the program becomes the env's own; older cards name less of it."""
+        return {"kind": "onehot", "start": [], "is_whole": False, **self.card.get("actions", {})}
 
     def _as_env_takes_it(self, action: torch.Tensor) -> Any:
-        rules = self.card.get("actions", {"kind": "onehot"})  # older cards do not name it
-        if rules["kind"] == "onehot":
-            return int(action.argmax())
-        if rules["kind"] == "multi_onehot":
-            return [int(part.argmax()) for part in action.split(rules["choices"])]
-        if rules["low"] is None:
-            return action.tolist() if rules["kind"] == "continuous" else action.int().tolist()
-        low, high = (torch.tensor(rules[end]) for end in ("low", "high"))
-        return torch.lerp(low, high, (action.clamp(-1.0, 1.0) + 1) / 2).tolist()
+        rules, kind = self.rules, self.rules["kind"]
+        if kind in ("onehot", "multi_onehot"):
+            parts = [action] if kind == "onehot" else action.split(rules["choices"])
+            own = torch.stack([part.argmax() for part in parts])
+            own = own + torch.tensor(rules["start"] or 0)
+        elif kind == "binary":
+            own = action.int()
+        elif rules["low"] is None:
+            own = action
+        else:
+            low, high = (torch.tensor(rules[end]) for end in ("low", "high"))
+            own = torch.lerp(low, high, (action.clamp(-1.0, 1.0) + 1) / 2)
+        own = own.round().long() if rules["is_whole"] else own
+        return own.reshape(rules.get("shape", () if kind == "onehot" else (-1,))).tolist()
 
 
 mlflow.models.set_model(DreamerPlayer())

@@ -16,8 +16,10 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
-from mario_dreamer.envs.actions import action_range
+from mario_dreamer.envs.actions import OwnActions, action_range
+from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
+from mario_dreamer.envs.torchrl import transforms_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 
 PROGRAM = "policy.pt2"
@@ -32,8 +34,9 @@ class ProgramInfo:
         env: options of the environment it was trained in, plain values.
         action_names: of the actions, in the order of the one-hot vector, [A].
         shapes: observation key -> shape of one observation.
-        actions: their `kind`; the options of each of several `choices`; and `low` and `high`, the
-            env's own range, which [-1, 1] stands for. None where there is none.
+        actions: their `kind`; the options of each of several `choices`; `low` and `high`, the
+            env's own range, which [-1, 1] stands for, None where there is none; of a Gymnasium env
+            also `start`, `shape` and `is_whole`, see `OwnActions`.
     """
 
     env: Mapping[str, Any]
@@ -49,9 +52,6 @@ class ProgramInfo:
             program: has the observation keys.
             env: [N] environments.
         """
-        names = getattr(env.base_env, "action_names", None)
-        count = env.action_spec.shape[-1]
-        names = tuple(names) if names else tuple(f"action {index}" for index in range(count))
         spec = env.observation_spec
         shown = program.policy.world_model.observation_keys
         shapes = {key: tuple(spec[key].shape[1:]) for key in shown}
@@ -60,7 +60,9 @@ class ProgramInfo:
         bounds = action_range(spec) or (None, None)
         for end, bound in zip(("low", "high"), bounds, strict=True):
             actions[end] = None if bound is None else bound[0].tolist()
-        return cls(dict(options), names, shapes, actions)
+        for own in transforms_of(env, OwnActions):
+            actions |= own.form
+        return cls(dict(options), action_names(env), shapes, actions)
 
     @property
     def is_mario(self) -> bool:

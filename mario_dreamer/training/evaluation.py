@@ -16,6 +16,7 @@ from torchrl.envs import EnvBase, ExplorationType, set_exploration_type, step_md
 
 from mario_dreamer import keys
 from mario_dreamer.envs.base import env_call
+from mario_dreamer.envs.torchrl import innermost
 
 # What the last transition of an episode says about the whole of it, where the env reports it.
 STATS = ("x_pos", "x_max", "flag", "time", "score", "coins", "life", "world", "stage")
@@ -64,8 +65,8 @@ class _Playing:
         """Return the episode; `played` [N] is its last step, before the env is reset."""
         stats = episode_ends(played[index : index + 1].unsqueeze(1))[0]
         buttons = b""
-        if hasattr(env, "games"):
-            game = env.games[index]
+        if games := vars(innermost(env)).get("games"):  # a ParallelEnv asked for it would crash
+            game = games[index]
             buttons, stats["y_pos"] = bytes(game.pressed), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None

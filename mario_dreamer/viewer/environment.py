@@ -13,7 +13,9 @@ from torchrl.envs import EnvBase, step_mdp
 from mario_dreamer import keys
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.base import close_env
+from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import stages_of
+from mario_dreamer.envs.torchrl import innermost
 from mario_dreamer.training.filming import NO_PICTURE, film
 from mario_dreamer.viewer.controller import ActionSet
 
@@ -24,7 +26,7 @@ TOYS = {"ToyEnv": ("noop", "left", "right")}
 
 def action_set(env: EnvBase) -> ActionSet:
     """Name the actions of an env: buttons where it has buttons, else numbers."""
-    base, spec = env.base_env, env.action_spec
+    spec = env.action_spec
     size = spec.shape[-1]
     if spec.dtype.is_floating_point:
         # An action without bounds is shown from -3 to 3.
@@ -32,14 +34,11 @@ def action_set(env: EnvBase) -> ActionSet:
             torch.where(end.abs() < 1e6, end, end.sign() * 3.0).flatten()[-size:]
             for end in (spec.space.low, spec.space.high)
         )
-        names = tuple(f"action {index}" for index in range(size))
-        return ActionSet(names, tuple(low.tolist()), tuple(high.tolist()))
-    names = getattr(base, "action_names", None) or TOYS.get(type(base).__name__)
-    if names is None or len(names) != size:
-        names = (f"action {index}" for index in range(size))
+        return ActionSet(action_names(env), tuple(low.tolist()), tuple(high.tolist()))
+    names = TOYS.get(type(innermost(env)).__name__, action_names(env))
     if isinstance(spec, MultiOneHot):
-        return ActionSet(tuple(names), choices=tuple(box.n for box in spec.space.boxes))
-    return ActionSet(tuple(names), choices=(1,) * size if isinstance(spec, Binary) else ())
+        return ActionSet(names, choices=tuple(box.n for box in spec.space.boxes))
+    return ActionSet(names, choices=(1,) * size if isinstance(spec, Binary) else ())
 
 
 class LiveEnv:

@@ -16,6 +16,8 @@ from mario_dreamer.config.actions import describe_actions
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.gymnasium import make_gym_env, plain_env
 from mario_dreamer.envs.torchrl import describe_observations
+from mario_dreamer.training.evaluation import play_episodes
+from mario_dreamer.training.filming import film
 
 
 class Lamp(gymnasium.Env):
@@ -204,6 +206,8 @@ def test_each_env_may_have_a_process_of_its_own() -> None:
     env = make_gym_env("CartPole-v1", num_envs=2, parallel=True)
     try:
         assert env.rollout(3)["vector"].shape == (2, 3, 4)
+        episodes = play_episodes(env.rand_action, env, 2, film=film)
+        assert all(len(played.frames) == played.stats["length"] for played in episodes)
     finally:
         env.close()
 

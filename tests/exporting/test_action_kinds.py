@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
 import tiny
 import torch
+from gymnasium import spaces
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer import keys
+from mario_dreamer.config.actions import describe_actions
+from mario_dreamer.envs.actions import with_agent_actions
+from mario_dreamer.envs.gymnasium import make_gym_env
+from mario_dreamer.envs.torchrl import innermost
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
@@ -113,6 +119,41 @@ def test_the_mlflow_player_answers_with_the_envs_own_actions(
     player = DreamerPlayer()
     player.card = {"actions": ProgramInfo.of(program, made.env, {}).actions}
     assert player._as_env_takes_it(torch.tensor(drawn)) == played
+
+
+SPACES = [
+    spaces.Discrete(3, start=5), spaces.MultiDiscrete([4], start=[2]),
+    spaces.MultiDiscrete([3, 2], start=[5, 7]), spaces.MultiDiscrete([[3, 2], [2, 2]]),
+    spaces.MultiBinary((2, 3)), spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
+    spaces.Box(0, 255, (2,), np.uint8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("space", "parallel"),
+    [*((space, False) for space in SPACES), pytest.param(SPACES[2], True, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_the_mlflow_player_counts_and_shapes_as_the_space_does(
+    space: spaces.Space, parallel: bool
+) -> None:
+    options = {"space": spaces.Box(-1, 1, (2,)), "actions": space}
+    env = with_agent_actions(
+        make_gym_env("gym_examples:DreamerTest/Sampled-v0", options=options, parallel=parallel)
+    )
+    kind, sizes = describe_actions(env.action_spec)
+    program = SimpleNamespace(
+        actor=SimpleNamespace(kind=kind, choices=sizes.get("choices")),
+        policy=SimpleNamespace(world_model=SimpleNamespace(observation_keys=["vector"])),
+    )
+    player = DreamerPlayer()
+    player.card = json.loads(json.dumps({"actions": ProgramInfo.of(program, env, {}).actions}))
+    played = env.step(env.rand_action(env.reset()))["action"][0]
+    answer = player._as_env_takes_it(played.float())
+    taken = next(iter(innermost(env).get_wrapper_attr("taken")))[-1]
+    np.testing.assert_allclose(answer, taken, rtol=1e-6)
+    assert np.shape(answer) == space.shape and np.asarray(answer, space.dtype) in space
+    env.close()
 
 
 def test_an_mlflow_model_plays_a_continuous_agent_from_vectors(tmp_path: Path) -> None:

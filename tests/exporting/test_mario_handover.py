@@ -23,6 +23,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.commands.export import export_program
 from mario_dreamer.config.load_agent import agent_of
+from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte, copy_screen, make_emulator
 from mario_dreamer.exporting.mlflow_model import save_model
 
@@ -84,7 +85,7 @@ def played() -> dict[bool, tuple[list[int], np.ndarray]]:
                 if greedy:
                     torch.rand(1)  # the number that a greedy program is given and does not use
                 actions.append(int(after["action"].argmax()))
-                game.press(button_byte(env.action_names[actions[-1]]))
+                game.press(button_byte(action_names(env)[actions[-1]]))
                 if after["next", "done"].item():
                     break
         env.close()

@@ -43,7 +43,6 @@ class BatchedMario(BatchedEnv):
         frames: K, raw frames per step.
         max_pool: take the brighter of the last two raw frames of a step.
         picture: makes `pixels` of a raw screen, uint8 [240, 256, 3]; None: the screen itself.
-        action_names: of the agent's actions, for display.
         threads: None: one per env, at most one per CPU.
 
     Raises:
@@ -60,7 +59,6 @@ class BatchedMario(BatchedEnv):
         frames: int = 1,
         max_pool: bool = False,
         picture: Callable[[Tensor], Tensor] | None = None,
-        action_names: Sequence[str] = (),
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -70,7 +68,7 @@ class BatchedMario(BatchedEnv):
         track = Unbounded([frames + 1, 2], dtype=torch.int64)
         observations = {PIXELS: pixel_spec(*shape), **number_specs(), TRACK: track}
         super().__init__(num_envs, Bounded(-1, 255, [frames], dtype=torch.int16), observations)
-        self.max_pool, self.action_names = max_pool, tuple(action_names)
+        self.max_pool = max_pool
         self._threads = min(num_envs, threads or count_cpus())
         # This thread plays as well, so the pool has one less.
         helpers = self._threads - 1

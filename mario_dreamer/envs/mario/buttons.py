@@ -9,10 +9,11 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torchrl.data import Binary, Bounded, Composite, OneHot
-from torchrl.envs import Transform
+from torchrl.envs import EnvBase, Transform
 
 from mario_dreamer.envs.base import read_action
 from mario_dreamer.envs.mario.emulator import button_byte
+from mario_dreamer.envs.torchrl import transforms_of
 from mario_dreamer.keys import ACTION, EXECUTED
 
 PAUSE = -1  # in place of a byte: no frame is played
@@ -71,7 +72,7 @@ class PressButtons(Transform):
         show_executed: bool = False,
     ) -> None:
         super().__init__(in_keys_inv=[ACTION], out_keys_inv=[ACTION])
-        self.frames, self.num_actions = frames, len(actions)
+        self.frames, self.num_actions, self.actions = frames, len(actions), tuple(actions)
         names = (*actions, "noop")
         self.first_held = names.index("noop")
         bytes_ = torch.tensor([button_byte(name) for name in names], dtype=torch.int16)
@@ -165,3 +166,10 @@ class NoopStart(Transform):
                 "Set env.random_noops=30 or less."
             )
         return tensordict_reset
+
+
+def action_names(env: EnvBase) -> tuple[str, ...]:
+    """Return the names of the actions, [A]: buttons in Mario, else "action 0" and so on."""
+    for pressing in transforms_of(env, PressButtons):
+        return pressing.actions
+    return tuple(f"action {index}" for index in range(env.action_spec.shape[-1]))

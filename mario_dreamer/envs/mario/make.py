@@ -50,7 +50,7 @@ def make_mario_env(
     stages, frames = (mario.stages, mario.stage_order), mario.action_repeat
     if backend == "batched":
         base = BatchedMario(
-            num_envs, *stages, frames, mario.max_pool, mario.picture, mario.actions, threads, seed
+            num_envs, *stages, frames, mario.max_pool, mario.picture, threads, seed
         )
         return with_bookkeeping(base, *mario.transforms())
     import_emulator()  # one clear error here, not one per worker

@@ -272,7 +272,6 @@ def test_screens_are_the_current_raw_screens() -> None:
     raw = env.screens()
     assert raw.shape == (2, 240, 256, 3) and raw.dtype == torch.uint8
     assert torch.equal(shrink(raw, 64, 64), start["pixels"])
-    assert env.action_names[:2] == ("noop", "right")
 
 
 def test_a_game_that_is_over_stands_still_until_its_reset() -> None:
