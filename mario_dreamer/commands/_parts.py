@@ -14,6 +14,7 @@ from mario_dreamer.config.workers import make_workers, plays_elsewhere
 from mario_dreamer.envs.torchrl import describe_observations
 from mario_dreamer.exporting.checkpoint_model import CheckpointModel
 from mario_dreamer.tracking.progress import Progress, print_line
+from mario_dreamer.tracking.run_stats import RunStats
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes
@@ -67,7 +68,9 @@ def make_core(
         print(f"starting from {', '.join(taken)} of {source}")
     processes.broadcast_(learner.modules.state_dict().values())
     print_line(_description(cfg, learner))
-    own_folder = folder / processes.own_name("replay")
+    own_folder = folder / "replay"
+    if processes.size > 1:
+        own_folder /= f"process_{processes.rank:03d}"
     policy, env = build.make_policy(agent, learner, env)
     ratio = build.make_ratio(cfg, processes.size)
     if elsewhere:
@@ -111,10 +114,8 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
     if plays_elsewhere(cfg):
         watched["speed/policy_age"] = core.collector.policy_age
     options = OmegaConf.to_container(cfg.env, resolve=True)
-    progress = Progress(
-        cfg.steps, agent_steps, title=tracker.folder.name, minutes=cfg.minutes,
-        prefill=cfg.prefill, action_repeat=repeat,
-    )  # fmt: skip
+    stats = RunStats(cfg.steps, agent_steps, cfg.minutes, cfg.prefill, repeat)
+    progress = Progress(stats, title=tracker.folder.name)
     return Report(
         tracker, progress, evaluation, repeat,
         replay.__len__,

@@ -45,6 +45,7 @@ from mario_dreamer.tracking.tracker import NoTracker, Tracker
 from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_checkpoint, find_run
+from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost, join, same_everywhere
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
@@ -74,16 +75,14 @@ def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = Tr
     return with_files(chosen, folder)
 
 
-def _warn_of_no_update(cfg: DictConfig) -> None:
+def _warn_of_no_update(cfg: DictConfig, core: Core) -> None:
     """Print a warning when so few steps make no update."""
-    batch = cfg.batch_size * cfg.batch_length
-    ratio = cfg.get("train_ratio_before_flag") or cfg.train_ratio
-    updates = (cfg.steps - max(cfg.prefill, batch)) * ratio / batch + cfg.pretrain
-    if updates < 1:
+    batch, per_step = cfg.batch_size * cfg.batch_length, core.ratio.before_flag
+    if (cfg.steps - max(cfg.prefill, batch)) * per_step + cfg.pretrain < 1:
         print_line(
             f"WARNING: steps={cfg.steps} make no update: learning begins after prefill="
             f"{cfg.prefill} steps and one batch of {batch} records, with train_ratio="
-            f"{ratio} replayed records per step."
+            f"{per_step * core.processes.size * batch:g} replayed records per step."
         )
 
 
@@ -150,7 +149,6 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
             f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
             "another name=..."
         )
-    _warn_of_no_update(cfg)
     build.set_threads(cfg.threads, processes.local_size)
     build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
@@ -159,6 +157,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         if processes.first:
             stack.enter_context(_command.lock(folder))
         core = make_core(cfg, folder, agent_steps, source, processes)
+        _warn_of_no_update(cfg, core)
         run = build.make_run(cfg)
         stack.callback(core.collector.shutdown)
         if saved is not None:
@@ -182,7 +181,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
                 saved.restore_report(parts.report)
             status = _run(parts, run, agent_steps, folder, tracker)
         finally:
-            parts.report.close()
+            parts.report.progress.close()
         return _ended(parts, tracker, folder, status)
 
 

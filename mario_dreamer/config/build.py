@@ -32,7 +32,7 @@ from mario_dreamer.replay import Replay
 from mario_dreamer.replay.make import FILES
 from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
 from mario_dreamer.training.distributed import Processes
-from mario_dreamer.training.learner import Learner, LearnerOptions, Losses
+from mario_dreamer.training.learner import Learner, Losses
 from mario_dreamer.training.loop import Run
 from mario_dreamer.training.optim import ClippedOptimizer
 from mario_dreamer.training.schedule import UpdateRatio
@@ -151,12 +151,10 @@ def make_learner(cfg: DictConfig, agent: Agent, processes: Processes | None = No
         slow_critic,
     )
     optimizer: ClippedOptimizer = instantiate(cfg.optimizer, modules=modules, _convert_="all")
-    dtype, average_rate = autocast_dtype(cfg.precision, device), cfg.get("average_rate")
-    options = LearnerOptions(
-        device, dtype, str(cfg.compile), cfg.imagination_starts, average_rate,
-        processes or Processes(),
+    return Learner(
+        agent, losses, optimizer, device, autocast_dtype(cfg.precision, device), str(cfg.compile),
+        cfg.imagination_starts, cfg.get("average_rate"), processes,
     )  # fmt: skip
-    return Learner(agent, losses, optimizer, options)
 
 
 def make_policy(agent: Agent, learner: Learner, env: EnvBase) -> tuple[Policy, EnvBase]:

@@ -12,7 +12,7 @@ from torchrl.data import TensorDictReplayBuffer
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check
-from mario_dreamer.replay.records import check_transitions, to_classes
+from mario_dreamer.replay.records import check_batch, to_classes
 from mario_dreamer.replay.storage import CHUNK
 from mario_dreamer.replay.streams import Streams
 
@@ -75,8 +75,7 @@ class Replay:
             ValueError: N is not the number of streams, shapes or types are wrong, a reward or a
                 sensor is not a finite number. KeyError: a key is missing.
         """
-        check_transitions(transitions, self.latents)
-        _check_finite(transitions)
+        check_batch(transitions)  # the rest is checked where the records are made
         num_streams = transitions.shape[0] if transitions.ndim == 2 else 1
         if num_streams != self.streams.num_streams and keys.STREAM not in transitions.keys():
             raise ValueError(
@@ -220,17 +219,3 @@ class Replay:
             shape = [self.batch_size, self.batch_length]
             self._ahead = Future()
             self._ahead.set_result(TensorDict(state["ahead"], shape).to(device))
-
-
-def _check_finite(transitions: TensorDictBase) -> None:
-    """Raise ValueError for a reward or vector that is not finite: it would spoil every batch."""
-    vectors = [key for key in transitions.keys() if keys.is_vector(key)]
-    for key in (("next", keys.REWARD), *vectors, *(("next", key) for key in vectors)):
-        value = transitions.get(key, None)
-        # On a GPU this would wait for the device; there the learner's check of the loss finds it.
-        if value is not None and value.device.type == "cpu" and not value.isfinite().all():
-            envs = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
-            raise ValueError(
-                f"Replay.extend: {key} of environment {envs.tolist()} is not a finite number; "
-                "fix the environment, or the rule that makes its rewards."
-            )

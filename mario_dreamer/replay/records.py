@@ -58,7 +58,8 @@ def to_records(
         ValueError: transitions are not [n] or [N, n].
         KeyError: a key is missing.
     """
-    check_transitions(transitions, latents)
+    check_batch(transitions)
+    _check_transitions(transitions, latents)
     num_streams, steps = (1, *transitions.shape)[-2:]
     flat = transitions.reshape(num_streams * steps)
     after = flat["next"]
@@ -99,14 +100,18 @@ def to_records(
     return TensorDict(records, [len(row)], device=transitions.device)
 
 
-def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
-    """Raise unless `transitions` is [n] or [N, n] and has what `to_records` reads."""
+def check_batch(transitions: TensorDictBase) -> None:
+    """Raise ValueError unless `transitions` is a TensorDict [n] or [N, n]."""
     if not isinstance(transitions, TensorDictBase) or transitions.ndim not in (1, 2):
         shape = list(getattr(transitions, "batch_size", [])) or type(transitions).__name__
         raise ValueError(
             "to_records: transitions must be [n] (one environment) or [N, n]; got batch size "
             f"{shape}. Give it what torchrl.collectors.Collector yields."
         )
+
+
+def _check_transitions(transitions: TensorDictBase, latents: bool) -> None:
+    """Raise unless `transitions` has what `to_records` reads."""
     needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
     seen = [key for key in transitions.keys() if keys.is_observation(key)]
     needed += [key for name in (seen or [keys.PIXELS]) for key in (name, ("next", name))]
@@ -139,6 +144,21 @@ def check_transitions(transitions: TensorDictBase, latents: bool) -> None:
             raise ValueError(
                 f"to_records: {key} is {transitions[key].dtype} in the root and "
                 f"{transitions['next', key].dtype} in next; it has to be of one type."
+            )
+    _check_finite(transitions)
+
+
+def _check_finite(transitions: TensorDictBase) -> None:
+    """Raise ValueError for a reward or vector that is not finite: it would spoil every batch."""
+    vectors = [key for key in transitions.keys() if keys.is_vector(key)]
+    for key in (("next", keys.REWARD), *vectors, *(("next", key) for key in vectors)):
+        value = transitions[key]
+        # On a GPU this would wait for the device; there the learner's check of the loss finds it.
+        if value.device.type == "cpu" and not value.isfinite().all():
+            envs = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
+            raise ValueError(
+                f"Replay.extend: {key} of environment {envs.tolist()} is not a finite number; "
+                "fix the environment, or the rule that makes its rewards."
             )
 
 

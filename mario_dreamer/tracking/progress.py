@@ -38,7 +38,7 @@ class Progress:
     """Show how the run goes, from the first step to `close`.
 
     Args:
-        total_steps, start_step, minutes, prefill, action_repeat: see `RunStats`.
+        stats: the numbers to show.
         stream: where to write; None for stdout.
         live: draw a live display; None: if the stream is a terminal.
 
@@ -48,16 +48,12 @@ class Progress:
 
     def __init__(
         self,
-        total_steps: int,
-        start_step: int | None = None,
+        stats: RunStats,
         stream: IO[str] | None = None,
         live: bool | None = None,
         title: str = "mario-dreamer",
-        minutes: float | None = None,
-        prefill: int = 0,
-        action_repeat: int = 4,
     ) -> None:
-        self.stats = RunStats(total_steps, start_step, minutes, prefill, action_repeat)
+        self.stats = stats
         self._stream = stream or sys.stdout
         self._screen: Screen | None = None
         self.closed = False
@@ -110,3 +106,13 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class NoProgress(Progress):
+    """Show nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(RunStats(0), live=False)
+
+    def note(self, text: str) -> None:
+        """Write nothing."""

@@ -37,18 +37,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def arrow(now: float, before: float | None, signs: tuple[str, str, str] = ("^", "v", "=")) -> str:
-    """Say whether a number went up, down, or stayed within 1 % of what it was.
+def arrow(now: float, before: float | None) -> str:
+    """Show whether a number went up (^), down (v), or stayed within 1 % of what it was (=).
 
     Args:
         now, before: of this report and of the last one; None when there was none.
-        signs: for up, down and level.
     """
     if before is None or math.isnan(now) or math.isnan(before):
         return ""
     if math.isclose(now, before, rel_tol=0.01, abs_tol=1e-4):
-        return signs[2]
-    return signs[0] if now > before else signs[1]
+        return "="
+    return "^" if now > before else "v"
 
 
 def _short(value: float) -> str:
@@ -166,37 +165,31 @@ class RunStats:
         updates = (self.updates - recent[0][2]) / seconds
         return f"{frames:,.0f} frames/s, {updates:.2g} updates/s"
 
-    def groups(self, signs: tuple[str, str, str] = ("^", "v", "=")) -> dict[str, str]:
+    def groups(self) -> dict[str, str]:
         """Put everything into words: label -> text; what is not known yet is left out."""
-        last = self.last
-        share = min(1.0, self.step / max(1, self.total_steps))
-        found = {"step": f"{self.step:,}/{self.total_steps:,} ({math.floor(100 * share)}%)"}
-        found["frames"] = f"{self.step * self.action_repeat:,}"
-        found["updates"] = f"{self.updates:,}"
-        if self.speed:
-            found["speed"] = self.speed
-        if self.episodes:
-            found["episodes"] = f"{self.episodes}"
-        if self.returns:
-            found["last 5 returns"] = " ".join(f"{value:.0f}" for value in tuple(self.returns))
-        if self.best_x is not None:
-            found["best x"] = f"{self.best_x:,.0f}"
-            found["flags"] = f"{self.flags}"
-        if "eval_return" in last:
-            found["eval"] = f"{last['eval_return']:.0f}"
-        losses = [
-            f"{label} {_short(last[name])}{arrow(last[name], self.before.get(name), signs)}"
+        last, has_place = self.last, self.best_x is not None
+        share = math.floor(100 * min(1.0, self.step / max(1, self.total_steps)))
+        losses = (
+            f"{label} {_short(last[name])}{arrow(last[name], self.before.get(name))}"
             for name, label in LOSSES.items()
             if name in last
-        ]
-        if losses:
-            found["losses"] = "  ".join(losses)
-        if "run/replay_size" in last:
-            found["replay"] = f"{last['run/replay_size']:,.0f}"
-        if "run/memory_gib" in last:
-            found["memory"] = f"{last['run/memory_gib']:.1f} GiB"
-        found["time"] = f"{duration(self.elapsed)}, {duration(self.eta)} to go"
-        return found
+        )
+        found = {
+            "step": f"{self.step:,}/{self.total_steps:,} ({share}%)",
+            "frames": f"{self.step * self.action_repeat:,}",
+            "updates": f"{self.updates:,}",
+            "speed": self.speed,
+            "episodes": self.episodes and f"{self.episodes}",
+            "last 5 returns": " ".join(f"{value:.0f}" for value in tuple(self.returns)),
+            "best x": has_place and f"{self.best_x:,.0f}",
+            "flags": has_place and f"{self.flags}",
+            "eval": "eval_return" in last and f"{last['eval_return']:.0f}",
+            "losses": "  ".join(losses),
+            "replay": "run/replay_size" in last and f"{last['run/replay_size']:,.0f}",
+            "memory": "run/memory_gib" in last and f"{last['run/memory_gib']:.1f} GiB",
+            "time": f"{duration(self.elapsed)}, {duration(self.eta)} to go",
+        }
+        return {label: text for label, text in found.items() if text}
 
 
 def plain_line(stats: RunStats) -> str:

@@ -15,11 +15,10 @@ from rich.text import Text
 
 from mario_dreamer.tracking.run_stats import RunStats
 
-_ARROWS = ("\u2191", "\u2193", "\u2192")  # up, down, level
-_PLAIN = ("^", "v", "=")
+_ARROWS = str.maketrans("^v=", "\u2191\u2193\u2192")  # where the terminal can show them
 # One line of the display each, more where it is narrow; what is not known yet is left out.
 _LINES = (("step", "frames", "updates", "speed"), ("replay", "memory"),
-          ("episodes", "last 5 returns", "best x", "flags", "eval"), ("losses",))  # fmt: skip
+          ("episodes", "last 5 returns", "best x", "flags", "eval"))  # fmt: skip
 
 
 class Screen:
@@ -29,7 +28,7 @@ class Screen:
         self._stats, self._title = stats, title
         self._console = Console(file=stream, force_terminal=True, highlight=False)
         encoding = (getattr(stream, "encoding", None) or "ascii").lower()
-        self._signs = _ARROWS if encoding.startswith("utf") else _PLAIN
+        self._arrows = _ARROWS if encoding.startswith("utf") else {}
         self._live = Live(
             console=self._console,
             refresh_per_second=2,
@@ -48,7 +47,7 @@ class Screen:
     def render(self) -> RenderableType:
         """Build the display of this moment."""
         stats = self._stats
-        groups = stats.groups(self._signs)
+        groups = stats.groups()
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True)
         bar.add_column(ratio=1)
@@ -62,12 +61,13 @@ class Screen:
         lines = [Text(self._title, style="dim", overflow="ellipsis", no_wrap=True), bar]
         for labels in _LINES:
             items = [
-                Text.assemble((f"{label} ", "dim"), text)
+                Text.assemble((f"{label} ", "dim"), groups[label])
                 for label in labels if label in groups
-                for text in groups[label].split("  ")[:1]
             ]  # fmt: skip
-            if "losses" in labels and "losses" in groups:
-                items += [Text(text) for text in groups["losses"].split("  ")[1:]]
+            lines += _wrapped(items, self._console.width)
+        first, *others = groups.get("losses", "").translate(self._arrows).split("  ")
+        if first:
+            items = [Text.assemble(("losses ", "dim"), first), *map(Text, others)]
             lines += _wrapped(items, self._console.width)
         return Group(*lines)
 

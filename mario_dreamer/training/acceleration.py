@@ -35,14 +35,11 @@ def resolve_device(name: str) -> torch.device:
         expected = "expected auto, cpu, mps, cuda or cuda:N"
         raise ValueError(f"device={name!r} is not a device; {expected}.")
     device = torch.device(name)
-    if device.type == "mps" and not has_mps:
+    there = {"mps": has_mps, "cuda": torch.cuda.is_available()}
+    if not there.get(device.type, True):
+        gpu = "Apple" if device.type == "mps" else "CUDA"
         raise ValueError(
-            f"device={name!r} was asked for, but this machine shows torch no Apple GPU "
-            f"(torch {torch.__version__}). Set device=cpu or device=auto."
-        )
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={name!r} was asked for, but this machine shows torch no CUDA GPU "
+            f"device={name!r} was asked for, but this machine shows torch no {gpu} GPU "
             f"(torch {torch.__version__}). Set device=cpu or device=auto."
         )
     if device.type == "cuda" and device.index is None:
@@ -131,15 +128,7 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
 
 
 def capture(function: Update, mode: str, device: torch.device) -> Update:
-    """Capture a whole update in a CUDA graph and replay it from then on, or leave it alone.
-
-    Args:
-        function: TensorDict -> TensorDict; see `GraphedUpdate`.
-        mode: one of `MODES`; those with "cudagraph" capture.
-
-    Raises:
-        ValueError: as `accelerate`.
-    """
+    """Make a `GraphedUpdate` where the mode has "cudagraph" in it; else as `accelerate`."""
     if "cudagraph" not in _checked(mode, device):
         return function
     return GraphedUpdate(function, device)

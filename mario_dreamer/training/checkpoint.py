@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -81,17 +82,14 @@ class Checkpoints:
                 saved before are untouched and nothing half-written stays.
         """
         final = self.folder / f"step_{step:09d}"
-        before = self.folder / f"{final.name}{OLD}"
 
         def fill(partial: Path) -> None:
             for stem, content in files.items():
                 save_tensors(content, partial / f"{stem}.pt")
-            for name, text in (texts or {}).items():
-                (partial / name).write_text(text, "utf-8")
             for name, source in (parts or {}).items():
                 os.replace(source, partial / name)
 
-        self._write(final, before, step, fill)
+        self._write(final, step, texts or {}, fill)
         # What was just written stays, even next to damaged or abandoned ones of later steps.
         others = [path for path in self.all() if path != final and not path.is_symlink()]
         for old in others[self.keep - 1 :]:
@@ -99,27 +97,25 @@ class Checkpoints:
         return final
 
     def save_best(self, step: int, source: Path, texts: dict[str, str]) -> Path:
-        """Make `best` a copy of a checkpoint, without its replay; return its folder.
+        """Make `best` a copy of a checkpoint, without its replay; else as `save`.
 
         Args:
             texts: file name -> text to lie with it, such as the metric it was chosen by.
-
-        Raises:
-            CheckpointError: when it cannot be written; the `best` of before is untouched.
         """
         final = self.folder / BEST
 
         def fill(partial: Path) -> None:
             for name in ("agent.pt", "config.yaml"):
                 _link_or_copy(source / name, partial / name)
-            for name, text in texts.items():
-                (partial / name).write_text(text, "utf-8")
 
-        self._write(final, final.with_suffix(OLD), step, fill)
+        self._write(final, step, texts, fill)
         return final
 
-    def _write(self, final: Path, before: Path, step: int, fill: Callable[[Path], None]) -> None:
+    def _write(
+        self, final: Path, step: int, texts: dict[str, str], fill: Callable[[Path], None]
+    ) -> None:
         """Fill a folder under a temporary name, sign it, and put it in the place of `final`."""
+        before = final.with_suffix(OLD)
         partial = self.folder / f".tmp-{os.getpid()}-{final.name}"
         # Here and not where the folder is opened: those who only read must not sweep away what
         # a running process is about to rename.
@@ -127,6 +123,8 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             fill(partial)
+            for name, text in texts.items():
+                (partial / name).write_text(text, "utf-8")
             manifest = {path.name: file_info(path) for path in sorted(partial.iterdir())}
             text = json.dumps({"step": step, "files": manifest}, indent=1)
             (partial / MANIFEST).write_text(text, "utf-8")
@@ -162,33 +160,23 @@ class Checkpoints:
             _delete(left_over)
 
     def go_on_from(self, chosen: Path) -> list[Path]:
-        """Make `chosen` the newest checkpoint: from now on this is where the run stands.
+        """Make `chosen`, one of `all()`, the newest checkpoint: this is where the run stands.
 
-        Later ones, damaged or given up for an earlier one, are moved into the folder
-        `set_aside`, where nothing looks for them; what a kill left half-written goes. Only for
-        the process that trains: it holds the run's lock.
-
-        Args:
-            chosen: one of `all()`.
-
-        Returns:
-            where the later ones lie now; they may be removed by hand.
+        Later ones, damaged or given up for an earlier one, are moved into the folder `set_aside`,
+        where nothing looks for them and from where they may be removed by hand; their new paths
+        are returned. Only for the process that trains: it holds the run's lock.
         """
         self._sweep()
+        # Newest first: killed half-way, the rest is still in order.
+        given_up = list(itertools.takewhile(lambda path: age(path) > age(chosen), self.all()))
+        if (steps_of(self.folder / BEST) or 0) > age(chosen)[0]:
+            given_up.append(self.folder / BEST)
         moved = []
-        for path in self.all():  # newest first: killed half-way, the rest is still in order
-            if age(path) <= age(chosen):
-                break
+        for path in given_up:
             target = self.folder / "set_aside" / path.name
             target.parent.mkdir(exist_ok=True)
             _delete(target)
             os.replace(path, target)
-            moved.append(target)
-        best = self.folder / BEST
-        if (steps_of(best) or 0) > age(chosen)[0]:  # of what was given up
-            target = self.folder / "set_aside" / BEST
-            _delete(target)
-            os.replace(best, target)
             moved.append(target)
         return moved
 
@@ -197,7 +185,7 @@ class Checkpoints:
         return list_checkpoints(self.folder)
 
     def latest(self) -> Path | None:
-        """Return the newest checkpoint that is whole; log each damaged one that is skipped."""
+        """Return the newest one that is whole; see `newest_whole`."""
         return newest_whole(self.folder)
 
 

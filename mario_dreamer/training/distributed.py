@@ -7,7 +7,8 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,42 +29,38 @@ class ProcessLost(RuntimeError):
     """Another process of this training ended or cannot be reached."""
 
 
+@dataclass(eq=False)
 class Processes:
     """The processes of one training; alone, every method returns at once.
 
+    What exchanges something raises ProcessLost when another process ended.
     Tensors of the learner travel over NCCL between GPUs and over gloo between CPUs. Decisions of
     the host travel over gloo always: they wait for the other processes, never for a GPU.
 
     Args:
         rank: this process, 0 .. size - 1.
         size: number of processes.
-        local_rank: this process among those of its machine.
         local_size: number of processes on this machine.
         device: where the learner's tensors are.
+        meeting: a folder that all processes see, see `roll_call`; None until there is one.
 
     Attributes:
         apart: a connection broke; nothing can be exchanged any more.
         lost: ranks that were then found to have ended.
-        meeting: a folder that all processes see, see `roll_call`; None until there is one.
     """
 
-    def __init__(
-        self,
-        rank: int = 0,
-        size: int = 1,
-        local_rank: int = 0,
-        local_size: int = 1,
-        device: torch.device = torch.device("cpu"),
-    ) -> None:
-        self.rank, self.size = rank, size
-        self.local_rank, self.local_size = local_rank, local_size
-        self.device = device
-        self.apart = False
-        self.lost: list[int] = []
-        self.meeting: Path | None = None
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+    device: torch.device = torch.device("cpu")
+    meeting: Path | None = None
+    apart: bool = field(default=False, init=False)
+    lost: list[int] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
         self._members: list[tuple[str, int]] = []
         self._host: dist.ProcessGroup | None = None
-        if size > 1:
+        if self.size > 1:
             self._host = dist.new_group(backend="gloo", timeout=_ANSWER)
             self._members = self.exchange((socket.gethostname(), os.getpid()))
 
@@ -78,14 +75,7 @@ class Processes:
         return self.rank * SEED_STRIDE
 
     def exchange(self, value: Any) -> list[Any]:
-        """Return the values of all processes, by rank.
-
-        Args:
-            value: plain Python.
-
-        Raises:
-            ProcessLost: another process ended.
-        """
+        """Return the values, plain Python, of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -93,16 +83,12 @@ class Processes:
             dist.all_gather_object(values, value, group=self._host)
         return values
 
-    def own_name(self, name: str) -> str:
-        """Return a name for files of this process alone; just `name` without others."""
-        return name if self.size == 1 else f"{name}/process_{self.rank:03d}"
-
     def first_says(self, question: Callable[[], Any]) -> Any:
         """Return what a function returns in process 0; it is called nowhere else."""
         return self.exchange(question() if self.first else None)[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; raises ProcessLost as `exchange`."""
+        """Whether the flag is set in any process."""
         if self.size == 1:
             return flag
         found = torch.tensor([int(flag)])
@@ -119,9 +105,6 @@ class Processes:
         Args:
             parameters: those with a gradient take part, the same ones in every process.
             metrics: its 0-dim floats take part; other entries stay.
-
-        Raises:
-            ProcessLost: another process ended.
         """
         if self.size == 1:
             return
@@ -150,10 +133,9 @@ class Processes:
     @torch.no_grad()
     def broadcast_(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with those of process 0."""
-        if self.size > 1:
+        for tensor in tensors if self.size > 1 else ():
             with self._watching():
-                for tensor in tensors:
-                    dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor, src=0)
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -214,7 +196,7 @@ def join(device: str = "auto") -> Processes:
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_JOIN)
         place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-        return Processes(rank, size, local_rank, local_size, place)
+        return Processes(rank, size, local_size, place)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).splitlines()[0][:200]
@@ -250,24 +232,18 @@ def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
 
 
 def same_everywhere(processes: Processes, what: str, value: str) -> None:
-    """Make sure that all processes were given the same.
-
-    Raises:
-        ValueError: in process 0, with the ranks that differ and their first line that does.
-    """
+    """Unless all processes were given the same, raise ValueError with the line that differs."""
     values = processes.exchange(value)
     differ = [rank for rank, other in enumerate(values) if other != values[0]]
-    if differ and not processes.first:
+    if not differ:
+        return
+    if not processes.first:
         sys.exit(1)  # process 0 says it
-    if differ:
-        raise ValueError(
-            f"{what} differs between the processes: {_first_difference(values, differ)}. Start all "
-            "of them with the same command, from the same code."
-        )
-
-
-def _first_difference(values: Sequence[str], differ: Sequence[int]) -> str:
-    one, other = values[0].splitlines(), values[differ[0]].splitlines()
-    pairs = [(a, b) for a, b in zip(one, other, strict=False) if a != b]
-    first, second = pairs[0] if pairs else ("its end", "more or fewer lines")
-    return f"process 0 has {first.strip()!r}, process {differ[0]} {second.strip()!r}"
+    lines = zip(values[0].splitlines(), values[differ[0]].splitlines(), strict=False)
+    unequal = (pair for pair in lines if pair[0] != pair[1])
+    first, second = next(unequal, ("its end", "more or fewer lines"))
+    raise ValueError(
+        f"{what} differs between the processes: process 0 has {first.strip()!r}, process "
+        f"{differ[0]} {second.strip()!r}. Start all of them with the same command, from the same "
+        "code."
+    )

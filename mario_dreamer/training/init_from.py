@@ -32,13 +32,11 @@ def init_from(modules: nn.ModuleDict, checkpoint: Path, parts: Sequence[str] = I
     unknown = [part for part in parts if part not in INIT_PARTS]
     if unknown or not parts:
         raise ValueError(f"init_parts={list(parts)}: expected some of {', '.join(INIT_PARTS)}.")
-    saved = read(checkpoint, "agent")
-    states = {part: _state_of(saved, part) for part in parts}
-    differing = [
-        difference
-        for part, state in states.items()
-        for difference in _differences(part, modules[part].state_dict(), state)
-    ]
+    saved, own = read(checkpoint, "agent"), tuple(f"{part}." for part in parts)
+    named = {str(key): value for key, value in saved.items()} if isinstance(saved, dict) else {}
+    there = {key: value for key, value in named.items() if key.startswith(own)}
+    here = {key: value for key, value in modules.state_dict().items() if key.startswith(own)}
+    differing = _differences(here, there)
     if differing:
         raise CheckpointError(
             f"init_from={checkpoint} does not fit this run: {differing[0]}"
@@ -46,32 +44,22 @@ def init_from(modules: nn.ModuleDict, checkpoint: Path, parts: Sequence[str] = I
             "Choose the same size, encoder, decoder, rssm, env and action set as in its "
             "config.yaml, or fewer init_parts."
         )
-    for part, state in states.items():
-        modules[part].load_state_dict(state)
-        if part == "critic":
-            modules["slow_critic"].load_state_dict(state)
-        elif "average" in modules:
-            modules["average"][part].load_state_dict(state)
+    followers = {f"slow_{k}": v for k, v in there.items() if k.startswith("critic.")}
+    if "average" in modules:
+        followers |= {f"average.{k}": v for k, v in there.items() if not k.startswith("critic.")}
+    modules.load_state_dict(there | followers, strict=False)
 
 
-def _state_of(saved: object, part: str) -> dict[str, torch.Tensor]:
-    if not isinstance(saved, dict):
-        return {}
-    prefix = f"{part}."
-    named = ((str(key), value) for key, value in saved.items())
-    return {key.removeprefix(prefix): value for key, value in named if key.startswith(prefix)}
-
-
-def _differences(
-    part: str, here: dict[str, torch.Tensor], there: dict[str, torch.Tensor]
-) -> list[str]:
-    """What keeps the saved weights of a part from being loaded, in words."""
-    found = [f"it has no {part}.{name}" for name in here if name not in there]
-    found += [f"this run has no {part}.{name}" for name in there if name not in here]
-    for name in here.keys() & there.keys():
-        if getattr(there[name], "shape", None) != here[name].shape:
-            shape = list(getattr(there[name], "shape", []))
-            found.append(f"{part}.{name} is {shape} there and {list(here[name].shape)} here")
+def _differences(here: dict[str, torch.Tensor], there: dict[str, torch.Tensor]) -> list[str]:
+    """What keeps the saved weights from being loaded, in words."""
+    found = []
+    for name in here | there:
+        if name not in there:
+            found.append(f"it has no {name}")
+        elif name not in here:
+            found.append(f"this run has no {name}")
+        elif (shape := getattr(there[name], "shape", ())) != here[name].shape:
+            found.append(f"{name} is {list(shape)} there and {list(here[name].shape)} here")
         elif not bool(torch.isfinite(there[name]).all()):
-            found.append(f"{part}.{name} is not finite there")
-    return sorted(found)
+            found.append(f"{name} is not finite there")
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,27 +48,6 @@ class Losses:
     slow_critic: SlowCritic
 
 
-@dataclass(frozen=True)
-class LearnerOptions:
-    """How a learner computes.
-
-    Args:
-        device: where the networks are.
-        dtype: autocast type; None for float32.
-        compile: one of `acceleration.MODES`, see `accelerate` and `capture` there.
-        imagination_starts: imagine from the last so many records of each sequence; None: all.
-        average_rate: of the average of world model and actor, see `WeightAverage`; None: none.
-        processes: gradients and metrics are averaged over them.
-    """
-
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype | None = None
-    compile: str = "off"
-    imagination_starts: int | None = None
-    average_rate: float | None = None
-    processes: Processes = field(default_factory=Processes)
-
-
 class Learner:
     """Update world model, critic and actor together from one batch of records.
 
@@ -77,7 +56,12 @@ class Learner:
     Args:
         losses: what is minimised.
         optimizer: steps all parameters.
-        options: device, precision, compilation, average, processes.
+        device: where the networks are.
+        dtype: autocast type; None for float32.
+        compile: one of `acceleration.MODES`.
+        imagination_starts: imagine from the last so many records of each sequence; None: all.
+        average_rate: of the average of world model and actor, see `WeightAverage`; None: none.
+        processes: gradients and metrics are averaged over them; None: this one alone.
     """
 
     def __init__(
@@ -85,7 +69,12 @@ class Learner:
         agent: Agent,
         losses: Losses,
         optimizer: ClippedOptimizer,
-        options: LearnerOptions = LearnerOptions(),
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        compile: str = "off",
+        imagination_starts: int | None = None,
+        average_rate: float | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.world_model, self.actor, self.critic = agent.world_model, agent.actor, agent.critic
         self.slow_critic = losses.slow_critic
@@ -93,20 +82,20 @@ class Learner:
         self.world_model_loss = losses.world_model
         self.actor_loss, self.critic_loss = losses.actor, losses.critic
         self.optimizer = optimizer
-        self.device, self.dtype = options.device, options.dtype
-        self.imagination_starts = options.imagination_starts
-        self.processes = options.processes
+        self.device, self.dtype = device, dtype
+        self.imagination_starts = imagination_starts
+        self.processes = processes or Processes()
         self.average: WeightAverage | None = None
-        if options.average_rate is not None:
+        if average_rate is not None:
             averaged = {"world_model": self.world_model, "actor": self.actor}
-            self.average = WeightAverage(averaged, options.average_rate)
+            self.average = WeightAverage(averaged, average_rate)
         self.updates = 0
         # GPU: how many losses were not finite since the last `check`; their updates were void.
         self._spoiled = torch.zeros((), device=self.device)
         waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
         self._guard = self.check if waits else self._void_if_spoiled
-        self._forward_backward = accelerate(self.forward_backward, options.compile, self.device)
-        self._step = capture(self.step, options.compile, self.device)
+        self._forward_backward = accelerate(self.forward_backward, compile, self.device)
+        self._step = capture(self.step, compile, self.device)
 
     def forward_backward(self, records: TensorDictBase) -> TensorDict:
         """Compute all losses of one batch, and their gradients.
@@ -122,9 +111,8 @@ class Learner:
             losses, posterior = self.world_model_loss(records)
 
         # Imagination, from the posterior states.
-        starts = posterior
-        if self.imagination_starts is not None:
-            starts = posterior[:, -self.imagination_starts :]
+        last = self.imagination_starts
+        starts = posterior if last is None else posterior[:, -last:]
         states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
         with autocast(self.device, self.dtype):
             rollouts = self.imagination(states)
@@ -161,12 +149,7 @@ class Learner:
         """Everything an update does on the device: losses, gradients, optimiser, slow critic.
 
         On a GPU all of it is one CUDA graph where asked for, so nothing here waits for a number.
-
-        Args:
-            records: [B, T], on the learner's device.
-
-        Returns:
-            as `forward_backward`, and the optimiser's metrics.
+        It takes and returns what `forward_backward` does, and the optimiser's metrics.
         """
         norm = self.returns.norm
         state = [] if norm is None else [(now, now.clone()) for now in norm.buffers()]
@@ -230,12 +213,8 @@ class Learner:
     @property
     def modules(self) -> nn.ModuleDict:
         """Everything with weights or running statistics, by name."""
-        parts = {
-            "world_model": self.world_model,
-            "actor": self.actor,
-            "critic": self.critic,
-            "slow_critic": self.slow_critic,
-        }
+        names = ("world_model", "actor", "critic", "slow_critic")
+        parts: dict[str, nn.Module] = {name: getattr(self, name) for name in names}
         if self.returns.norm is not None:
             parts["return_norm"] = self.returns.norm
         if self.average is not None:
@@ -251,27 +230,19 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        load_modules(self.modules, state["modules"])
+        """Restore what `state_dict` returned, of a learner with or without an average.
+
+        Without an average in it, the average begins at the weights.
+        """
+        saved = dict(state["modules"])
+        average = {name for name in saved if name.startswith("average.")}
+        if self.average is None:
+            saved = {name: value for name, value in saved.items() if name not in average}
+        elif not average:
+            now = ("world_model.", "actor.")
+            saved |= {f"average.{k}": v for k, v in saved.items() if k.startswith(now)}
+        self.modules.load_state_dict(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         if self.average is not None:
             self.average.count.fill_(self.updates)
-
-
-def load_modules(modules: nn.ModuleDict, state: dict[str, torch.Tensor]) -> None:
-    """Load saved weights, with or without an average on either side.
-
-    Args:
-        modules: `Learner.modules`.
-        state: their saved `state_dict`. Without an average in it, the average begins at the
-            weights; an average that is not kept here is ignored.
-    """
-    state = dict(state)
-    average = {name for name in state if name.startswith("average.")}
-    if "average" not in modules:
-        state = {name: value for name, value in state.items() if name not in average}
-    elif not average:
-        now = ("world_model.", "actor.")
-        state |= {f"average.{k}": v for k, v in state.items() if k.startswith(now)}
-    modules.load_state_dict(state)

@@ -103,7 +103,10 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
     batches = iter(parts.collector)
     metrics: TensorDictBase | None = None
 
-    with Interrupt(run.minutes, report.is_closed, echo) as interrupt, _saved_when_it_fails(parts):
+    with (
+        Interrupt(run.minutes, lambda: report.progress.closed, echo) as interrupt,
+        _saved_when_it_fails(parts),
+    ):
         if state.evaluating and run.eval_every:
             _evaluate(parts)  # a kill cut this evaluation off
         while not state.stopped:
@@ -230,7 +233,7 @@ def _save(parts: Parts) -> bool:
     state, report = parts.state, parts.report
     path = None
     with _training_goes_on("saving"), report.phase("saving"):
-        report.flush()
+        report.tracker.flush()  # what the checkpoint counts as logged must not be lost
         path = parts.snapshot.save(parts, state.agent_steps)
         state.saved_at = state.agent_steps
     if path is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mario_dreamer.keys import STATS
 from mario_dreamer.tracking.clock import work_seconds
 from mario_dreamer.tracking.metrics import full_names, with_seed_names
+from mario_dreamer.tracking.progress import NoProgress, Progress
 from mario_dreamer.tracking.tracker import Tracker
 from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.best import keep_best
@@ -58,7 +59,7 @@ class Report:
 
     Args:
         tracker: logs metrics and files.
-        progress: a `tracking.progress.Progress`; None for silence.
+        progress: shows on the terminal how the run goes; None for silence.
         evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
         action_repeat: frames per agent step.
         replay_size: called for the number of records at hand.
@@ -72,7 +73,7 @@ class Report:
     def __init__(
         self,
         tracker: Tracker,
-        progress: Any = None,
+        progress: Progress | None = None,
         evaluate: Callable[[int], dict[str, float]] | None = None,
         action_repeat: int = 4,
         replay_size: Callable[[], int] = int,
@@ -81,7 +82,7 @@ class Report:
         records_per_update: int = 0,
         watched: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.tracker, self.progress = tracker, progress
+        self.tracker, self.progress = tracker, progress or NoProgress()
         self._evaluate, self._write_model = evaluate, write_model
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})
         self._saved: tuple[int, Path | None] = (-1, None)
@@ -115,10 +116,8 @@ class Report:
             self._note(dict(stats))
             named = episode_metrics(stats)
             self.tracker.log_metrics(with_seed_names(named), agent_steps)
-            if self.progress is not None:
-                self.progress.episode(named)
-        if self.progress is not None:
-            self.progress.tick(agent_steps, self.updates)
+            self.progress.episode(named)
+        self.progress.tick(agent_steps, self.updates)
         self._mark = work_seconds()
 
     def _note(self, stats: dict[str, float]) -> None:
@@ -137,8 +136,7 @@ class Report:
         now = work_seconds()
         self._learn_time += now - self._mark
         self._mark = now
-        if self.progress is not None:
-            self.progress.tick(agent_steps, self.updates)
+        self.progress.tick(agent_steps, self.updates)
 
     @property
     def flag_rate(self) -> float:
@@ -187,8 +185,7 @@ class Report:
 
     def _publish(self, values: dict[str, float], agent_steps: int) -> None:
         self.tracker.log_metrics(values, agent_steps)
-        if self.progress is not None:
-            self.progress.update(values)
+        self.progress.update(values)
 
     def evaluate(self, agent_steps: int) -> None:
         """Play evaluation episodes and log how they went."""
@@ -204,25 +201,15 @@ class Report:
         if path is not None and saved_at == evaluated_at:
             keep_best(path, saved_at, metrics)
 
-    def is_closed(self) -> bool:
-        """Whether nobody reads the terminal's output any more."""
-        return self.progress is not None and self.progress.closed
-
     @contextlib.contextmanager
     def phase(self, what: str) -> Iterator[None]:
         """Show on the terminal what takes time now, such as "saving"."""
-        if self.progress is not None:
-            self.progress.busy(what)
+        self.progress.busy(what)
         try:
             yield
         finally:
-            if self.progress is not None:
-                self.progress.busy(None)
+            self.progress.busy(None)
             self._mark = work_seconds()
-
-    def flush(self) -> None:
-        """Before a checkpoint: what it counts as logged must not be lost any more."""
-        self.tracker.flush()
 
     def saved(self, path: Path, agent_steps: int) -> None:
         """Show that a checkpoint has been written; the tracker keeps the newest weights."""
@@ -234,13 +221,8 @@ class Report:
         model = None if self._write_model is None else self._write_model(path, agent_steps)
         if model is not None:
             self.tracker.log_model(model, agent_steps)
-        if self.progress is not None and not again:
+        if not again:
             self.progress.note(f"saved {path} at agent step {agent_steps:,}")
-
-    def close(self) -> None:
-        """Leave the screen in order."""
-        if self.progress is not None:
-            self.progress.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Counters that a resume goes on with."""
@@ -262,6 +244,5 @@ class Report:
         for name, past in state.get("by_stage", {}).items():
             self.by_stage[name] = deque(past, maxlen=self.recent.maxlen)
         self._metrics = dict(state.get("metrics", {}))
-        if self.progress is not None and self.episodes:
-            self.progress.stats.episodes, self.progress.stats.flags = self.episodes, self.flags
-            self.progress.stats.best_x = self.best_x or None
+        shown = self.progress.stats
+        shown.episodes, shown.flags, shown.best_x = self.episodes, self.flags, self.best_x or None

@@ -26,7 +26,7 @@ REPORT = {
 
 def test_a_report_is_one_plain_line_with_all_numbers() -> None:
     stream = io.StringIO()
-    progress = Progress(1000, stream=stream)
+    progress = Progress(RunStats(1000), stream=stream)
     progress.episode({"play/return": 312.4, "play/x_max": 434, "play/flag": False})
     progress.episode({"play/return": 640.0, "play/x_max": 3161, "play/flag": True})
     progress.update(REPORT)
@@ -48,7 +48,7 @@ def test_a_report_is_one_plain_line_with_all_numbers() -> None:
 
 def test_arrows_compare_with_the_report_before() -> None:
     stream = io.StringIO()
-    progress = Progress(1000, stream=stream)
+    progress = Progress(RunStats(1000), stream=stream)
     progress.update(REPORT)
     progress.update(REPORT | {"train/loss_recon": 20.0, "kl": 5.0})
     first, second = stream.getvalue().splitlines()
@@ -112,7 +112,7 @@ def test_the_share_never_rounds_up_to_a_hundred_percent() -> None:
 
 
 def test_what_takes_time_is_shown_with_its_seconds(now: list[float]) -> None:
-    progress = Progress(1000, stream=io.StringIO())
+    progress = Progress(RunStats(1000), stream=io.StringIO())
     progress.busy("saving")
     now[0] = progress.stats.busy[1] + 3
     assert progress.stats.phase == "saving 3 s"
@@ -123,7 +123,7 @@ def test_what_takes_time_is_shown_with_its_seconds(now: list[float]) -> None:
 def test_the_display_wraps_between_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     stream = io.StringIO()
-    with Progress(1000, stream=stream, live=True) as progress:
+    with Progress(RunStats(1000), stream=stream, live=True) as progress:
         progress.update(REPORT)
     rows = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).splitlines()
     row = next(row for row in rows if row.startswith("step"))
@@ -137,7 +137,7 @@ def test_the_time_to_go_is_unknown_before_the_first_step() -> None:
 
 def test_a_tick_moves_the_bar_and_writes_nothing() -> None:
     stream = io.StringIO()
-    progress = Progress(1000, stream=stream)
+    progress = Progress(RunStats(1000), stream=stream)
     progress.tick(400)
     assert stream.getvalue() == ""
     assert progress.stats.groups()["step"] == "400/1,000 (40%)"
@@ -145,7 +145,7 @@ def test_a_tick_moves_the_bar_and_writes_nothing() -> None:
 
 def test_the_display_shows_numbers_and_gives_the_terminal_back() -> None:
     stream = io.StringIO()
-    with Progress(1000, stream=stream, live=True) as progress:
+    with Progress(RunStats(1000), stream=stream, live=True) as progress:
         progress.update(REPORT)
         progress.note("checkpoint saved")
     shown = stream.getvalue()
@@ -156,7 +156,7 @@ def test_the_display_shows_numbers_and_gives_the_terminal_back() -> None:
 
 def test_a_closed_pipe_raises_nothing_and_is_noted() -> None:
     stream = io.StringIO()
-    progress = Progress(1000, stream=stream)
+    progress = Progress(RunStats(1000), stream=stream)
     stream.close()
     progress.update(REPORT)
     assert progress.closed
@@ -168,6 +168,6 @@ def test_a_full_disk_under_the_output_does_not_end_the_run(number: int, closed: 
         def write(self, text: str) -> int:
             raise OSError(number, "the stream refuses")
 
-    progress = Progress(1000, stream=Refusing())
+    progress = Progress(RunStats(1000), stream=Refusing())
     progress.update(REPORT)
     assert progress.closed == closed

@@ -11,6 +11,7 @@ import torch
 from tiny import make_loop, make_tiny, restore
 
 from mario_dreamer.tracking.progress import Progress
+from mario_dreamer.tracking.run_stats import RunStats
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
 from mario_dreamer.training.learner import NonFiniteLoss
@@ -271,7 +272,7 @@ def test_an_error_in_learning_is_saved_before_it_ends_the_run(tmp_path: Path) ->
 def test_a_closed_stdout_ends_the_run_saved(tmp_path: Path) -> None:
     _, parts, run = make_loop(tmp_path, "log_every=8")
     stream = io.StringIO()
-    parts.report.progress = Progress(48, stream=stream)
+    parts.report.progress = Progress(RunStats(48), stream=stream)
     stream.close()
     assert train(parts, run) == "KILLED" and parts.state.stopped == "stdout closed"
     assert Checkpoints(tmp_path).latest().name == "step_000000016"
