@@ -83,6 +83,53 @@ class HalfOfFrames(WorldModelLoss):
             decoder.get_dist = get_dist
 
 
+class NextFrame(WorldModelLoss):
+    """Reconstruct each frame from one step of the prior, too: what changes must be foreseen."""
+
+    def forward(self, tensordict: TensorDict) -> tuple[TensorDict, TensorDict]:
+        """As the parent's, with -log p(x_t | h_t, z_t ~ p(z_t | h_t))."""
+        losses, posterior = super().forward(tensordict)
+        states = TensorDict(
+            deter=posterior[keys.DETER],
+            stoch=self.world_model.rssm.stoch_dist(posterior[keys.PRIOR_LOGITS]).rsample(),
+            batch_size=posterior.batch_size,
+        )
+        frame = to_model_input(tensordict[keys.PIXELS])
+        losses["loss_next"] = -self.decoders[0].get_dist(states).log_prob(frame).mean()
+        return losses, posterior
+
+
+class ManyDraws(WorldModelLoss):
+    """Teach the reward and continue heads on `draws` draws of the prior instead of one."""
+
+    draws = 4
+
+    def forward(self, tensordict: TensorDict) -> tuple[TensorDict, TensorDict]:
+        """As the parent's, with the mean of L_prior over the draws."""
+        losses, posterior = super().forward(tensordict)
+        reward = tensordict[keys.REWARD]
+        cont = self.discount.cont_target(tensordict[keys.IS_TERMINAL])
+        terms = []
+        for _ in range(self.draws):
+            states = self.world_model.predict(posterior)
+            terms += [self._head_loss(self.reward, states, reward, 1.0)]
+            terms += [self._head_loss(self.cont, states, cont, 1.0)]
+        losses["loss_prior"] = sum(terms) / self.draws
+        return losses, posterior
+
+
+class WeighedContinue(WorldModelLoss):
+    """The continue head's loss of each window, divided by how often too often it was drawn."""
+
+    def forward(self, tensordict: TensorDict) -> tuple[TensorDict, TensorDict]:
+        """As the parent's; `weight` of a record is uniform probability over drawn probability."""
+        losses, posterior = super().forward(tensordict)
+        cont = self.discount.cont_target(tensordict[keys.IS_TERMINAL])
+        nats = -self.cont.get_dist(posterior).log_prob(cont)
+        losses["loss_cont"] = self.beta_pred * (tensordict["weight"] * nats).mean()
+        return losses, posterior
+
+
 def changed(frame: Tensor, threshold: float = 0.1) -> Tensor:
     """Where frame t differs from frame t - 1 moved by 0 to 6 columns: 1 or 0, [B, T, 1, H, W]."""
     now, before = frame[:, 1:], frame[:, :-1]
@@ -102,7 +149,8 @@ class Candidate:
 
     options: list[str] = field(default_factory=list)
     loss: type[WorldModelLoss] = WorldModelLoss
-    sampling: str = "uniform"  # uniform | error (Curious Replay, arXiv:2306.15934) | deaths
+    sampling: str = "uniform"  # uniform | error (Curious Replay, arXiv:2306.15934) | deaths: a
+    # quarter of the windows end at a death
 
 
 CANDIDATES = {
@@ -118,6 +166,9 @@ CANDIDATES = {
     "classes_32": Candidate(["rssm.stoch_shape=[32,32]"]),
     "prior_3_layers": Candidate(["rssm.prior_layers=3"]),
     "lr_2e-3": Candidate(["optimizer.lr.world_model=2.0e-3"]),
+    "next_frame": Candidate(loss=NextFrame),
+    "prior_heads_4_draws": Candidate(loss=ManyDraws),
+    "deaths_weighted": Candidate(loss=WeighedContinue, sampling="deaths"),
     "batch_32": Candidate(["batch_size=32"]),
     "length_32": Candidate(["batch_length=32"]),
 }
