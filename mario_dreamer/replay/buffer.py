@@ -190,6 +190,12 @@ class Replay:
             "ahead": {key: value.clone().cpu() for key, value in ahead.items()},
         }
 
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether a `state_dict` is of as many streams, rows and records a window as this."""
+        here = (self.streams.num_streams, self.streams.rows, self.batch_length)
+        books = state["streams"]
+        return here == (len(books["written"]), books["rows"], state["sampler"]["length"])
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into a replay of the same sizes.
 

@@ -60,7 +60,7 @@ class Saved:
 
     @functools.cached_property
     def own(self) -> dict[str, Any] | None:
-        """Replay, envs and random states of this process; None when replay has to be dealt."""
+        """Replay, envs and random states of this process; None of another number of processes."""
         return own_part(self.path, self.learning, self.processes)
 
     def restore(self, core: Core, env_options: str = "") -> None:
@@ -86,7 +86,7 @@ class Saved:
                     "updates": learning["updates"],
                 }
             )
-            if self.own is None:
+            if self.own is None or not core.replay.fits(self.own["replay"]):
                 again = deal_replay(self.path, learning, self.processes, core.replay)
             else:
                 core.replay.load_state_dict(self.own["replay"])

@@ -122,9 +122,15 @@ def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, repl
     found = len(replay)
     with contextlib.suppress(ValueError):
         found = sum(processes.exchange(found))
+    kept = f"{found:,} records, each process keeps its newest {replay.streams.capacity:,}"
+    processes_then = learning.get("processes", 1)
+    if len(states) == processes_then == processes.size:
+        return (
+            "replay.capacity, collector.num_envs or batch_length has changed: replay is dealt again "
+            f"({kept}), and episodes begin again"
+        )
     return (
-        f"the checkpoint holds {len(states)} of {learning.get('processes', 1)} processes and this "
-        f"run has {processes.size}: replay is dealt again ({found:,} records, each process keeps "
-        f"its newest {replay.streams.capacity:,}), episodes begin again, random numbers are new, "
-        "and an update learns from another number of batches"
+        f"the checkpoint holds {len(states)} of {processes_then} processes and this run has "
+        f"{processes.size}: replay is dealt again ({kept}), episodes begin again, random numbers "
+        "are new, and an update learns from another number of batches"
     )

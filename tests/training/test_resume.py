@@ -240,8 +240,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
 REFUSED = {
     "other networks": (["rssm.hidden_dim=12"], "does not fit this agent"),
     "other pictures": (["env.image_size=32"], "does not fit this agent"),
-    "other windows": (["batch_length=5"], "batch_length"),
-    "other envs": (["collector.num_envs=3"], "does not fit this agent"),
     "a size": (["size.deter=8"], "cannot be changed on a resume"),
     "a word for a number": (["steps=many"], "must be a whole number"),
 }
@@ -257,6 +255,23 @@ def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
         with pytest.raises((CheckpointError, ValueError), match=message):
             train.run_training(cfg, [f"resume={earlier}", *typed])
         assert files_of(run) == before, typed
+
+
+@pytest.mark.parametrize(
+    "typed", ["replay.capacity=3000", "collector.num_envs=3", "batch_length=5"]
+)
+def test_a_resume_with_another_replay_keeps_the_records(
+    typed: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = here([*TOY, "name=run", "steps=48", "eval_every=0"], tmp_path)
+    before = read(run / "checkpoints" / "step_000000048", "replay")
+    here([f"resume={run}", "steps=72", typed], tmp_path)
+    held = len(before["records"]["reward"])
+    assert f"replay is dealt again ({held} records" in capsys.readouterr().out
+    after = read(run / "checkpoints" / "step_000000072", "replay")
+    assert len(after["records"]["reward"]) >= held + 24
+    steps = [step for step, _ in rows(run)]
+    assert steps == sorted(steps) and steps[-1] == 72
 
 
 def test_a_discount_typed_on_a_resume_is_learned_with(tmp_path: Path) -> None:

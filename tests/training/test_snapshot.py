@@ -84,14 +84,6 @@ def test_a_checkpoint_of_another_size_is_refused_with_the_cure(tmp_path: Path) -
         load_weights(networks(other), path)
 
 
-def test_a_checkpoint_of_another_batch_length_is_refused(tmp_path: Path) -> None:
-    parts, _ = make_tiny().fill().parts(tmp_path)
-    path = parts.snapshot.save(parts, 1)
-    again, _ = make_tiny("batch_length=4").parts(tmp_path)
-    with pytest.raises(CheckpointError, match="batch_length"):
-        restore(again, path)
-
-
 @pytest.mark.parametrize("averaged", [True, False])
 def test_an_agent_alone_is_loaded_with_or_without_its_average(
     averaged: bool, tmp_path: Path
