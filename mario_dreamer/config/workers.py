@@ -24,7 +24,7 @@ from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.schedule import UpdateRatio
-from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
+from mario_dreamer.training.workers import WorkerCollector
 
 ENDLESS = 10**12  # batches; the loop counts
 SEED_OF_NEXT = 7_919  # between the seeds of a worker and of the one that replaces it
@@ -92,10 +92,8 @@ def make_workers(
         [streams.flatten()] if together else list(streams),
         policy,
         lambda: learner.updates,
-        WorkerOptions(
-            cfg.collector.max_policy_age, cfg.collector.weights_every, cfg.collector.wait,
-            math.ceil(updates if together else updates / workers),
-        ),
+        cfg.collector.max_policy_age, cfg.collector.weights_every, cfg.collector.wait,
+        math.ceil(updates if together else updates / workers),
     )  # fmt: skip
 
 

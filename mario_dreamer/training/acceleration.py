@@ -106,13 +106,9 @@ Update = Callable[[TensorDictBase], TensorDictBase]
 
 
 def accelerate(function: Update, mode: str, device: torch.device) -> Update:
-    """Have the networks' regions compiled while `function` runs, or leave it alone.
+    """Have the networks' regions compiled while `function` runs, where the mode has "on" in it.
 
     The first update then takes a minute or so, see `mario_dreamer.networks.regions`.
-
-    Args:
-        function: TensorDict -> TensorDict, no host sync inside, shapes that stay.
-        mode: one of `MODES`; those with "on" compile.
 
     Raises:
         ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.

@@ -19,13 +19,10 @@ def keep_best(checkpoint: Path, step: int, metrics: Mapping[str, float]) -> Path
     """Copy a checkpoint to `best` when no earlier one was evaluated as better.
 
     More flags are better, then a higher mean return; of equals the later one is kept. A disk that
-    refuses is one line in the log.
+    refuses is one line in the log. Returns the folder `best`; None when it was not replaced.
 
     Args:
         metrics: of the evaluation at this step, by the metric table's names.
-
-    Returns:
-        the folder `best`; None when it was not replaced.
     """
     if "eval_return" not in metrics:
         return None

@@ -8,12 +8,13 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mario_dreamer.tracking.append_only import parse_row
 
 log = logging.getLogger(__name__)
 
@@ -178,16 +179,10 @@ def _best(checkpoints: Path) -> Path | None:
     return path if path.is_dir() and verify(path) is None else None
 
 
-def _newest_first(runs_dir: Path) -> Iterator[Path]:
-    """Yield `checkpoints` of every run that can be read, those written to last first."""
-    times: list[tuple[float, Path]] = []
-    for folder in runs_dir.glob("*/checkpoints"):
-        try:
-            if folder.is_dir():
-                times.append((folder.stat().st_mtime, folder))
-        except OSError:
-            continue
-    yield from (folder for _, folder in sorted(times, reverse=True))
+def _newest_first(runs_dir: Path) -> list[Path]:
+    """Return `checkpoints` of every run that can be read, those written to last first."""
+    folders = [folder for folder in runs_dir.glob("*/checkpoints") if os.path.isdir(folder)]
+    return sorted(folders, key=os.path.getmtime, reverse=True)
 
 
 def shipped_checkpoint() -> Path | None:
@@ -227,7 +222,6 @@ def steps_of(checkpoint: Path) -> int | None:
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest: its step, its files' sums; empty when unreadable."""
     try:
-        found = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
+        return parse_row((checkpoint / MANIFEST).read_text("utf-8")) or {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -17,14 +17,12 @@ from mario_dreamer.training.schedule import LoopState, UpdateRatio
 
 @dataclass
 class Core:
-    """The parts that play and learn.
+    """The parts that play and learn; of several processes each has its own.
 
     Args:
         collector: yields transitions [N, n], played by `policy`.
         env: the environment that the collector steps, for its state.
-        policy, replay, learner, ratio: the agent at work.
         state: where the loop stands; a resume restores it.
-        processes: those that train together; each has parts of its own and makes the same updates.
     """
 
     collector: Iterable[TensorDictBase]

@@ -22,16 +22,12 @@ def env_state(
 
     That is the state of the envs themselves, and the TensorDict that the collector carries
     from one batch to the next: frame, is_init, the sums of `RewardSum` and `StepCounter`,
-    h_t, z_t and the last action.
+    h_t, z_t and the last action. Where the envs cannot be saved, the key `restarted` says why: a
+    resumed run then opens new episodes.
 
     Args:
-        env: what the collector steps, transforms and all.
-        collector: a TorchRL `Collector`.
+        env: what the TorchRL collector steps, transforms and all.
         options: what the envs were made with, to compare on a restore.
-
-    Returns:
-        tensors and plain Python; with the key `restarted`, and the reason, where the envs
-        cannot be saved: a resumed run then opens new episodes.
     """
     base = innermost(env)
     carried = getattr(collector, CARRIER, None)
@@ -55,14 +51,10 @@ def restore_env_state(
     collector: Iterable[TensorDictBase],
     options: str = "",
 ) -> str | None:
-    """Put freshly built envs where those of `env_state` were.
+    """Put freshly built envs where those of `env_state` were; return why not, where they cannot.
 
     Args:
         state: what it returned; None from a checkpoint that holds none.
-        env, collector, options: as there.
-
-    Returns:
-        None, or why episodes begin again instead.
 
     Raises:
         ValueError: the state is of another number of envs.

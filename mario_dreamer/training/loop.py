@@ -30,18 +30,9 @@ TOGETHER = (EnvFailed, NonFiniteLoss, ProcessLost)  # what every process raises 
 
 @dataclass
 class Run:
-    """The numbers of a run; steps are agent steps, of all environments together.
+    """The numbers of a run, as configs/train.yaml explains them.
 
-    Args:
-        steps: how long to train.
-        action_repeat: emulator frames per agent step, to count frames.
-        prefill: steps played before learning begins; at least one batch is waited for anyway.
-        prefill_random: draw actions uniformly during the prefill.
-        pretrain: updates made at once when the prefill is complete.
-        log_every, eval_every, save_every: intervals; 0 means never.
-        minutes: stop after so much working time; None for no limit.
-        entropy_solved: entropy scale of the actor once every recent episode reaches the flag; in
-            between it falls geometrically with their share. None keeps it constant.
+    Steps are agent steps of all environments together; `action_repeat` is frames per agent step.
     """
 
     steps: int
@@ -58,11 +49,7 @@ class Run:
 
 @dataclass
 class Parts(Core):
-    """The objects of a run, ready made.
-
-    Args:
-        report: logs to the trackers and the screen.
-    """
+    """The objects of a run, ready made."""
 
     report: Report
     snapshot: Snapshot

@@ -186,9 +186,8 @@ class ClippedOptimizer:
             0-dim each: `lr` of the first group; where gradients are clipped also the norms before
             it, `grad_norm_<group>` and `grad_norm` of all, and `clipped`, the share of tensors.
         """
-        share = (self.updates / max(self.warmup, 1)).clamp_max(1.0)
-        if not self.warmup:
-            share = torch.ones_like(share)
+        learned = self.updates if self.warmup else torch.ones_like(self.updates)
+        share = (learned / max(self.warmup, 1)).clamp_max(1.0)
         metrics: dict[str, Tensor] = {"lr": share * self.base_lr[next(iter(self.base_lr))]}
         norms, clipped, tensors = {}, [], 0
         for group in self.optimizer.param_groups:

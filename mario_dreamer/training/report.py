@@ -58,7 +58,6 @@ class Report:
     """Gather what happens, and log it from time to time.
 
     Args:
-        tracker: logs metrics and files.
         progress: shows on the terminal how the run goes; None for silence.
         evaluate: called with the agent steps; returns metrics to log. None: no evaluation.
         action_repeat: frames per agent step.

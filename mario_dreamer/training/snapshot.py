@@ -90,9 +90,7 @@ class Saved:
                 again = deal_replay(self.path, learning, self.processes, core.replay)
             else:
                 core.replay.load_state_dict(self.own["replay"])
-                again = restore_env_state(
-                    self.own["envs"], core.env, core.collector, env_options
-                )
+                again = restore_env_state(self.own["envs"], core.env, core.collector, env_options)
                 again = again and f"episodes begin again, because {again}"
             core.ratio.load_state_dict(learning["ratio"])
             loop = learning.get("loop", learning.get("turn"))  # its older name

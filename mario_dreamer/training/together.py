@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from mario_dreamer.replay import Replay
 from mario_dreamer.replay.dealing import deal
+from mario_dreamer.tracking.whole_file import whole_file
 from mario_dreamer.training.checkpoint import Checkpoints, save_tensors
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes
@@ -49,7 +49,7 @@ def save_together(
             path = checkpoints.save(step, files, texts, _parts(processes, checkpoints, step))
         except CheckpointError as error:
             problem = str(error)
-        for pattern in (".part-*", SIGNS):
+        for pattern in (".*part-*", SIGNS):
             for left in checkpoints.folder.glob(pattern):
                 left.unlink(missing_ok=True)
     if not processes.apart:
@@ -68,12 +68,10 @@ def _part(checkpoints: Checkpoints, step: int, rank: int) -> Path:
 
 def _write_part(path: Path, own: dict[str, Any]) -> str | None:
     """Write this process's part; return what went wrong."""
-    partial = path.with_suffix(f".{os.getpid()}")
     try:
-        save_tensors(own, partial)
-        os.replace(partial, path)
+        with whole_file(path) as draft:
+            save_tensors(own, draft)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         return f"cannot save {path}: {error}"
     return None
 

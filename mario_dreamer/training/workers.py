@@ -8,7 +8,6 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,38 +23,24 @@ log = logging.getLogger(__name__)
 START = 300.0  # seconds that a worker may take for its first batch
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How workers and learner keep together.
-
-    Args:
-        max_policy_age: K, updates; no action that reaches replay was drawn from older weights
-            (but for a `pretrain` burst, which is one turn of the loop).
-        weights_every: updates between two copies of the learner's weights for the workers.
-        wait: seconds that the learner waits for a worker that has begun to play.
-        updates_per_batch: most updates that the steps of one batch earn.
-    """
-
-    max_policy_age: int
-    weights_every: int
-    wait: float
-    updates_per_batch: int
-
-
 class WorkerCollector:
     """Yield batches of transitions from workers, as a TorchRL collector does.
 
     Each worker plays one batch ahead: when its batch is taken, it begins the next one with the
     newest copy of the weights. So nothing is waited for while any batch is ready, and no
-    worker runs away from the learner. A worker that ends, or that is waited for longer than
-    `options.wait`, is replaced; its envs begin new episodes, in the same streams.
+    worker runs away from the learner. A worker that ends, or that is waited for too long, is
+    replaced; its envs begin new episodes, in the same streams.
 
     Args:
         make: (number of the worker, how many it had before) -> its TorchRL collector, which
             plays an `ActingPolicy`.
         streams: for each worker, the streams of its envs, int64 [N].
         updates: how many updates the learner has made.
-        options: see `WorkerOptions`.
+        max_policy_age: K, updates; no action that reaches replay was drawn from older weights
+            (but for a `pretrain` burst, which is one turn of the loop).
+        weights_every: updates between two copies of the learner's weights for the workers.
+        wait: seconds that the learner waits for a worker that has begun to play.
+        updates_per_batch: most updates that the steps of one batch earn.
 
     Attributes:
         policy_age: updates made since the oldest weights that acted in the last 100 batches, as of
@@ -71,16 +56,21 @@ class WorkerCollector:
         streams: Sequence[Tensor],
         policy: Policy,
         updates: Callable[[], int],
-        options: WorkerOptions,
+        max_policy_age: int,
+        weights_every: int,
+        wait: float,
+        updates_per_batch: int,
     ) -> None:
-        least = options.weights_every + (len(streams) + 1) * options.updates_per_batch
-        if options.max_policy_age < least:
+        least = weights_every + (len(streams) + 1) * updates_per_batch
+        if max_policy_age < least:
             raise ValueError(
-                f"collector.max_policy_age={options.max_policy_age} is too low: a batch earns up "
-                f"to {options.updates_per_batch} updates and {len(streams)} are played at a time; "
+                f"collector.max_policy_age={max_policy_age} is too low: a batch earns up "
+                f"to {updates_per_batch} updates and {len(streams)} are played at a time; "
                 f"set it to {least} or more, or lower collector.steps_per_env."
             )
-        self.options, self.policy_age = options, torch.zeros(())
+        self.max_policy_age, self.weights_every = max_policy_age, weights_every
+        self.wait, self.updates_per_batch = wait, updates_per_batch
+        self.policy_age = torch.zeros(())
         self._make, self._policy, self._updates = make, policy, updates
         self._ages: deque[int] = deque(maxlen=100)
         self._done: queue.SimpleQueue = queue.SimpleQueue()
@@ -123,16 +113,13 @@ class WorkerCollector:
         return worker
 
     def _copy_if_due(self) -> None:
-        age = self._updates() - int(self._weights["version"])
-        if (
-            age >= self.options.weights_every
-            or bool(self._weights["uniform"]) != self._policy.uniform
-        ):
+        is_old = self._updates() - int(self._weights["version"]) >= self.weights_every
+        if is_old or bool(self._weights["uniform"]) != self._policy.uniform:
             self._weights = learner_weights(self._policy, self._updates())
 
     def _next(self) -> Worker:
         """Wait for the worker whose batch is to be learned from next."""
-        end = time.monotonic() + self.options.wait
+        end = time.monotonic() + self.wait
         self._receive(0.0)
         while True:
             first = self._oldest_if_due()
@@ -151,7 +138,7 @@ class WorkerCollector:
                     self._replace(worker, f"did not answer for {self._patience(worker):g} s")
 
     def _patience(self, worker: Worker) -> float:
-        return self.options.wait if worker.batches else max(self.options.wait, START)
+        return self.wait if worker.batches else max(self.wait, START)
 
     def _receive(self, timeout: float) -> None:
         """Take what has come; wait so long for the first of it."""
@@ -172,8 +159,8 @@ class WorkerCollector:
         if not playing:
             return None
         oldest = min(playing, key=lambda worker: worker.version)
-        ahead = len(self._workers) * self.options.updates_per_batch
-        due = self._updates() + ahead - oldest.version > self.options.max_policy_age
+        ahead = len(self._workers) * self.updates_per_batch
+        due = self._updates() + ahead - oldest.version > self.max_policy_age
         return oldest if due else None
 
     def _replace(self, worker: Worker, why: str, error: BaseException | None = None) -> None:

@@ -110,9 +110,10 @@ def test_counters_go_on_after_a_resume() -> None:
 
 
 def test_speed_counts_from_the_resume_and_not_from_zero() -> None:
-    report = Report(Silence(), action_repeat=4)
+    report = Report(Silence(), records_per_update=15)
     report.played(episode_ends(mario_end(5.0, True, 3161.0)), 1_000_001, 1)
-    assert report._since[1] == 1_000_000
+    report.learned({}, 1_000_001)
+    assert report.stats(1_000_001)["run/replay_ratio"] == 15.0
 
 
 def test_statistics_without_a_name_in_the_table_are_left_out() -> None:

@@ -19,9 +19,9 @@ from mario_dreamer.config import compose, workers
 from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.worker import Worker
-from mario_dreamer.training.workers import WorkerCollector, WorkerOptions
+from mario_dreamer.training.workers import WorkerCollector
 
-OPTIONS = WorkerOptions(max_policy_age=12, weights_every=1, wait=0.6, updates_per_batch=2)
+OPTIONS = {"max_policy_age": 12, "weights_every": 1, "wait": 0.6, "updates_per_batch": 2}
 
 
 class Fake:
@@ -48,12 +48,14 @@ class Fake:
 class Learner:
     """Counts updates as one that makes all that each batch earns."""
 
-    def __init__(self, make: Callable, count: int = 2, options: WorkerOptions = OPTIONS) -> None:
+    def __init__(self, make: Callable, count: int = 2, **options: float) -> None:
         self.updates = 0
         self.policy = nn.Linear(1, 1)
         self.policy.uniform = True
         streams = list(torch.arange(2 * count).reshape(count, 2))
-        self.collector = WorkerCollector(make, streams, self.policy, lambda: self.updates, options)
+        self.collector = WorkerCollector(
+            make, streams, self.policy, lambda: self.updates, **(OPTIONS | options)
+        )
 
     def turn(self) -> TensorDict:
         batch = next(iter(self.collector))
@@ -166,9 +168,8 @@ def test_workers_start_with_the_weights_that_a_resume_put_back() -> None:
 
 
 def test_an_age_that_cannot_be_kept_is_refused() -> None:
-    options = WorkerOptions(max_policy_age=6, weights_every=1, wait=1, updates_per_batch=2)
     with pytest.raises(ValueError, match="max_policy_age=6 is too low: .* set it to 7 or more"):
-        Learner(lambda number, life: Fake(), options=options)
+        Learner(lambda number, life: Fake(), max_policy_age=6)
 
 
 def test_the_acting_copy_notes_the_version_of_its_weights() -> None:

@@ -49,8 +49,6 @@ def log_results(
         run_id: the run looked at; None for a run of its own.
         step: agent steps of what was looked at.
         files: files and folders, put into `folder` of the run's artifacts.
-        folder: such as "evaluation".
-        tracking_uri: any that MLflow takes; None as for training.
         register: name of a registered model: where the run has a logged model of this step, it
             gets the metrics, becomes a version of that name and the alias `evaluated`.
 

@@ -25,11 +25,7 @@ class MLflowTracker(Tracker):
             `param_changed.<key>`. None: the id that an earlier start left in the folder, if any.
         tracking_uri: any that MLflow takes; None for $MLFLOW_TRACKING_URI, and without that for
             `sqlite:///<current folder>/mlflow.db` with the artifacts in `mlruns` next to it.
-        system_metrics: also log how the machine is doing.
-        system_seconds: seconds between two measurements of the machine.
-        flush_seconds: seconds between two writes.
-        start_seconds: so long to wait for the run to begin before training goes on without.
-        close_seconds: so long to wait at the end for what is left to be written.
+        system_metrics and the rest: see configs/tracker/mlflow.yaml.
 
     Raises:
         ValueError: for a tracking_uri that is a folder: MLflow 3 has given that up.
