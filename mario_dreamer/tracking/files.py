@@ -30,11 +30,6 @@ def _write_json(path: Path, content: Any) -> None:
         draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _json_number(value: float) -> float | str:
-    """JSON knows neither NaN nor infinity: they are written as text that `float` reads."""
-    return value if math.isfinite(value) else str(value)
-
-
 _OF_A_START = ("started", "resumed", "ended", "status", "tags")
 
 
@@ -84,7 +79,8 @@ class FileTracker(Tracker):
 
     def _scalars(self, values: dict[str, float], step: int, now: float) -> None:
         row = {"step": step, "time": round(now, 3)}
-        row |= {name: _json_number(value) for name, value in values.items()}
+        # JSON knows neither NaN nor infinity: they are written as text that `float` reads.
+        row |= {name: x if math.isfinite(x) else str(x) for name, x in values.items()}
         lines = [f"{step},{name},{value!r},{now:.3f}\n" for name, value in values.items()]
         texts = {"jsonl": json.dumps(row) + "\n", "csv": "".join(lines)}
         with contextlib.ExitStack() as stack:  # each is tried, also when another one fails

@@ -74,7 +74,12 @@ class Outbox:
         with self._lock:
             self._queue.append(entry)
             if len(self._queue) > self._capacity:
-                self._drop_one()
+                # Drop the oldest metrics; there are many of them. If there are none, the oldest.
+                kinds = (i for i, entry in enumerate(self._queue) if entry["kind"] == "metrics")
+                oldest = next(kinds, 0)
+                del self._queue[oldest]
+                self._spooled -= oldest < self._spooled
+                self.dropped += 1
         if now:
             self._wake.set()
 
@@ -82,14 +87,6 @@ class Outbox:
         """Put what is not delivered yet into the spool file as well: a kill then loses nothing."""
         if self._queue:
             self._save()
-
-    def _drop_one(self) -> None:
-        """Drop the oldest metrics; there are many of them. If there are none, the oldest entry."""
-        kinds = (i for i, entry in enumerate(self._queue) if entry["kind"] == "metrics")
-        oldest = next(kinds, 0)
-        del self._queue[oldest]
-        self._spooled -= oldest < self._spooled
-        self.dropped += 1
 
     def close(self, timeout: float = 30.0) -> bool:
         """Deliver what is left; what cannot be delivered stays in the spool file.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mario_dreamer.tracking.clock import work_seconds
-from mario_dreamer.tracking.run_stats import RunStats, plain_line
+from mario_dreamer.tracking.run_stats import RunStats
 from mario_dreamer.tracking.screen import Screen
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -72,7 +72,7 @@ class Progress:
         """
         self.stats.report(values)
         if self._screen is None:
-            self.note(plain_line(self.stats))
+            self.note(" | ".join(f"{what} {text}" for what, text in self.stats.groups().items()))
 
     def episode(self, values: Mapping[str, Any]) -> None:
         """Count a finished training episode: play/return, and play/x_max, play/flag if known."""

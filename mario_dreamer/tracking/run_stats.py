@@ -190,8 +190,3 @@ class RunStats:
             "time": f"{duration(self.elapsed)}, {duration(self.eta)} to go",
         }
         return {label: text for label, text in found.items() if text}
-
-
-def plain_line(stats: RunStats) -> str:
-    """Write a report as one line: `step 1,200/4,000 (30%) | frames 4,800 | ...`."""
-    return " | ".join(f"{label} {text}" for label, text in stats.groups().items())

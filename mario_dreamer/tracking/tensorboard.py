@@ -58,11 +58,6 @@ class TensorBoardTracker(Tracker):
             return
         if path.suffix == ".mp4":
             path = encode_gif(decode_video(path), path.with_suffix(".gif"))
-        self._add_picture(name, path, step)
-        if path.suffix == ".gif":
-            path.unlink()  # the event file has it now
-
-    def _add_picture(self, name: str, path: Path, step: int | None) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         with Image.open(path) as image:
@@ -72,6 +67,8 @@ class TensorBoardTracker(Tracker):
         )
         summary = Summary(value=[Summary.Value(tag=name, image=picture)])
         self._writer._get_file_writer().add_summary(summary, step)
+        if path.suffix == ".gif":
+            path.unlink()  # the event file has it now
 
     def _truncate(self, step: int, since: float) -> None:
         """Let TensorBoard hide what was logged after `step`, and at `step` after `since`."""

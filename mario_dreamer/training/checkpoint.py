@@ -106,7 +106,10 @@ class Checkpoints:
 
         def fill(partial: Path) -> None:
             for name in ("agent.pt", "config.yaml"):
-                _link_or_copy(source / name, partial / name)
+                try:
+                    os.link(source / name, partial / name)  # a checkpoint is never written to again
+                except OSError:  # a file system without hard links
+                    shutil.copy2(source / name, partial / name)
 
         self._write(final, step, texts, fill)
         return final
@@ -230,13 +233,6 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)  # checkpoints are never written to once they have their name
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
 
 
 def _force_to_disk(path: Path) -> None:

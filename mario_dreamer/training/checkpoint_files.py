@@ -111,7 +111,7 @@ def verify(path: Path, only: str | None = None) -> str | None:
     return None
 
 
-def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any:
+def read(path: str | Path, stem: str) -> Any:
     """Load one file of a checkpoint, tensors and plain Python only: nothing in it can run.
 
     Args:
@@ -132,7 +132,7 @@ def read(path: str | Path, stem: str, device: str | torch.device = "cpu") -> Any
     try:
         # Records are read where they lie: there may be more of them than memory holds.
         mapped = stem not in ("agent", "learning")
-        return torch.load(file, map_location=device, weights_only=True, mmap=mapped)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises many kinds for a file that is not what it should be
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{file} cannot be loaded: {reason}. Use another one.") from error
@@ -151,9 +151,11 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
         CheckpointError: when there is none.
     """
     if where in ("latest", BEST):
-        for folder in _newest_first(Path(runs_dir)):
-            found = newest_whole(folder) if where == "latest" else _best(folder)
-            if found is not None:
+        folders = [f for f in Path(runs_dir).glob("*/checkpoints") if os.path.isdir(f)]
+        for folder in sorted(folders, key=os.path.getmtime, reverse=True):  # written to last first
+            if where == BEST and (folder / BEST).is_dir() and verify(folder / BEST) is None:
+                return folder / BEST
+            if where == "latest" and (found := newest_whole(folder)) is not None:
                 return found
             if where == "latest":
                 log.warning("%s holds no whole checkpoint; looking at older runs", folder.parent)
@@ -172,17 +174,6 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
         f"no whole checkpoint found for {where!r} (runs are looked for in {Path(runs_dir)}). "
         "Train first, or give the path of a run folder or of a checkpoint folder."
     )
-
-
-def _best(checkpoints: Path) -> Path | None:
-    path = checkpoints / BEST
-    return path if path.is_dir() and verify(path) is None else None
-
-
-def _newest_first(runs_dir: Path) -> list[Path]:
-    """Return `checkpoints` of every run that can be read, those written to last first."""
-    folders = [folder for folder in runs_dir.glob("*/checkpoints") if os.path.isdir(folder)]
-    return sorted(folders, key=os.path.getmtime, reverse=True)
 
 
 def shipped_checkpoint() -> Path | None:

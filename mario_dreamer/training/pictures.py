@@ -26,22 +26,21 @@ from mario_dreamer.training.report import episode_metrics, stage_flag_rates
 
 log = logging.getLogger(__name__)
 
+MAX_STEPS = 3000  # of an evaluation's episode
 
-def open_loop(
-    world_model: WorldModel, replay: Replay, context: int | None = None, rows: int = 4
-) -> tuple[Tensor, Tensor, int]:
-    """Let the world model watch recorded frames, then predict the rest open loop.
+
+def open_loop(world_model: WorldModel, replay: Replay, rows: int = 4) -> tuple[Tensor, Tensor, int]:
+    """Let the world model watch half of a window of frames, then predict the rest open loop.
 
     Args:
         replay: where the records come from; their draw does not disturb the learner's.
-        context: frames seen; None for half of the window.
 
     Returns:
         truth and prediction [rows, T, 3, H, W] in [0, 1], and the number of frames seen.
     """
     device = next(world_model.parameters()).device
     records = unbroken(replay.peek(4 * rows), rows).to(device)
-    seen = records.shape[1] // 2 if context is None else context
+    seen = records.shape[1] // 2
     predicted = world_model.open_loop(records, seen)
     image = keys.first_image(world_model.observation_keys)
     truth = to_rgb(to_model_input(records[image]))
@@ -77,7 +76,6 @@ class EvaluationReport:
         make_env: builds the envs; called once, when first needed.
         replay, world_model: for the open-loop pictures.
         episodes: number of episodes of each kind; 0 only draws the pictures.
-        max_steps: bound on the length of an episode here.
     """
 
     policy: Policy
@@ -86,7 +84,6 @@ class EvaluationReport:
     world_model: WorldModel
     tracker: Tracker
     episodes: int = 4
-    max_steps: int = 3000
     _env: EnvBase | None = field(default=None, init=False)
     _has_warned: bool = field(default=False, init=False)
 
@@ -120,7 +117,7 @@ class EvaluationReport:
         return play_episodes(
             self.policy, self._env, self.episodes, greedy,
             film=None if greedy else film_first,
-            max_steps=self.max_steps,
+            max_steps=MAX_STEPS,
         )  # fmt: skip
 
     def _look_ahead(self, agent_steps: int) -> dict[str, float]:

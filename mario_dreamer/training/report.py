@@ -112,21 +112,18 @@ class Report:
         if self._since[1] == 0:
             self._since = (work_seconds(), agent_steps - new_steps, self.updates)
         for stats in ended:
-            self._note(dict(stats))
+            self.episodes += 1
+            self.flags += int(stats.get("flag", 0))
+            self.best_x = max(self.best_x, stats.get("x_max", 0.0))
+            self.recent.append(dict(stats))
+            stage = f"{stats.get('world', 0):.0f}-{stats.get('stage', 0):.0f}"
+            window = self.by_stage.setdefault(stage, deque(maxlen=self.recent.maxlen))
+            window.append(dict(stats))
             named = episode_metrics(stats)
             self.tracker.log_metrics(with_seed_names(named), agent_steps)
             self.progress.episode(named)
         self.progress.tick(agent_steps, self.updates)
         self._mark = work_seconds()
-
-    def _note(self, stats: dict[str, float]) -> None:
-        """Count an episode."""
-        self.episodes += 1
-        self.flags += int(stats.get("flag", 0))
-        self.best_x = max(self.best_x, stats.get("x_max", 0.0))
-        self.recent.append(stats)
-        stage = f"{stats.get('world', 0):.0f}-{stats.get('stage', 0):.0f}"
-        self.by_stage.setdefault(stage, deque(maxlen=self.recent.maxlen)).append(stats)
 
     def learned(self, metrics: Mapping[str, Tensor], agent_steps: int) -> None:
         """Keep the metrics of an update, as tensors: they are fetched when they are logged."""

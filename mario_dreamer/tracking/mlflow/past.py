@@ -35,20 +35,15 @@ class Past:
         # (name, step) -> (milliseconds, value) of its points, in order of time
         self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
         self.end, self._differs = end, False
-        if end is not None:
-            self._read_metrics(client, run_id)
-        self._pictures: set[tuple[str, int]] | None = None
-        self._client, self._run_id = client, run_id
-
-    def _read_metrics(self, client: MlflowClient, run_id: str) -> None:
-        names = client.get_run(run_id).data.metrics
-        if CLOCK in names and not any(
-            self._is_later(point) for point in client.get_metric_history(run_id, CLOCK)
-        ):
-            return  # it ended in order: nothing was logged after the checkpoint
+        names = {} if end is None else client.get_run(run_id).data.metrics
+        clock = client.get_metric_history(run_id, CLOCK) if CLOCK in names else ()
+        if clock and not any(map(self._is_later, clock)):
+            names = {}  # it ended in order: nothing was logged after the checkpoint
         for name in names:
             for point in client.get_metric_history(run_id, name):
                 self.note(point)
+        self._pictures: set[tuple[str, int]] | None = None
+        self._client, self._run_id = client, run_id
 
     def note(self, point: Metric) -> None:
         """Remember a point of an earlier process, read or delivered late from its spool file."""

@@ -38,7 +38,6 @@ def log_results(
     folder: str,
     tags: Mapping[str, str],
     tracking_uri: str | None = None,
-    experiment: str = "mario-dreamer",
     register: str | None = None,
 ) -> str | None:
     """Log numbers and files under a run, or under one of its own when MLflow does not know it.
@@ -60,7 +59,7 @@ def log_results(
         client = open_store(uri)
         known = run_id is not None and is_known(client, run_id)
         if not known:
-            place = find_experiment(client, experiment, uri)
+            place = find_experiment(client, "mario-dreamer", uri)
             run_id = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
         model = None
         if known and register is not None:
