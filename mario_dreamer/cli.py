@@ -26,6 +26,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from mario_dreamer.config.tracebacks import shows_tracebacks
+
 COMMANDS = ("train", "evaluate", "play", "dream", "view", "report", "export", "replay", "runs",
             "metrics")  # fmt: skip
 WITHOUT_FILE = ("replay", "runs", "metrics")  # no file in configs/: argparse reads their options
@@ -81,6 +83,8 @@ def _run(typed: list[str]) -> None:
         sys.argv = [f"mario-dreamer {command}", *words]
         _module(command).main()
         return
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame films; SDL would print errors
     # First what costs a second, then torch.
     from mario_dreamer.config.command_line import answered, checked_words
 
@@ -101,7 +105,7 @@ def _module(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"mario_dreamer.commands.{command}")
     except Exception as error:
-        if os.environ.get("MARIO_DREAMER_TRACEBACK"):
+        if shows_tracebacks():
             raise
         _fail(
             f"error: {command} cannot be loaded ({type(error).__name__}: {error}). Check the "

@@ -25,6 +25,7 @@ from mario_dreamer.commands import _sweep
 from mario_dreamer.config.command_line import CONFIGS, checked_words
 from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.config.moved import with_new_targets
+from mario_dreamer.config.tracebacks import shows_tracebacks
 from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.distributed import ProcessLost
@@ -108,7 +109,7 @@ def entry_point(function: Command) -> Command:
             sys.exit(141)  # nobody reads any more: as for other programs in a pipe
         except (*EXPECTED, RuntimeError) as error:
             known = isinstance(error, EXPECTED) or NO_MEMORY in str(error)
-            if os.environ.get("MARIO_DREAMER_TRACEBACK") or not known:
+            if shows_tracebacks() or not known:
                 raise
             print(f"error: {_root(error)}", file=sys.stderr)
             if not _sweep.in_sweep():

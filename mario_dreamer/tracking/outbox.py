@@ -106,9 +106,9 @@ class Outbox:
             return True
         self._save()
         log.warning(
-            "%s: %d entries could not be delivered; they wait in %s for the run to be resumed%s",
-            self.name, len(self._queue), self._spool.path,
-            f" ({self.dropped} older ones were dropped)" if self.dropped else "",
+            "%s: %d %s could not be delivered; kept in %s for the run to be resumed%s",
+            self.name, len(self._queue), "entry" if len(self._queue) == 1 else "entries",
+            self._spool.path, f" (older ones dropped: {self.dropped})" if self.dropped else "",
         )  # fmt: skip
         return False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mario_dreamer.config.tracebacks import shows_tracebacks
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
@@ -157,8 +157,8 @@ class Page:
         except WebSocketDisconnect:
             pass
         except Exception as error:
-            trace = bool(os.environ.get("MARIO_DREAMER_TRACEBACK"))
-            log.error("a page's simulation failed: %s: %s", type(error).__name__, error, exc_info=trace)
+            name, trace = type(error).__name__, shows_tracebacks()
+            log.error("a page's simulation failed: %s: %s", name, error, exc_info=trace)
             await self._fail(f"the simulation stopped: {error}")
         finally:
             for task in tasks:

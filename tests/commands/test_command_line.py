@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from tiny import make_tiny
 
 from mario_dreamer import cli
+from mario_dreamer.commands._command import entry_point
 from mario_dreamer.config import command_line, limits
 
 WRONG = {
@@ -246,3 +248,33 @@ def test_the_folder_of_the_configurations_is_found() -> None:
 def test_groups_of_the_optimizer_are_those_of_the_learner() -> None:
     groups = make_tiny().learner.optimizer.optimizer.param_groups
     assert tuple(group["name"] for group in groups) == limits.GROUPS
+
+
+@pytest.mark.parametrize(
+    ("value", "is_shown"), [("1", True), ("yes", True), ("0", False), ("", False), (None, False)]
+)
+def test_tracebacks_are_shown_only_on_demand(
+    value: str | None, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(cfg: object) -> None:
+        raise ValueError("wrong")
+
+    monkeypatch.delenv("MARIO_DREAMER_TRACEBACK", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MARIO_DREAMER_TRACEBACK", value)
+    with pytest.raises(ValueError if is_shown else SystemExit):
+        entry_point(fail)(None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others need no display server")
+@pytest.mark.parametrize(
+    ("display", "driver"), [({}, "dummy"), ({"DISPLAY": ":0"}, None), ({"SDL_VIDEODRIVER": "x11"}, "x11")]
+)  # fmt: skip
+def test_pygame_is_told_where_there_is_no_screen(
+    display: dict[str, str], driver: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"PATH": os.environ["PATH"], **display}
+    monkeypatch.setattr(os, "environ", environment)
+    with pytest.raises(SystemExit):
+        cli.main(["train", "nowhere"])
+    assert environment.get("SDL_VIDEODRIVER") == driver

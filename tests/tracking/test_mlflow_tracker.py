@@ -222,7 +222,9 @@ def test_a_repeated_evaluation_is_in_mlflow_once(uri: str, tmp_path: Path) -> No
     assert _curve(client, first.run_id, "play/return") == [(20, 1.0)] * 2
 
 
-def test_what_was_spooled_and_logged_again_is_there_once(uri: str, tmp_path: Path) -> None:
+def test_what_was_spooled_and_logged_again_is_there_once(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     client = mlflow.MlflowClient(uri)
     first = _resume(uri, tmp_path, 0)
     first.log_metrics({"kl": 1.0}, 10)
@@ -240,6 +242,8 @@ def test_what_was_spooled_and_logged_again_is_there_once(uri: str, tmp_path: Pat
     expected = [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)]
     assert _curve(client, first.run_id, "kl") == expected
     killed.close("FINISHED")
+    first.close("KILLED")  # its outbox is closed already
+    assert "MLflow: 1 entry could not be delivered; kept in" in caplog.text
 
 
 def test_numbers_that_differ_after_a_resume_are_both_kept(

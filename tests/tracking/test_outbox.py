@@ -62,6 +62,7 @@ def test_what_a_dead_server_missed_is_delivered_by_the_next_run(
     lines = [json.loads(line) for line in (tmp_path / "spool").read_text().split("\n") if line]
     assert lines == [_entry(0), _entry(1)]
     assert sum("nobody there" in record.message for record in caplog.records) == 1
+    assert "test: 2 entries could not be delivered" in caplog.text
 
     server.up = True
     later = Outbox(server.write, tmp_path / "spool", "test", every=60)
