@@ -13,7 +13,9 @@ configs/dream.yaml.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -65,6 +67,20 @@ def record_windows(
     return unbroken(torch.stack(windows), rows)
 
 
+def why_no_pictures(env_options: Mapping[str, Any]) -> str:
+    """Return what to do about an agent that observes no image.
+
+    Args:
+        env_options: of its env; some have a switch for pictures.
+    """
+    switches = [name for name in ("from_render", "pixels") if name in env_options][:1]
+    return (
+        "this agent reads numbers, so its world model draws no pictures. `mario-dreamer play` films "
+        "it through the env's render()"
+        + "".join(f"; env.{name}=true trains one on pictures" for name in switches) + "."
+    )  # fmt: skip
+
+
 @_command.command("dream")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
@@ -73,10 +89,7 @@ def main(cfg: DictConfig) -> None:
     agent = agent_of(cfg)
     image = keys.first_image(agent.world_model.observation_keys)
     if image is None:
-        raise ValueError(
-            "this agent reads numbers, so its world model draws no pictures. `mario-dreamer play` "
-            "films it through the env's render(); env.from_render=true trains one on pictures."
-        )
+        raise ValueError(why_no_pictures(agent.env_options))
     env = agent.make_env(cfg.rows, cfg.seed)
     with torch.no_grad():
         records = record_windows(agent.policy, env, cfg.start, cfg.steps, cfg.rows)

@@ -57,7 +57,8 @@ def plain_env(
             env = AddRenderObservation(env, False, RENDER, "observation")
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"env.from_render=true: the env gives no picture ({error}). Set it to false."
+                f"the env renders no picture to learn from ({error}). Set env.from_render=false "
+                "and env.pixels=null."
             ) from error
         observations = [RENDER]
     env = PlainActions(env)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from mario_dreamer.envs.image_view import layout_of
+from mario_dreamer.envs.image_view import LEAVE_OUT, layout_of
 from mario_dreamer.envs.observations import RAW, check_unique, is_chosen
 from mario_dreamer.keys import ACTION_MASK
 
@@ -111,10 +111,10 @@ class PlainSpaces(gymnasium.ObservationWrapper):
             elif is_chosen(name, wanted):
                 self.parts[RAW + name] = path, _learnable(name, space)
         if not self.parts.keys() - {ACTION_MASK}:
-            raise ValueError(
-                f"env.observations={list(wanted or [])}: the env observes {env.observation_space}. "
-                "Name at least one observation of it."
-            )
+            hint = "It has to observe something." if wanted is None else (
+                f"env.observations={list(wanted)} fits none of it; name at least one."
+            )  # fmt: skip
+            raise ValueError(f"env: it observes {env.observation_space}. {hint}")
         plain = {key: _plain(space) for key, (_, space) in self.parts.items()}
         self.observation_space = spaces.Dict(plain)
         self.is_checked = False
@@ -134,8 +134,8 @@ class PlainSpaces(gymnasium.ObservationWrapper):
 def _learnable(name: str, space: spaces.Space) -> spaces.Space:
     if not isinstance(space, NUMBERS):
         raise ValueError(
-            f"env: observation {name!r} is {space}, which cannot be learned from. Name the others "
-            "in env.observations."
+            f"env: observation {name!r} is {space}, which cannot be learned from. Make numbers of "
+            f"it. {LEAVE_OUT}"
         )
     return space
 

@@ -15,6 +15,11 @@ from mario_dreamer.envs.screens import gray, shrink
 MAX_CHANNELS = 32  # of stacked frames
 MIN_SIDE = 8  # a smaller grid is a table of numbers, not a picture
 GRID_RANGES = ((0, 1), (-1, 1), (0, 255), (0, 65535))  # other grids of numbers are no pictures
+# What to do about an observation that cannot be learned from.
+LEAVE_OUT = (
+    "Or leave it out: with env=gym by naming the others in env.observations, in your own env by "
+    "torchrl.envs.ExcludeTransform."
+)
 MULTIPLE = 16  # what the CNNs ask the sides to be divisible by
 
 
@@ -65,8 +70,7 @@ class ImageView:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(
                 f"env: observation {name!r} {list(shape)} {spec.dtype} looks like an image, but its "
-                "space declares no range to scale it by. Declare one, such as Box(0, 1, ...), or "
-                "leave it out by env.observations."
+                f"space declares no range to scale it by. Declare one, such as Box(0, 1, ...). {LEAVE_OUT}"
             )
         return cls(layout, shape, low, high, image_size, grayscale)
 

@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase, Transform
 
 from mario_dreamer import keys
 from mario_dreamer.envs.base import pixel_spec
-from mario_dreamer.envs.image_view import ImageView
+from mario_dreamer.envs.image_view import LEAVE_OUT, ImageView
 
 RAW = "raw_"  # stands before a Gymnasium key: TorchRL would rename one called `state`
 
@@ -72,15 +72,15 @@ class ToObservations(Transform):
         chosen = {key: spec for key, spec in found.items() if is_chosen(_name(key), wanted)}
         if not chosen:
             raise ValueError(
-                f"env.observations={list(wanted or [])}: none of the observations {list(map(_name, found))} "
-                "is learned from. Name at least one of them."
+                f"env: none of its observations {list(map(_name, found))} is learned from"
+                + (". It has to observe something." if wanted is None else f": {list(wanted)} fits none.")
             )
         views: dict[NestedKey, ImageView | None] = {}
         for key, spec in chosen.items():
             if isinstance(spec, NonTensor):
                 raise ValueError(
                     f"env: observation {_name(key)!r}: {spec} is no tensor and cannot be learned "
-                    "from. Leave it out by env.observations."
+                    f"from. Make numbers of it. {LEAVE_OUT}"
                 )
             views[key] = ImageView.of(_name(key), spec, size, grayscale)
         names = _agent_names(views)

@@ -44,7 +44,8 @@ def image_grid(
         raise ValueError(
             f"{name} halves the frame {halvings} times, so each side must be a multiple of"
             f" {factor}; got {height} x {width}."
-            f" Set env.image_size={below or above} or {above if below else above + factor}."
+            f" Set env.image_size={below or above} or {above if below else above + factor}; an env"
+            " without that option resizes by itself (torchrl.envs.Resize)."
         )
     return height // factor, width // factor
 

@@ -13,8 +13,8 @@ from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.envs.torchrl import innermost
 
 NO_PICTURE = (
-    "this env gives no picture: it observes none and render() draws none. Give it "
-    'render_mode="rgb_array" (env.options) where it has that; evaluate and report need no picture'
+    "this env gives no picture: it observes none and render() draws none. Make it with "
+    'render_mode="rgb_array" where it has that; evaluate and report need no picture'
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny import make_tiny
 
 from mario_dreamer import keys
-from mario_dreamer.commands.dream import record_windows
+from mario_dreamer.commands.dream import record_windows, why_no_pictures
 from mario_dreamer.envs.base import EnvFailed, close_env
 from mario_dreamer.envs.torchrl import check_contract
 
@@ -42,3 +42,15 @@ def test_the_first_step_of_a_foreign_env_that_raises_is_named() -> None:
     tiny.env.base_env._begin = lambda mask: 1 / 0
     with pytest.raises(EnvFailed, match="the environment failed: ZeroDivisionError"):
         check_contract(tiny.env)
+
+
+@pytest.mark.parametrize(
+    ("options", "switch"),
+    [({"from_render": False, "pixels": None}, "env.from_render=true"),
+     ({"task": "walker_walk", "pixels": False}, "env.pixels=true"), ({"task": "mine"}, None)],
+)  # fmt: skip
+def test_only_a_switch_that_the_env_has_is_advised(
+    options: dict[str, object], switch: str | None
+) -> None:
+    said = why_no_pictures(options)
+    assert ("env." in said) == (switch is not None) and (switch or "render()") in said

@@ -127,7 +127,8 @@ def test_a_pixel_stays_where_it_is_in_every_layout() -> None:
 @pytest.mark.parametrize(
     ("space", "said"),
     [(spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4)), r"'text' is Text.*env\.observations"),
-     (spaces.Sequence(spaces.Discrete(2)), r"'observation' is Sequence"),
+     (spaces.Sequence(spaces.Discrete(2)), r"'observation' is Sequence.*your own env by.*ExcludeTr"),
+     (spaces.Dict(action_mask=spaces.MultiBinary(3)), "it observes Dict.*It has to observe something"),
      (spaces.Dict({"a_b": spaces.Discrete(2), "a": spaces.Dict(b=spaces.Discrete(3))}), "'a_b'"),
      (spaces.Dict({"a.b": spaces.Discrete(2), "a_b": spaces.Discrete(3)}), "'vector_a_b'"),
      (spaces.Box(-np.inf, np.inf, (32, 32, 3)), r"'observation' \[32, 32, 3\].*no range")],
