@@ -60,10 +60,6 @@ class Progress:
         if self._stream.isatty() if live is None else live:
             self._screen = Screen(self.stats, self._stream, title)
 
-    def tick(self, step: int, updates: int | None = None) -> None:
-        """Move the bar without a report; cheap, for every iteration of the loop."""
-        self.stats.move(step, updates)
-
     def update(self, values: Mapping[str, Any]) -> None:
         """Show a report; on a plain stream this is one line.
 
@@ -73,10 +69,6 @@ class Progress:
         self.stats.report(values)
         if self._screen is None:
             self.note(" | ".join(f"{what} {text}" for what, text in self.stats.groups().items()))
-
-    def episode(self, values: Mapping[str, Any]) -> None:
-        """Count a finished training episode: play/return, and play/x_max, play/flag if known."""
-        self.stats.episode(values)
 
     def busy(self, what: str | None) -> None:
         """Show what takes time now, such as "saving", with its seconds; None: nothing does."""

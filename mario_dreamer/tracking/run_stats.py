@@ -94,7 +94,7 @@ class RunStats:
         return self._first_updates is not None and self.updates > self._first_updates
 
     def move(self, step: int, updates: int | None = None) -> None:
-        """Note how far the run is.
+        """Note how far the run is; cheap, for every iteration of the loop.
 
         Args:
             updates: of the whole run; None: as before.
@@ -120,7 +120,7 @@ class RunStats:
         )
 
     def episode(self, values: Mapping[str, Any]) -> None:
-        """Note a finished training episode."""
+        """Count a finished training episode: play/return, and play/x_max, play/flag if known."""
         self.episodes += 1
         self.returns.append(float(values.get("play/return", math.nan)))
         self.flags += bool(values.get("play/flag", False))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
 from typing import IO
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -64,11 +64,11 @@ class Screen:
                 Text.assemble((f"{label} ", "dim"), groups[label])
                 for label in labels if label in groups
             ]  # fmt: skip
-            lines += _wrapped(items, self._console.width)
+            lines.append(Columns(items, padding=(0, 3)))
         first, *others = groups.get("losses", "").translate(self._arrows).split("  ")
         if first:
             items = [Text.assemble(("losses ", "dim"), first), *map(Text, others)]
-            lines += _wrapped(items, self._console.width)
+            lines.append(Columns(items, padding=(0, 3)))
         return Group(*lines)
 
     def note(self, text: str) -> None:
@@ -80,15 +80,3 @@ class Screen:
         for handler in self._handlers:
             handler.setStream(sys.__stderr__)
         self._live.stop()
-
-
-def _wrapped(items: list[Text], width: int) -> Iterator[Text]:
-    """Put as many items on a line as fit; an item stays whole."""
-    line = Text()
-    for item in items:
-        if line and len(line) + 3 + len(item) > width:
-            yield line
-            line = Text()
-        line.append("   " if line else "").append_text(item)
-    if line:
-        yield line

@@ -121,8 +121,8 @@ class Report:
             window.append(dict(stats))
             named = episode_metrics(stats)
             self.tracker.log_metrics(with_seed_names(named), agent_steps)
-            self.progress.episode(named)
-        self.progress.tick(agent_steps, self.updates)
+            self.progress.stats.episode(named)
+        self.progress.stats.move(agent_steps, self.updates)
         self._mark = work_seconds()
 
     def learned(self, metrics: Mapping[str, Tensor], agent_steps: int) -> None:
@@ -132,7 +132,7 @@ class Report:
         now = work_seconds()
         self._learn_time += now - self._mark
         self._mark = now
-        self.progress.tick(agent_steps, self.updates)
+        self.progress.stats.move(agent_steps, self.updates)
 
     @property
     def flag_rate(self) -> float:

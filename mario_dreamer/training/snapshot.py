@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -78,14 +80,8 @@ class Saved:
             CheckpointError: when the checkpoint is damaged or belongs to an agent of other sizes.
         """
         learning = self.learning
-        try:
-            core.learner.load_state_dict(
-                {
-                    "modules": read(self.path, "agent"),
-                    "optimizer": learning["optimizer"],
-                    "updates": learning["updates"],
-                }
-            )
+        with _saying_which(self.path):
+            core.learner.load_state_dict(learning | {"modules": read(self.path, "agent")})
             if self.own is None or not core.replay.fits(self.own["replay"]):
                 again = deal_replay(self.path, learning, self.processes, core.replay)
             else:
@@ -97,10 +93,6 @@ class Saved:
             if loop is not None:  # the oldest only have their number of updates
                 core.state.load_state_dict(loop)
             self.restore_report(Report(NoTracker()))  # to find out now whether it can be
-        except (CheckpointError, ProcessLost):
-            raise
-        except Exception as error:  # a file of another make fails in as many ways as there are
-            raise CheckpointError(_mismatch(self.path, error)) from error
         _check_finite(core.learner.modules, self.path)
         if again:
             print(f"resume: {again}")
@@ -181,27 +173,29 @@ def load_weights(modules: nn.ModuleDict, path: Path, averaged: bool = True) -> N
     Raises:
         CheckpointError: when it is damaged or belongs to an agent of other sizes.
     """
-    try:
+    with _saying_which(path):
         saved = dict(read(path, "agent"))
         if averaged:
             name = "average."
             saved |= {k.removeprefix(name): v for k, v in saved.items() if k.startswith(name)}
         wanted = tuple(f"{part}." for part in modules)
         modules.load_state_dict({k: v for k, v in saved.items() if k.startswith(wanted)})
-    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(_mismatch(path, error)) from error
     _check_finite(modules, path)
 
 
-def _mismatch(path: Path, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = " ".join(lines[:2])[:300]
-    return (
-        f"the checkpoint {path} does not fit this agent ({first}). "
-        "Use the configuration it was made with, its config.yaml."
-    )
+@contextlib.contextmanager
+def _saying_which(path: Path) -> Iterator[None]:
+    """Turn what a checkpoint of another make raises, which may be anything, into one line."""
+    try:
+        yield
+    except (CheckpointError, ProcessLost):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"the checkpoint {path} does not fit this agent ({' '.join(lines[:2])[:300]}). "
+            "Use the configuration it was made with, its config.yaml."
+        ) from error
 
 
 def random_states() -> dict[str, Any]:

@@ -27,8 +27,8 @@ REPORT = {
 def test_a_report_is_one_plain_line_with_all_numbers() -> None:
     stream = io.StringIO()
     progress = Progress(RunStats(1000), stream=stream)
-    progress.episode({"play/return": 312.4, "play/x_max": 434, "play/flag": False})
-    progress.episode({"play/return": 640.0, "play/x_max": 3161, "play/flag": True})
+    progress.stats.episode({"play/return": 312.4, "play/x_max": 434, "play/flag": False})
+    progress.stats.episode({"play/return": 640.0, "play/x_max": 3161, "play/flag": True})
     progress.update(REPORT)
     progress.close()
     (line,) = stream.getvalue().splitlines()
@@ -133,14 +133,6 @@ def test_the_display_wraps_between_numbers(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_time_to_go_is_unknown_before_the_first_step() -> None:
     assert duration(RunStats(1000).eta) == "?"
     assert duration(59.6) == "0:01:00"
-
-
-def test_a_tick_moves_the_bar_and_writes_nothing() -> None:
-    stream = io.StringIO()
-    progress = Progress(RunStats(1000), stream=stream)
-    progress.tick(400)
-    assert stream.getvalue() == ""
-    assert progress.stats.groups()["step"] == "400/1,000 (40%)"
 
 
 def test_the_display_shows_numbers_and_gives_the_terminal_back() -> None:
