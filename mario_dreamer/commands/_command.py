@@ -150,7 +150,7 @@ def _root(error: BaseException) -> str:
         return str(error.args[0])
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return " ".join(str(error).split()) if isinstance(error, OmegaConfBaseException) else str(error)
 
 
 def lock(folder: Path) -> FileLock:

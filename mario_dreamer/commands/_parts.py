@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build
+from mario_dreamer.config.contracts import rehearse
 from mario_dreamer.config.memory import check_memory
 from mario_dreamer.config.workers import make_workers, plays_elsewhere
 from mario_dreamer.envs.torchrl import describe_observations
@@ -61,6 +62,7 @@ def make_core(
     print_line(describe_observations(env))
     print_line(check_memory(cfg, env, processes.local_size))
     agent = build.make_agent(cfg, env)
+    rehearse(agent)
     learner = build.make_learner(cfg, agent, processes)
     if source is not None:
         taken = [cfg.init_parts] if isinstance(cfg.init_parts, str) else cfg.init_parts or []

@@ -52,7 +52,7 @@ def action_sizes(actor: DictConfig, spec: TensorSpec) -> dict[str, Any]:
         return {"kind": kind, **sizes}
     module, _, name = target.rpartition(".")
     head = getattr(action_heads, name, None) if module == action_heads.__name__ else None
-    if head is not None and head.kind != kind:
+    if head is not None and getattr(head, "kind", kind) != kind:
         raise ValueError(
             f"actor: {name} writes {head.kind} actions, the env takes {kind} ones "
             f"({type(spec).__name__} {list(spec.shape)}). Use actor=auto."

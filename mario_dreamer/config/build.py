@@ -23,6 +23,7 @@ from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
+from mario_dreamer.config.contracts import require
 from mario_dreamer.config.instantiate import instantiate
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.base import count_cpus, env_call
@@ -101,20 +102,24 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
         for key, shape in shapes.items()
     }
     encoder = MultiEncoder(
-        {key: instantiate(part_for(cfg, "encoder", key), **size) for key, size in sizes.items()},
+        {
+            key: require("encoder", instantiate(part_for(cfg, "encoder", key), **size))
+            for key, size in sizes.items()
+        },
         shapes,
     )
     rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
+    require("rssm", rssm)
     state = {"deter_dim": rssm.deter_dim, "stoch_shape": rssm.stoch_shape}
     decoders = {
-        key: instantiate(part_for(cfg, "decoder", key), **size, **state)
+        key: require("decoder", instantiate(part_for(cfg, "decoder", key), **size, **state))
         for key, size in sizes.items()
     }
-    reward = instantiate(cfg.reward, feat_dim=rssm.feat_dim)
-    cont = instantiate(cfg.cont, feat_dim=rssm.feat_dim)
-    actions = action_sizes(cfg.actor, env.action_spec)
-    actor = instantiate(cfg.actor, feat_dim=rssm.feat_dim, **actions)
-    critic = instantiate(cfg.critic, feat_dim=rssm.feat_dim)
+    sizes_of = {"actor": action_sizes(cfg.actor, env.action_spec)}
+    reward, cont, actor, critic = (
+        require(slot, instantiate(cfg[slot], feat_dim=rssm.feat_dim, **sizes_of.get(slot, {})))
+        for slot in ("reward", "cont", "actor", "critic")
+    )
     return Agent(
         WorldModel(encoder, rssm, decoders, reward, cont),
         DistributionModule(actor, [keys.FEAT], keys.ACTION),
@@ -137,20 +142,24 @@ def make_learner(cfg: DictConfig, agent: Agent, processes: Processes | None = No
     for module in modules.values():
         module.to(device)
     slow_critic = SlowCritic(critic, rate=cfg.slow_rate)
-    discount = instantiate(cfg.loss.discount)
+    discount = require("loss.discount", instantiate(cfg.loss.discount))
     heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
     shared = {"gather": processes.gather} if together else {}
-    actor_loss = instantiate(cfg.loss.actor, actor=actor).to(device)
+    actor_loss = require("loss.actor", instantiate(cfg.loss.actor, actor=actor)).to(device)
     differentiable = getattr(actor_loss, "actor_grad", None) == "dynamics"
+    world_model_loss = instantiate(cfg.loss.world_model, world_model=world_model, discount=discount)
+    returns = instantiate(cfg.loss.returns, **heads, **shared, discount=discount)
+    critics = {"critic": critic, "slow_critic": slow_critic}
     losses = Losses(
-        instantiate(cfg.loss.world_model, world_model=world_model, discount=discount),
+        require("loss.world_model", world_model_loss),
         Imagination(world_model.rssm, actor, cfg.imag_horizon, differentiable),
-        instantiate(cfg.loss.returns, **heads, **shared, discount=discount).to(device),
+        require("loss.returns", returns).to(device),
         actor_loss,
-        instantiate(cfg.loss.critic, critic=critic, slow_critic=slow_critic, discount=discount),
+        require("loss.critic", instantiate(cfg.loss.critic, **critics, discount=discount)),
         slow_critic,
     )
     optimizer: ClippedOptimizer = instantiate(cfg.optimizer, modules=modules, _convert_="all")
+    require("optimizer.optimizer", require("optimizer", optimizer).optimizer)
     return Learner(
         agent, losses, optimizer, device, autocast_dtype(cfg.precision, device), str(cfg.compile),
         cfg.imagination_starts, cfg.get("average_rate"), processes,
@@ -196,9 +205,9 @@ def make_replay(
         seed_offset: added to the seed, of one of several processes.
     """
     options: dict[str, Any] = {"device": device if device.type == "cuda" else "cpu"}
-    if cfg.replay.storage in FILES:
+    if cfg.replay.get("storage") in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
-    return instantiate(
+    replay = instantiate(
         cfg.replay,
         num_streams=cfg.collector.num_envs,
         batch_size=cfg.batch_size,
@@ -206,6 +215,7 @@ def make_replay(
         seed=cfg.seed + seed_offset,
         **options,
     )
+    return require("replay", replay)
 
 
 def make_run(cfg: DictConfig) -> Run:

@@ -9,6 +9,8 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate as build_from
 from omegaconf import DictConfig
 
+from mario_dreamer.config.contracts import folder_of
+
 
 def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
     """Build what a configuration names; say which part it was when that cannot be done.
@@ -33,7 +35,8 @@ def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
         part = str(cfg._get_full_key(None)) if isinstance(cfg, DictConfig) else "?"
         options = {k: v for k, v in cfg.items() if k != "_target_"} if part != "?" else cfg
         raise ValueError(
-            f"{part} cannot be built from {str(options)[:300]}: {type(cause).__name__}: "
+            f"{part} cannot be built by {cfg.get('_target_')} from {str(options)[:300]}: "
+            f"{type(cause).__name__}: "
             f"{str(cause).splitlines()[0][:300] if str(cause) else ''}. Compare "
-            f"with the files of configs/{part.split('.')[0]}."
+            f"with the files of configs/{folder_of(part)}."
         ) from error

@@ -45,24 +45,24 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
         ) from error
     record = sum(math.prod(s) * (1 if keys.is_image(key) else 4) for key, s in shapes.items())
     record += action_dim + 4 + 3 + 8
-    if cfg.replay.latents:
+    if cfg.replay.get("latents"):
         rssm = agent.world_model.rssm
         record += 2 * rssm.deter_dim + rssm.stoch_shape[0]
     parts = (agent.world_model, agent.actor, agent.critic)
     networks = 16 * sum(param.numel() for part in parts for param in part.parameters())
-    device = resolve_device(cfg.device)
+    device, capacity = resolve_device(cfg.device), cfg.replay.get("capacity") or 0
     if device.type == "cuda":  # allocated at once
-        name, free, records = "GPU memory", torch.cuda.mem_get_info(device)[0], cfg.replay.capacity
+        name, free, records = "GPU memory", torch.cuda.mem_get_info(device)[0], capacity
     else:  # as records come, an episode one more than its steps; a save copies them
         name, free = "memory", _free_memory() // processes
-        records = 2 * min(cfg.replay.capacity, cfg.steps + cfg.steps // 10)
-    replay = 0 if cfg.replay.storage in FILES else records * record
+        records = 2 * min(capacity, cfg.steps + cfg.steps // 10)
+    replay = 0 if cfg.replay.get("storage") in FILES else records * record
     line = (
         f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations, of "
         f"{free / GIB:.2f} free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
     )
     if replay + networks > free:
-        cure = f"replay.capacity (now {cfg.replay.capacity:,})" if replay > networks else "size.*"
+        cure = f"replay.capacity (now {capacity:,})" if replay > networks else "size.*"
         raise ValueError(f"this run does not fit. {line}. Lower {cure}, or choose replay=memmap.")
     return line
 

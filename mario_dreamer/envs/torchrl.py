@@ -35,10 +35,10 @@ def with_agent_interface(
         image_size, grayscale, wanted: see `ToObservations`.
 
     Raises:
-        TypeError, ValueError: what the run needs and the env cannot give, in one line.
+        ValueError: what the run needs and the env cannot give, in one line.
     """
     if not isinstance(env, EnvBase):
-        raise TypeError(f"env: expected a torchrl.envs.EnvBase, got {type(env).__name__}.")
+        raise ValueError(f"env: expected a torchrl.envs.EnvBase, got {type(env).__name__}.")
     if env.ndim != 1:
         raise ValueError(
             f"env: expected batch size [N], got {list(env.batch_size)}. Put N of them into "

@@ -88,7 +88,7 @@ def newest_agent(folder: Path) -> LoadedAgent:
 def test_what_is_no_batch_of_envs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch size \[N\], got \[\].*SerialEnv"):
         with_agent_interface(GymEnv("CartPole-v1"))
-    with pytest.raises(TypeError, match="EnvBase, got CartPoleEnv"):
+    with pytest.raises(ValueError, match="EnvBase, got CartPoleEnv"):
         with_agent_interface(gymnasium.make("CartPole-v1").unwrapped)
 
 

@@ -1,0 +1,153 @@
+"""Check that what a configuration put into a slot is what the slot takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mario_dreamer.agent.agent import Agent
+from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.networks.rssm import RSSM
+
+# What a slot's object has, and what it is in words.
+HEAD = ("dist",), "a module: feat -> parameters, with dist(parameters)"
+LOSS = ("set_keys",), "a TorchRL LossModule"
+CONTRACTS = {
+    "encoder": (("embed_dim",), "a module: observation -> embedding, with embed_dim"),
+    "decoder": (("dist",), "a module: (deter, stoch) -> mean, with dist(mean)"),
+    "rssm": (
+        ("deter_dim", "stoch_shape", "feat_dim", "action_dim", "initial", "obs_step", "img_step",
+         "imagine_with_action", "feat", "stoch_dist", "kl_loss"),
+        "the methods of mario_dreamer.networks.rssm.RSSM",
+    ),
+    "rssm.sequence_model": ((), "a module: (deter, stoch, action) -> deter"),
+    "reward": HEAD, "cont": HEAD, "critic": HEAD,
+    "actor": (
+        ("dist", "uniform", "action_dtype"), "a mario_dreamer.networks.action_heads.ActionHead"
+    ),
+    "optimizer": (
+        ("optimizer", "step", "zero_grad", "parameters", "state_dict", "load_state_dict"),
+        "a mario_dreamer.training.optim.ClippedOptimizer",
+    ),
+    "optimizer.optimizer": (("param_groups", "step"), "a torch.optim.Optimizer"),
+    "replay": (
+        ("extend", "sample", "ready", "peek", "state_dict", "load_state_dict", "update_latents"),
+        "what mario_dreamer.replay.make_replay returns",
+    ),
+    "loss.world_model": LOSS, "loss.actor": (("set_keys", "entropy_scale"), LOSS[1]),
+    "loss.critic": LOSS, "loss.returns": (("norm",), "a mario_dreamer.agent.returns.Returns"),
+    "loss.discount": (("cont_target", "per_step"), "a mario_dreamer.losses.targets.Discount"),
+}  # fmt: skip
+
+
+def require[T](slot: str, part: T) -> T:
+    """Return what was built for a slot.
+
+    Args:
+        slot: a key of `CONTRACTS`.
+
+    Raises:
+        ValueError: it lacks what the slot takes.
+    """
+    missing = [name for name in CONTRACTS[slot][0] if not hasattr(part, name)]
+    if missing:
+        raise _misfit(slot, part, f"lacks {', '.join(missing)}")
+    return part
+
+
+def _misfit(slot: str, part: object, what: str) -> ValueError:
+    return ValueError(
+        f"{slot}: {type(part).__module__}.{type(part).__qualname__} {what}. Expected "
+        f"{CONTRACTS[slot][1]}. Choose a file of configs/{folder_of(slot)}, or see the table of "
+        "slots in configs/README.md."
+    )
+
+
+def folder_of(slot: str) -> str:
+    """Return the folder in configs/ that holds the choices for a slot, such as head of reward."""
+    name = slot.partition(".")[0].removeprefix("vector_")
+    return "head" if name in ("reward", "cont", "critic") else name
+
+
+def _call(slot: str, part: object, method: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a part of a slot; say which one failed."""
+    try:
+        return method(*arguments)
+    except Exception as error:  # noqa: BLE001 - a class of anybody's may raise anything
+        reason = " ".join(str(error).split())[:200]
+        reason = f"{type(error).__name__}{f': {reason}' if reason else ''}"
+        raise _misfit(slot, part, f"failed with {reason}") from error
+
+
+def _expect(slot: str, part: object, name: str, value: Tensor, *shape: int) -> None:
+    found = tuple(getattr(value, "shape", ()))
+    if found != shape:
+        raise _misfit(slot, part, f"gives {name} {list(found)} where {list(shape)} is read")
+
+
+@torch.no_grad()
+def rehearse(agent: Agent) -> None:
+    """Let each network of a fresh agent on the CPU read two black frames; weights stay as they are.
+
+    Raises:
+        ValueError: one fails, or returns another shape than the next one reads.
+    """
+    model, parts = agent.world_model, (agent.world_model, agent.actor, agent.critic)
+    modes = [(module, module.training) for part in parts for module in part.modules()]
+    with torch.random.fork_rng(devices=[]):
+        for part in parts:
+            part.eval()  # no running statistics are touched
+        try:
+            _rehearse_heads(agent, *_rehearse_state(model, model.rssm))
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+def _rehearse_state(model: Any, rssm: Any) -> tuple[Tensor, Tensor]:
+    """Encode, take a step; return deter [2, D] and stoch [2, S, K]."""
+    embeds = []
+    for key, encoder in model.encoder.encoders.items():
+        frame = torch.zeros(2, *model.encoder.shapes[key])
+        embed = _call("encoder", encoder, encoder, frame)
+        _expect("encoder", encoder, "an embedding", embed, 2, encoder.embed_dim)
+        embeds.append(embed)
+    deter, stoch = _call("rssm", rssm, rssm.initial, 2, "cpu")
+    action, is_first = torch.zeros(2, rssm.action_dim), torch.ones(2, 1, dtype=torch.bool)
+    if isinstance(rssm, RSSM):
+        dynamics = rssm.sequence_model
+        after = _call("rssm.sequence_model", dynamics, dynamics, deter, stoch, action)
+        _expect("rssm.sequence_model", dynamics, "deter", after, 2, rssm.deter_dim)
+    embed = torch.cat(embeds, -1)
+    deter, stoch, *_ = _call("rssm", rssm, rssm.obs_step, deter, stoch, action, embed, is_first)
+    deter, stoch, *_ = _call("rssm", rssm, rssm.img_step, deter, stoch, action)
+    _expect("rssm", rssm, "deter", deter, 2, rssm.deter_dim)
+    _expect("rssm", rssm, "stoch", stoch, 2, *rssm.stoch_shape)
+    _expect("rssm", rssm, "feat", rssm.feat(deter, stoch), 2, rssm.feat_dim)
+    return deter, stoch
+
+
+def _rehearse_heads(agent: Agent, deter: Tensor, stoch: Tensor) -> None:
+    """Predict everything that is learned, and draw an action."""
+    model, feat = agent.world_model, agent.world_model.rssm.feat(deter, stoch)
+    for key, module in model.decoders.items():
+        target = to_model_input(torch.zeros(2, *model.encoder.shapes[key]))
+        _likelihood("decoder", module.head, (deter, stoch), target)
+    for slot, module in (("reward", model.reward), ("cont", model.cont), ("critic", agent.critic)):
+        dist = _likelihood(slot, module.head, (feat,), torch.zeros(2, 1))
+        _expect(slot, module.head, "a mean", dist.mean, 2, 1)
+    head = agent.actor.head
+    params = _call("actor", head, head, feat)
+    action = _call("actor", head, lambda: head.dist(params).sample())
+    _expect("actor", head, "an action", action, 2, model.rssm.action_dim)
+    _likelihood("actor", head, (feat,), action)
+
+
+def _likelihood(slot: str, head: Any, inputs: tuple[Tensor, ...], target: Tensor) -> Any:
+    """Return a head's distribution, which gives a log-probability of the target, [2]."""
+    dist = _call(slot, head, lambda: head.dist(head(*inputs)))
+    _expect(slot, head, "a log_prob", _call(slot, head, lambda: dist.log_prob(target)), 2)
+    return dist
