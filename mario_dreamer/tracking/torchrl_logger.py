@@ -26,7 +26,7 @@ class TorchRLTracker(Tracker):
 
     Args:
         folder: the run's folder; loggers that write files write below it.
-        run_name: name for people; the logger's `exp_name`.
+        run_name: the logger's `exp_name`.
         run_id: run to go on with; W&B takes it.
         logger: one of `LOGGERS`; or a Logger; or what makes one from `exp_name` and `log_dir`,
             such as a class.

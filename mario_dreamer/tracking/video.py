@@ -30,7 +30,7 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
 
     Args:
         frames: [T, 3, H, W] uint8. Odd sides are repeated by one pixel: H.264 needs even ones.
-        path: file to write; its folder is made. It appears only when it is whole.
+        path: file that appears when it is whole, with its folder.
         scale: draw each pixel as scale x scale; H.264 smears the colours of small frames.
 
     Raises:

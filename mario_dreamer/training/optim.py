@@ -41,14 +41,7 @@ def norm_clip_(
 ) -> tuple[Tensor, Tensor]:
     """Scale all gradients together so that their global norm is at most `clip`, in place.
 
-    Args:
-        grads: gradients, changed in place.
-        params: not used; there so that both ways of clipping are called the same way.
-        clip: largest global norm, above 0.
-
-    Returns:
-        the global gradient norm before clipping, and the number of tensors clipped (all or
-        none), both 0-dim.
+    It is called as `adaptive_clip_` is and returns the same; `params` are not used.
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     torch._foreach_mul_(grads, (clip / (norm + 1e-6)).clamp_max(1.0))

@@ -6,15 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mario_dreamer.tracking.mlflow.models import attach_evaluation
-from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known
+from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known, recorded_run
 from mario_dreamer.tracking.mlflow.store import open_store, store_uri
 from mario_dreamer.tracking.tracker import log
-
-
-def recorded_run(folder: Path) -> str | None:
-    """Return the MLflow run that a run's folder belongs to, if there is one."""
-    file = folder / "mlflow_run_id.txt"
-    return (file.read_text("utf-8").strip() or None) if file.is_file() else None
 
 
 def uses_mlflow(track: bool | str, folder: Path | None) -> bool:

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 # Asking again does not help with these answers of MLflow.
 _FINAL = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+_ID, _WANTED = "mlflow_run_id.txt", "mlflow_run_wanted.txt"  # files of a run's folder
 SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
+
+
+def recorded_run(folder: Path) -> str | None:
+    """Return the MLflow run that a run's folder belongs to, if there is one."""
+    file = folder / _ID
+    return (file.read_text("utf-8").strip() or None) if file.is_file() else None
 
 
 def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
@@ -74,8 +81,8 @@ class MLflowRun:
 
     Args:
         experiment: name of the experiment; made when it is not there.
-        run_id: run to go on with; None for a new one.
-        id_file: the run's id is written there.
+        run_id: run to go on with; None: the one that the folder belongs to, or a new one.
+        folder: the run's; its id is written there.
 
     Attributes:
         experiment_id: of the run; None before it has begun, as is `client`.
@@ -87,10 +94,10 @@ class MLflowRun:
         experiment: str,
         run_name: str,
         run_id: str | None,
-        id_file: Path,
+        folder: Path,
     ) -> None:
         self.tracking_uri, self.experiment, self.run_name = tracking_uri, experiment, run_name
-        self.run_id, self._id_file = run_id, id_file
+        self.run_id, self._folder = run_id or recorded_run(folder), folder
         self.experiment_id: str | None = None
         self.client: MlflowClient | None = None
         self._end: tuple[int, float] | None = None
@@ -128,25 +135,22 @@ class MLflowRun:
         else:
             self.run_id = self._create(client)
         self.experiment_id = client.get_run(self.run_id).info.experiment_id
-        _write(self._id_file, self.run_id)
-        self._token.unlink(missing_ok=True)
+        _write(self._folder / _ID, self.run_id)
+        (self._folder / _WANTED).unlink(missing_ok=True)
         self.client = client
-
-    @property
-    def _token(self) -> Path:
-        return self._id_file.with_name("mlflow_run_wanted.txt")
 
     def _create(self, client: MlflowClient) -> str:
         """Create the run, once: a kill before its id was written down does not make a second."""
         experiment = find_experiment(client, self.experiment, self.tracking_uri)
-        if self._token.is_file() and (token := self._token.read_text("utf-8").strip()):
+        wanted = self._folder / _WANTED
+        if wanted.is_file() and (token := wanted.read_text("utf-8").strip()):
             found = client.search_runs([experiment], f"tags.`mario_dreamer.start` = '{token}'")
             if found:
                 self._continued = True
                 return found[0].info.run_id
         else:
             token = uuid.uuid4().hex
-            _write(self._token, token)
+            _write(wanted, token)
         tags = {**SOURCE, "mario_dreamer.start": token, **parent_tag(client, experiment)}
         return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
 

@@ -47,10 +47,7 @@ class MLflowTracker(Tracker):
         super().__init__(folder, run_name, run_id)
         self.tracking_uri = store_uri(tracking_uri)
         import_mlflow()
-        id_file = self.folder / "mlflow_run_id.txt"
-        if run_id is None and id_file.is_file():
-            run_id = id_file.read_text("utf-8").strip() or None
-        self._run = MLflowRun(self.tracking_uri, experiment, self.run_name, run_id, id_file)
+        self._run = MLflowRun(self.tracking_uri, experiment, self.run_name, run_id, self.folder)
         self._close_seconds = close_seconds
         self._system_seconds = system_seconds if system_metrics else float("inf")
         self._measured = float("-inf")
