@@ -68,10 +68,18 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     parsed = parse(words)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
+    # A class from elsewhere has rules of its own.
+    foreign = tuple(
+        o.key_or_group.removesuffix("_target_") for o in parsed
+        if o.key_or_group.endswith("._target_") and not str(_value(o)).startswith(limits.OURS)
+    )  # fmt: skip
     for job in jobs:
         for override in parse(job):  # first what was typed, by the name that was typed
-            if "${" not in override.input_line and not override.is_sweep_override():
-                limits.check_numbers({override.key_or_group: override.value()}, command)
+            name = override.key_or_group
+            if name.startswith(foreign) or "${" in override.input_line:
+                continue
+            if not override.is_sweep_override():
+                limits.check_numbers({name: override.value()}, command)
     if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
         for job in jobs[:COMPOSED]:
             cfg = compose_config(command, job)

@@ -87,6 +87,8 @@ def make_atari_env(
     Raises:
         ImportError: ale-py is missing. ValueError: an unknown game.
     """
-    check_at_least_one(action_repeat=action_repeat - 1, max_steps=max_steps)
+    check_at_least_one(max_steps=max_steps)
+    if action_repeat < 2:  # the brighter of two frames is shown
+        raise ValueError(f"env.action_repeat must be at least 2 in this env; got {action_repeat}.")
     make = functools.partial(_make_game, game, noops, sticky, all_actions, action_repeat, max_steps)
     return with_agent_interface(batch_of(num_envs, make, seed, parallel), image_size, grayscale)

@@ -120,7 +120,7 @@ def make_gym_env(
     num_envs: int = 1,
     seed: int = 0,
     from_render: bool = False,
-    observations: Sequence[str] | None = None,
+    observations: str | Sequence[str] | None = None,
     image_size: int | Sequence[int] | None = 64,
     grayscale: bool = False,
     max_steps: int | None = None,
@@ -137,7 +137,7 @@ def make_gym_env(
         num_envs: N.
         seed: of the first env.
         from_render: learn from the picture that `render()` draws instead of the observation.
-        observations: patterns of the observations to learn from; None: all of them.
+        observations: pattern, or patterns, of the observations to learn from; None: all of them.
         image_size, grayscale: of images, see `ToObservations`.
         max_steps: agent steps until truncation; None: only the env's own limit.
         action_repeat: times each action is played; rewards are summed, an end cuts it short.
@@ -152,6 +152,7 @@ def make_gym_env(
         ValueError: unknown id, an option out of its range, or nothing that can be learned from.
     """
     check_at_least_one(action_repeat=action_repeat, max_steps=max_steps)
+    observations = [observations] if isinstance(observations, str) else observations
     make = functools.partial(
         _make_one, env_id, dict(options or {}), from_render, pixels,
         observations=observations, max_steps=max_steps, action_repeat=action_repeat,

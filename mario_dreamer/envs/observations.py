@@ -66,8 +66,12 @@ class ToObservations(Transform):
         grayscale: bool = False,
         wanted: Sequence[str] | None = None,
     ) -> None:
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        size = None if size is None else (int(size[0]), int(size[1]))
+        sides = [image_size] * 2 if isinstance(image_size, int) else image_size
+        if sides is not None and len(sides) != 2:
+            raise ValueError(
+                f"env.image_size={list(sides)}: expected a side, [height, width], or null."
+            )
+        size = None if sides is None else (int(sides[0]), int(sides[1]))
         found = sources_of(env)
         chosen = {key: spec for key, spec in found.items() if is_chosen(_name(key), wanted)}
         if not chosen:

@@ -34,6 +34,13 @@ WRONG = {
     "train seed=0,1": "add --multirun",
     "train steps=${nothing}": "'nothing' not found",
     "train env=null": "env=null: expected one of",
+    "train env=gym env.pixels=maybe": "env.pixels must be true or false, or null; got 'maybe'",
+    "train env=atari env.all_actions=3": "env.all_actions must be true or false; got 3",
+    "train env.show_stage=maybe": "env.show_stage must be true or false; got 'maybe'",
+    "train env=atari env.noops=-1": "env.noops must be a whole number, at least 0",
+    "train env=gym env.scale=2": "env.scale must be a list of numbers, or null; got 2",
+    "train env=gym env.scale=[a,2]": "env.scale.0 must be a number",
+    "train env=gym env.options=3": "env.options must be options by name, or null; got 3",
     "train env.stage=9-9": 'env.stage must be one of "1-1" to "8-4"',
     "train device=gpu": "device must be auto, cpu, mps, cuda or cuda:N; got 'gpu'",
     "train precision=half": "precision must be one of auto, bf16, 16, fp32, 32",
@@ -278,3 +285,14 @@ def test_pygame_is_told_where_there_is_no_screen(
     with pytest.raises(SystemExit):
         cli.main(["train", "nowhere"])
     assert environment.get("SDL_VIDEODRIVER") == driver
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["env=own", "env._target_=mine.make_env", "+env.sticky=5"],
+     ["encoder._target_=mine.Encoder", "encoder.depth=0.5"]],
+)  # fmt: skip
+def test_options_of_your_own_class_have_no_rules_of_ours(words: list[str]) -> None:
+    assert command_line.checked_words("train", words) == words
+    with pytest.raises(ValueError, match="depth must be a whole number"):
+        command_line.checked_words("train", ["encoder.depth=0.5"])

@@ -146,9 +146,17 @@ def test_a_frame_that_contradicts_its_space_is_refused(first: np.ndarray) -> Non
         make(spaces.Box(shape=(16, 16, 3), **BYTES), first=first).reset()
 
 
-def test_text_may_be_left_out() -> None:
-    space = spaces.Dict(a=spaces.Discrete(2), text=spaces.Text(4))
-    assert shapes(make(space, observations=["a"])) == {"vector": (2,)}
+@pytest.mark.parametrize("wanted", [["a"], "a", "a*"])
+def test_text_may_be_left_out(wanted: str | list[str]) -> None:
+    space = spaces.Dict({"above": spaces.Discrete(2), "a": spaces.Discrete(2), "text": spaces.Text(4)})
+    found = {"vector": (2,)} if wanted != "a*" else {"vector_a": (2,), "vector_above": (2,)}
+    assert shapes(make(space, observations=wanted)) == found
+
+
+@pytest.mark.parametrize("size", [[16], [16, 16, 16]])
+def test_an_image_size_has_two_sides(size: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"env.image_size=\[16.*expected a side, \[height, width\]"):
+        make(spaces.Box(shape=(20, 30, 3), **BYTES), image_size=size)
 
 
 def test_numbers_beyond_float32_stay_finite() -> None:
