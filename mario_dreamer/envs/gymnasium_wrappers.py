@@ -58,7 +58,8 @@ class PlainActions(gymnasium.ActionWrapper):
             sizes = own.nvec.flatten()
             plain = spaces.MultiDiscrete(sizes) if len(sizes) > 1 else spaces.Discrete(int(sizes[0]))
         elif isinstance(own, spaces.MultiBinary):
-            plain = spaces.MultiBinary(int(np.prod(own.shape)))
+            size = int(np.prod(own.shape))  # TorchRL plays no MultiBinary(1)
+            plain = spaces.MultiBinary(size) if size > 1 else spaces.Discrete(2)
         elif isinstance(own, spaces.Box):
             low = np.where(own.bounded_below, own.low, -np.inf).flatten().astype(np.float32)
             high = np.where(own.bounded_above, own.high, np.inf).flatten().astype(np.float32)

@@ -70,7 +70,8 @@ class ImageView:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(
                 f"env: observation {name!r} {list(shape)} {spec.dtype} looks like an image, but its "
-                f"space declares no range to scale it by. Declare one, such as Box(0, 1, ...). {LEAVE_OUT}"
+                "space declares no range to scale it by. Declare one, such as Box(0, 1, ...). "
+                f"{LEAVE_OUT}"
             )
         return cls(layout, shape, low, high, image_size, grayscale)
 

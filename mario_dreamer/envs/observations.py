@@ -77,7 +77,7 @@ class ToObservations(Transform):
         if not chosen:
             raise ValueError(
                 f"env: none of its observations {list(map(_name, found))} is learned from"
-                + (". It has to observe something." if wanted is None else f": {list(wanted)} fits none.")
+                + (f": {list(wanted)} fits none." if wanted is not None else ".")
             )
         views: dict[NestedKey, ImageView | None] = {}
         for key, spec in chosen.items():

@@ -171,8 +171,8 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         elif rules["low"] is None:
             own = action
         else:
-            low, high = (torch.tensor(rules[end]) for end in ("low", "high"))
-            own = torch.lerp(low, high, (action.clamp(-1.0, 1.0) + 1) / 2)
+            low, high = (torch.tensor(rules[end], dtype=torch.float64) for end in ("low", "high"))
+            own = torch.lerp(low, high, (action.double().clamp(-1.0, 1.0) + 1) / 2)
         own = own.round().long() if rules["is_whole"] else own
         return own.reshape(rules.get("shape", () if kind == "onehot" else (-1,))).tolist()
 

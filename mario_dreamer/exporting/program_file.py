@@ -59,7 +59,8 @@ class ProgramInfo:
         actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
         bounds = action_range(spec) or (None, None)
         for end, bound in zip(("low", "high"), bounds, strict=True):
-            actions[end] = None if bound is None else bound[0].tolist()
+            # As short as they were typed: float32's 0.1 is beyond float64's.
+            actions[end] = None if bound is None else [float(str(x)) for x in bound[0].numpy()]
         for own in transforms_of(env, OwnActions):
             actions |= own.form
         return cls(dict(options), action_names(env), shapes, actions)

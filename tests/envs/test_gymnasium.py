@@ -158,7 +158,8 @@ def test_discrete_actions_may_start_anywhere() -> None:
 ACTIONS = [
     spaces.Discrete(3, start=5), spaces.MultiDiscrete([3, 2], start=[5, 7]),
     spaces.MultiDiscrete([4]), spaces.MultiDiscrete([[3, 2], [2, 2]]), spaces.MultiBinary(3),
-    spaces.MultiBinary((2, 3)), spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
+    spaces.MultiBinary(1), spaces.MultiBinary((2, 3)),
+    spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
     spaces.Box(-0.1, 0.1, (2,), np.float64), spaces.Box(0, 255, (2,), np.uint8),
     spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(0, np.inf, (2,)), spaces.Box(-np.inf, 5, (2,)),
     spaces.Box(np.float32([-2, -np.inf]), np.float32([2, 5])), spaces.Box(1, 1, (1,)),

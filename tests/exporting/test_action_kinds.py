@@ -125,7 +125,8 @@ SPACES = [
     spaces.Discrete(3, start=5), spaces.MultiDiscrete([4], start=[2]),
     spaces.MultiDiscrete([3, 2], start=[5, 7]), spaces.MultiDiscrete([[3, 2], [2, 2]]),
     spaces.MultiBinary((2, 3)), spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
-    spaces.Box(0, 255, (2,), np.uint8),
+    spaces.Box(0, 255, (2,), np.uint8), spaces.MultiBinary(1),
+    spaces.Box(-0.1, 0.1, (2,), np.float64),
 ]  # fmt: skip
 
 
@@ -148,7 +149,10 @@ def test_the_mlflow_player_counts_and_shapes_as_the_space_does(
     )
     player = DreamerPlayer()
     player.card = json.loads(json.dumps({"actions": ProgramInfo.of(program, env, {}).actions}))
-    played = env.step(env.rand_action(env.reset()))["action"][0]
+    start = env.rand_action(env.reset())
+    if kind == "continuous":  # to the end of the range
+        start["action"] = torch.ones_like(start["action"])
+    played = env.step(start)["action"][0]
     answer = player._as_env_takes_it(played.float())
     taken = next(iter(innermost(env).get_wrapper_attr("taken")))[-1]
     np.testing.assert_allclose(answer, taken, rtol=1e-6)
