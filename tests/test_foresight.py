@@ -43,12 +43,22 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(foresight) -> None:
     assert foresight.auc(others, others) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "error"])
+@pytest.mark.parametrize("sampling", ["uniform", "error", "deaths"])
 def test_no_window_shows_a_record_of_the_test(foresight, checkpoint: Path, sampling: str) -> None:
     windows = foresight.Windows(checkpoint, train=50, test=20)
     seen = torch.cat([windows.draw(8, 5, sampling)[0]["pixels"].flatten() for _ in range(30)])
     assert int(seen.max()) == 24  # 25 records of each stream
     assert int(seen.min()) == 0
+
+
+def test_windows_of_deaths_weigh_as_if_drawn_uniformly(foresight, checkpoint: Path) -> None:
+    torch.manual_seed(0)
+    windows = foresight.Windows(checkpoint, train=50, test=20)  # 21 starts, 2 end at a death
+    records, _, _ = windows.draw(20_000, 5, "deaths")
+    ends, weight = records["is_terminal"][:, -1, 0].float(), records["weight"][:, 0]
+    assert float(ends.mean()) == pytest.approx(0.25 + 0.75 * 2 / 21, abs=0.02)
+    assert float((ends * weight).mean()) == pytest.approx(2 / 21, abs=0.01)
+    assert float(weight.mean()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_too_few_records_are_refused_with_their_number(foresight, checkpoint: Path) -> None:
