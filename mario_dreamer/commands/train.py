@@ -27,6 +27,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.commands import _command, _sweep
 from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
+from mario_dreamer.config.contracts import require
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.progress import print_line
 from mario_dreamer.tracking.provenance import provenance
@@ -66,13 +68,19 @@ def _run_folder(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
     raise AssertionError("unreachable")
 
 
+def _remove_if_unused(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it wrote anything."""
+    if {path.name for path in folder.iterdir()} <= {"lock", "lock.pid"}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = True) -> Tracker:
     """The configured tracker, and always the plain files; none but in the first process."""
     if not first:
         return NoTracker(folder, folder.name)
     name = _sweep.job_name() or folder.name
     chosen = build.instantiate(cfg.tracker, folder=folder, run_name=name, run_id=run_id)
-    return with_files(chosen, folder)
+    return with_files(require("tracker", chosen), folder)
 
 
 def _warn_of_no_update(cfg: DictConfig, core: Core) -> None:
@@ -156,6 +164,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
     with contextlib.ExitStack() as stack:
         if processes.first:
             stack.enter_context(_command.lock(folder))
+            stack.callback(_remove_if_unused, folder)
         core = make_core(cfg, folder, agent_steps, source, processes)
         _warn_of_no_update(cfg, core)
         run = build.make_run(cfg)

@@ -37,6 +37,7 @@ CONTRACTS = {
         ("extend", "sample", "ready", "peek", "state_dict", "load_state_dict", "update_latents"),
         "what mario_dreamer.replay.make_replay returns",
     ),
+    "tracker": (("log_metrics", "log_hparams", "log_video"), "a torchrl.record.loggers.Logger"),
     "loss.world_model": LOSS, "loss.actor": (("set_keys", "entropy_scale"), LOSS[1]),
     "loss.critic": LOSS, "loss.returns": (("norm",), "a mario_dreamer.agent.returns.Returns"),
     "loss.discount": (("cont_target", "per_step"), "a mario_dreamer.losses.targets.Discount"),

@@ -87,6 +87,13 @@ def test_a_resume_keeps_the_run_and_its_counters(runs: Path) -> None:
     assert list(runs.iterdir()) == [runs / "one"]
 
 
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    words = [*TINY, "name=three", f"runs_dir={tmp_path}", "tracker._target_=torch.nn.Identity"]
+    with pytest.raises(ValueError, match="tracker: .*Identity lacks log_metrics.*a torchrl.*Logger"):
+        train.run_training(compose.compose_default(words), words)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_control_c_saves_a_checkpoint_and_leaves(tmp_path: Path) -> None:
     words = [*TINY, "name=two", "steps=1_000_000", "log_every=32", "save_every=0", "eval_every=0"]
     process = subprocess.Popen(
