@@ -257,15 +257,13 @@ def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
         assert files_of(run) == before, typed
 
 
-@pytest.mark.parametrize(
-    "typed", ["replay.capacity=3000", "collector.num_envs=3", "batch_length=5"]
-)
 def test_a_resume_with_another_replay_keeps_the_records(
-    typed: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    typed = ["replay.capacity=3000", "collector.num_envs=3", "batch_length=5"]
     run = here([*TOY, "name=run", "steps=48", "eval_every=0"], tmp_path)
     before = read(run / "checkpoints" / "step_000000048", "replay")
-    here([f"resume={run}", "steps=72", typed], tmp_path)
+    here([f"resume={run}", "steps=72", *typed], tmp_path)
     held = len(before["records"]["reward"])
     assert f"replay is dealt again ({held} records" in capsys.readouterr().out
     after = read(run / "checkpoints" / "step_000000072", "replay")
