@@ -100,18 +100,18 @@ class Windows:
             drawn = torch.multinomial(priority.flatten(), batch)
         else:
             drawn = torch.randint(self.num_streams * starts, (batch,))
-        ends_at_death = self.records[keys.IS_TERMINAL][:, length - 1 : self.train].flatten()
+        weight = torch.ones(batch)
         if sampling == "deaths":
-            deaths = ends_at_death.nonzero().squeeze(-1)
+            ends = self.records[keys.IS_TERMINAL][:, length - 1 : self.train].flatten()
+            deaths = ends.nonzero().squeeze(-1)
             chosen = deaths[torch.randint(len(deaths), (batch,))]
             drawn = torch.where(torch.rand(batch) < 0.25, chosen, drawn)
+            # Uniform probability over the probability of being drawn.
+            weight = 1 / (0.75 + 0.25 / ends.float().mean() * ends[drawn].float())
         stream, first = drawn // starts, drawn % starts
         time = first[:, None] + torch.arange(length)
         part = self.part(stream[:, None].expand_as(time), time)
-        if sampling == "deaths":  # uniform probability over the probability of being drawn
-            share = ends_at_death.float().mean()
-            weight = 1 / (0.75 + 0.25 / share * ends_at_death[drawn].float())
-            part["weight"] = weight[:, None].expand(batch, length)
+        part["weight"] = weight[:, None].expand(batch, length)
         return part, stream, first
 
 

@@ -7,7 +7,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -178,7 +178,7 @@ RULES: dict[str, Rule | None] = {
     "env.random_noops": _whole(0, 10**4), "env.sticky": SHARE,
     "env.crop_top": _whole(0, 239), "env.num_actions": _whole(1, 10**4),
     "env.cells": _whole(3, 4096), "env.from_render": BOOL, "env.parallel": BOOL, "env.grayscale": BOOL,
-    "env.pixels": Rule("true or false", lambda value: isinstance(value, bool), "switch", none=True),
+    "env.pixels": replace(BOOL, none=True),
     "env.all_actions": BOOL, "env.show_stage": BOOL, "env.show_executed": BOOL,
     "env.noops": _whole(0, 10**4), "env.delay": _whole(1, 10**6),
     "env.scale": Rule("a list of numbers", lambda value: isinstance(value, list), "list", none=True),

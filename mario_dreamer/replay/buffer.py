@@ -202,11 +202,14 @@ class Replay:
         Raises:
             ValueError: capacity, number of streams or batch length differ.
         """
-        length = state["sampler"]["length"]
-        if length != self.batch_length:
+        if not self.fits(state):
+            books, length = state["streams"], state["sampler"]["length"]
             raise ValueError(
-                f"Replay.load_state_dict: the checkpoint has batch_length={length}, this replay "
-                f"{self.batch_length}. Resume with the checkpoint's batch_length."
+                f"Replay.load_state_dict: the checkpoint has {len(books['written'])} streams of "
+                f"{books['rows']} rows and batch_length={length}, this replay "
+                f"{self.streams.num_streams} of {self.streams.rows} and {self.batch_length}. "
+                "Build it with the checkpoint's replay.capacity, num_envs and batch_length, or let "
+                "`replay.dealing.deal` fill it."
             )
         self._flush()
         device = self.streams.device

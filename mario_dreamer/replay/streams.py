@@ -95,12 +95,6 @@ class Streams:
         return {"rows": self.rows, "written": list(self.written)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`; ValueError if it is of other rings than these."""
-        if (state["rows"], len(state["written"])) != (self.rows, self.num_streams):
-            raise ValueError(
-                f"Streams: the checkpoint has {len(state['written'])} streams of "
-                f"{state['rows']} rows, this replay {self.num_streams} of {self.rows}. "
-                "Resume with the checkpoint's replay.capacity and num_envs."
-            )
+        """Restore the counts of a `state_dict` of the same rings."""
         self.written = list(state["written"])
         self._publish()
