@@ -21,6 +21,7 @@ from mario_dreamer.training.learner import Learner, NonFiniteLoss
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import EntropySchedule
 from mario_dreamer.training.snapshot import Snapshot
+from mario_dreamer.training.workers import WorkerCollector
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
         if state.evaluating and run.eval_every:
             _evaluate(parts)  # a kill cut this evaluation off
         while not state.stopped:
-            if not state.pending:  # a resume first makes the updates that were cut off
+            # A resume first makes the updates that were cut off.
+            if not state.pending and _has_batch(parts, interrupt):
                 act(parts, run, batches)
             entropy.follow(report.flag_rate)
             while state.pending and not processes.any(bool(interrupt.reason)):
@@ -150,6 +152,16 @@ def _training_goes_on(what: str) -> Iterator[None]:
     except Exception as error:  # a broken chart or film is no reason to lose a training
         reason = " ".join(str(error).split())[:300]
         log.error("%s failed, training goes on: %s: %s", what, type(error).__name__, reason)
+
+
+def _has_batch(parts: Parts, interrupt: Interrupt) -> bool:
+    """Whether the collectors can play on at once; False where a reason to stop comes first."""
+    collector = parts.collector
+    if not isinstance(collector, WorkerCollector):
+        return True
+    while not (found := collector.has_batch(0.5)) and not interrupt.reason:
+        pass
+    return not parts.processes.any(not found)
 
 
 def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:

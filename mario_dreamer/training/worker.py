@@ -43,6 +43,11 @@ class Worker:
         self.thread = threading.Thread(target=self._run, daemon=True, name="collector")
         self.thread.start()
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether TorchRL still makes its collector."""
+        return self._collector is None and self.thread.is_alive()
+
     def request(self) -> None:
         """Let it play a batch."""
         self.version = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import queue
 import time
 from collections import deque
@@ -78,18 +79,21 @@ class WorkerCollector:
         self._replaced = [0] * len(streams)
         self._failed_at_start = [False] * len(streams)  # the last one lost played no batch
         self._streams, self._workers = streams, list[Worker]()
+        self._waited = 0.0  # seconds for the next batch
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         """Start the workers: now, as a resume has put back the weights."""
         if not self._workers:
             self._weights = learner_weights(self._policy, self._updates())
+            self._others = set(multiprocessing.active_children())
             self._workers = [self._start(number, own) for number, own in enumerate(self._streams)]
         return self
 
     def __next__(self) -> TensorDictBase:
         """Return transitions [N, n] of one worker, with `stream` and `policy_version`."""
-        self._copy_if_due()
-        worker = self._next()
+        while not self.has_batch(0.5):
+            pass
+        worker, self._waited = self._next(), 0.0
         batch = self._ready.pop(worker)
         worker.batches += 1
         worker.request()
@@ -97,12 +101,37 @@ class WorkerCollector:
         self.policy_age.fill_(max(self._ages))
         return batch
 
+    def has_batch(self, seconds: float) -> bool:
+        """Wait at most so long for the batch to be learned from next; replace workers that fail."""
+        self._copy_if_due()
+        self._receive(0.0)
+        if self._next() is not None:
+            return True
+        began = time.monotonic()
+        self._receive(seconds)
+        self._waited += time.monotonic() - began
+        first = self._oldest_if_due()
+        for worker in [w for w in self._workers if w not in self._ready]:
+            patience = self.wait if worker.batches else max(self.wait, START)
+            is_overdue = first in (None, worker) and self._waited > self.wait
+            if worker.lost():
+                self._replace(worker, "ended")
+            elif is_overdue and worker.silent() > patience:
+                self._replace(worker, f"did not answer for {patience:g} s")
+        return self._next() is not None
+
     def shutdown(self) -> None:
-        """End all workers."""
+        """End all workers, those that have not started yet included; 5 s at most."""
+        end = time.monotonic() + 5.0
         for worker in self._workers:
             worker.kill()
+        while any(worker.is_starting for worker in self._workers) and time.monotonic() < end:
+            # TorchRL hands out no collector yet, and Python would wait for its processes.
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+            time.sleep(0.05)
         for worker in self._workers:
-            worker.thread.join(5.0)
+            worker.thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self, number: int, streams: Tensor) -> Worker:
         life = self._replaced[number]
@@ -117,28 +146,12 @@ class WorkerCollector:
         if is_old or bool(self._weights["uniform"]) != self._policy.uniform:
             self._weights = learner_weights(self._policy, self._updates())
 
-    def _next(self) -> Worker:
-        """Wait for the worker whose batch is to be learned from next."""
-        end = time.monotonic() + self.wait
-        self._receive(0.0)
-        while True:
-            first = self._oldest_if_due()
-            if self._ready and (first is None or first in self._ready):
-                return first or next(iter(self._ready))
-            self._receive(0.5)
-            now = time.monotonic()
-            for worker in [w for w in self._workers if w not in self._ready]:
-                if worker.lost():
-                    self._replace(worker, "ended")
-                elif (
-                    first in (None, worker)
-                    and now > end
-                    and worker.silent() > self._patience(worker)
-                ):
-                    self._replace(worker, f"did not answer for {self._patience(worker):g} s")
-
-    def _patience(self, worker: Worker) -> float:
-        return self.wait if worker.batches else max(self.wait, START)
+    def _next(self) -> Worker | None:
+        """The worker whose batch is to be learned from next; None while it plays."""
+        first = self._oldest_if_due()
+        if first is not None:
+            return first if first in self._ready else None
+        return next(iter(self._ready), None)
 
     def _receive(self, timeout: float) -> None:
         """Take what has come; wait so long for the first of it."""

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+import two_processes
 
 from mario_dreamer.training import distributed
 from mario_dreamer.training.distributed import Processes, join
@@ -16,22 +19,29 @@ from mario_dreamer.training.distributed import Processes, join
 HERE = Path(__file__).resolve().parent
 
 
-def torchrun(*words: str, processes: int = 2, wait: int = 240) -> subprocess.CompletedProcess:
-    """Start processes on this machine and wait for all of them."""
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc_per_node={processes}", *words],
-        capture_output=True, text=True, timeout=wait, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two gloo processes found out, see two_processes.py."""
-    folder = tmp_path_factory.mktemp("two")
-    done = torchrun(str(HERE / "two_processes.py"), str(folder))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    """What two gloo processes found out, this one and another, see two_processes.py."""
+    file = tmp_path_factory.mktemp("two") / "second.json"
+    as_torchrun = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    second = subprocess.Popen(
+        [sys.executable, str(HERE / "two_processes.py"), str(file)], text=True,
+        stderr=subprocess.PIPE, env={**os.environ, **as_torchrun, "RANK": "1"},
+    )  # fmt: skip
+    try:
+        with mock.patch.dict(os.environ, {**as_torchrun, "RANK": "0"}):
+            first = two_processes.found_out()
+        errors = second.communicate(timeout=60)[1]
+    finally:
+        second.kill()
+    assert second.returncode == 0, errors[-3000:]
+    return [first, json.loads(file.read_text())]
 
 
 def test_two_processes_have_the_gradients_of_the_whole_batch(found: list) -> None:
@@ -80,8 +90,6 @@ def test_apple_gpus_serve_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_port_in_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

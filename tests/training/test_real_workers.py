@@ -115,6 +115,41 @@ def test_a_ray_cluster_that_is_not_there_is_one_line() -> None:
         workers._connect("auto")
 
 
+HANGING = """
+import multiprocessing, time
+from mario_dreamer.envs.toy.corridor import make_toy_env
+def make_env(num_envs, seed, image_size, cells, max_steps, action_repeat):
+    if multiprocessing.parent_process() is not None:
+        time.sleep(600)
+    return make_toy_env(num_envs, seed, image_size, cells, max_steps)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["process", "distributed"])
+def test_ctrl_c_is_obeyed_while_workers_start(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    words = [
+        "experiment=debug", f"collector={backend}", "collector.num_envs=4", "threads=1",
+        "env._target_=hanging.make_env", "tracker=csv", f"runs_dir={tmp_path}", "name=a",
+    ]  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-m", "mario_dreamer", "train", *words], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while len(children := psutil.Process(run.pid).children()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    time.sleep(10)
+    began = time.monotonic()
+    os.killpg(run.pid, signal.SIGINT)
+    printed = run.communicate(timeout=60)[0]
+    assert time.monotonic() - began < 15
+    assert "KILLED (SIGINT)" in printed, printed[-2000:]
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
 @pytest.mark.slow
 def test_an_async_run_stops_on_ctrl_c_and_resumes_at_its_ratio(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mario_dreamer", "train"]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
+import os
 import queue
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tensordict import TensorDict
-from tiny import make_tiny
+from tiny import make_loop, make_tiny
 from torch import nn
 
 from mario_dreamer.config import compose, workers
 from mario_dreamer.training.acting_policy import ActingPolicy
+from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.distributed import Processes
+from mario_dreamer.training.loop import train
 from mario_dreamer.training.worker import Worker
 from mario_dreamer.training.workers import WorkerCollector
 
@@ -147,6 +154,43 @@ def test_a_worker_that_never_plays_ends_the_run_with_its_reason() -> None:
     learner = Learner(make, count=1)
     with pytest.raises(RuntimeError, match="worker 0 failed .ValueError: no such level., and so"):
         learner.turn()
+
+
+def test_ctrl_c_ends_a_run_whose_worker_never_starts(tmp_path: Path) -> None:
+    stuck = threading.Event()
+
+    def make(number: int, life: int) -> Fake:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        stuck.wait(20)
+        return Fake()
+
+    _, parts, run = make_loop(tmp_path)
+    began = time.monotonic()
+    parts = dataclasses.replace(parts, collector=Learner(make, count=1).collector)
+    assert train(parts, run) == "KILLED"
+    stuck.set()
+    parts.collector.shutdown()
+    assert time.monotonic() - began < 5
+    assert (parts.state.stopped, parts.state.agent_steps) == ("SIGINT", 0)
+    assert Checkpoints(tmp_path).latest().name == "step_000000000"
+
+
+def test_processes_of_a_worker_that_never_starts_are_killed() -> None:
+    begun: queue.SimpleQueue = queue.SimpleQueue()
+
+    def make(number: int, life: int) -> Fake:
+        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+        process.start()
+        begun.put(process)
+        process.join()
+        raise EOFError
+
+    learner = Learner(make, count=1)
+    iter(learner.collector)
+    process = begun.get(timeout=20)
+    learner.collector.shutdown()
+    assert not process.is_alive()
 
 
 def test_workers_learn_when_the_random_prefill_ends() -> None:
