@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mario_dreamer import keys
 from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
+from mario_dreamer.networks.regions import region
 
 
 class Imagination(TensorDictModuleBase):
@@ -65,13 +66,20 @@ class Imagination(TensorDictModuleBase):
         with torch.set_grad_enabled(keep_graph), frozen(self.rssm):
             feats, actions = [self.rssm.feat(deter, stoch)], []
             for _ in range(self.horizon):
-                actions.append(self._act(feats[-1]))
-                deter, stoch, _ = self.rssm.img_step(deter, stoch, actions[-1])
-                feats.append(self.rssm.feat(deter, stoch))
+                deter, stoch, feat, action = self._step(deter, stoch, feats[-1])
+                feats.append(feat)
+                actions.append(action)
         return TensorDict(
             {keys.FEAT: torch.stack(feats, dim=1), keys.ACTION: torch.stack(actions, dim=1)},
             batch_size=tensordict.batch_size,
         )
+
+    @region
+    def _step(self, deter: Tensor, stoch: Tensor, feat: Tensor) -> tuple[Tensor, ...]:
+        """Act in the state t: h and z of t + 1, their feat, and the action a_t."""
+        action = self._act(feat)
+        deter, stoch, _ = self.rssm.img_step(deter, stoch, action)
+        return deter, stoch, self.rssm.feat(deter, stoch), action
 
     def _act(self, feat: Tensor) -> Tensor:
         """Draw an action [N, A] for the state, through which no gradient goes."""

@@ -10,27 +10,32 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-_compiled: ContextVar[bool] = ContextVar("compiled", default=False)
+from mario_dreamer.networks.block_linear import BlockLinear
+
+# Within `compiled_regions`: the weights rounded so far, by id and whether they carry a gradient.
+_rounded: ContextVar[dict[tuple[int, bool], Tensor] | None] = ContextVar("rounded", default=None)
 
 
 def region(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a function that may be compiled as one piece; as it stands, it runs as written.
+    """Mark a method that may be compiled as one piece; as it stands, it runs as written.
 
     A step of the RSSM is some forty small operators, and an update takes a step for every record
     and for every imagined one. A whole update unrolls them all and compiles for ten minutes; a
     region compiles once, within seconds, and is called as often.
 
     Args:
-        function: tensors in, tensors out; no wait for a number, shapes that seldom change. A
-            region that calls another one is compiled with it.
+        function: method of a module; tensors in, tensors out; no wait for a number, shapes that
+            seldom change. A region that calls another one is compiled with it.
     """
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or not _compiled.get():
-            return function(*args, **kwargs)
-        return _compile(function)(*args, **kwargs)
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or _rounded.get() is None:
+            return function(self, *args, **kwargs)
+        with _rounded_weights(self):
+            return _compile(function)(self, *args, **kwargs)
 
     return call
 
@@ -38,11 +43,34 @@ def region(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextlib.contextmanager
 def compiled_regions() -> Iterator[None]:
     """Within it, in this thread, regions run compiled; acting and evaluation go on as written."""
-    token = _compiled.set(True)
+    token = _rounded.set({})
     try:
         yield
     finally:
-        _compiled.reset(token)
+        _rounded.reset(token)
+
+
+@contextlib.contextmanager
+def _rounded_weights(module: nn.Module) -> Iterator[None]:
+    """Under autocast: round the weights of linear layers once an update, and not at every call.
+
+    Autocast keeps what it has rounded, but a compiler rounds all weights in every step.
+    """
+    kept, replaced = _rounded.get(), []
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear | BlockLinear)]
+    for layer in layers:
+        weight, kind = layer.weight, layer.weight.device.type
+        if kind != "meta" and torch.is_autocast_enabled(kind):
+            learns = weight.requires_grad and torch.is_grad_enabled()
+            if (id(weight), learns) not in kept:
+                kept[id(weight), learns] = weight.to(torch.get_autocast_dtype(kind))
+            layer._parameters["weight"] = kept[id(weight), learns]
+            replaced.append((layer, weight))
+    try:
+        yield
+    finally:
+        for layer, weight in replaced:
+            layer._parameters["weight"] = weight
 
 
 @functools.cache

@@ -124,10 +124,12 @@ class RSSM(nn.Module):
         # share of the posterior before the loop, the prior after it.
         from_deter, from_embed = self._split_posterior(embed)
         deters, stochs, posts = [], [], []
-        points = [None] * embed.shape[1] if point is None else point.unbind(1)
-        for action, first, seen, by in zip(
-            prev_action.unbind(1), is_first.unbind(1), from_embed.unbind(1), points, strict=True
-        ):
+        if point is None:
+            batch, length = embed.shape[:2]
+            shape = length, batch, self.stoch_shape[0], 1
+            point = torch.rand(shape, device=embed.device).transpose(0, 1)
+        inputs = (prev_action, is_first, from_embed, point)
+        for action, first, seen, by in zip(*(x.unbind(1) for x in inputs), strict=True):
             deter, stoch, post = self._step(
                 deter, stoch, action, first, fresh, from_deter, seen, by
             )
@@ -229,7 +231,7 @@ class RSSM(nn.Module):
         fresh: tuple[Tensor, Tensor],
         from_deter: Tensor,
         from_embed: Tensor,
-        point: Tensor | None = None,
+        point: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         first = first.bool()  # [B, 1]
         deter = torch.where(first, fresh[0], deter)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.networks.layers import BlockLinear, linear, normed
+from mario_dreamer.networks.block_linear import BlockLinear
+from mario_dreamer.networks.layers import linear, normed
 from mario_dreamer.networks.norms import make_norm
 
 

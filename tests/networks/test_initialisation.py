@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mario_dreamer.networks.initialisation import init_
-from mario_dreamer.networks.layers import BlockLinear, convolution, linear
+from mario_dreamer.networks.block_linear import BlockLinear
+from mario_dreamer.networks.layers import convolution, linear
 
 
 def weight(rows: int = 400, columns: int = 300) -> Tensor:

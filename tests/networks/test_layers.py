@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.networks.layers import MLP, BlockLinear, convolution, normed
+from mario_dreamer.networks.block_linear import BlockLinear
+from mario_dreamer.networks.layers import MLP, convolution, normed
 from mario_dreamer.networks.norms import LayerNorm
 
 

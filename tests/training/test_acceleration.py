@@ -63,6 +63,29 @@ def test_only_the_learner_asks_for_compiled_regions(monkeypatch: pytest.MonkeyPa
     assert asked == []
 
 
+def test_compiled_regions_round_each_weight_once_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def compile(function):
+        def call(self, *args):
+            if function.__qualname__ == "RSSM._step":
+                seen.append(self.posterior.out.weight)
+            return function(self, *args)
+
+        return call
+
+    monkeypatch.setattr(regions, "_compile", compile)
+    plain, gradients = _first_update("off", "precision=bf16")
+    assert not seen
+    rounded, found = _first_update("on", "precision=bf16")
+    assert len(seen) == 5  # records
+    assert all(weight is seen[0] for weight in seen)
+    assert seen[0].dtype == torch.bfloat16
+    for key, value in plain.items():
+        torch.testing.assert_close(rounded[key], value, rtol=1e-6, atol=1e-7)
+    assert float(torch.cosine_similarity(found, gradients, dim=0)) > 0.9999
+
+
 def _first_update(compile: str, *changes: str) -> tuple[TensorDict, torch.Tensor]:
     """Losses of one batch and all gradients in one vector, with the draws of seed 5."""
     learner = make_tiny(f"compile={compile}", *changes).learner
