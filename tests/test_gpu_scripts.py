@@ -109,15 +109,17 @@ def test_a_failing_benchmark_row_is_one_failed_check(
     }
 
 
-def test_the_gpu_experiment_is_mario_1_1_with_a_cuda_graph() -> None:
+def test_the_gpu_experiment_is_the_laptop_recipe_compiled() -> None:
     plain, gpu = (
-        compose.compose_default([f"experiment={name}"]) for name in ("mario_1_1", "mario_1_1_gpu")
+        compose.compose_default([f"experiment={name}"]) for name in ("laptop", "mario_1_1_gpu")
     )
     check_targets(gpu)
     limits.check_numbers(gpu)
-    assert gpu.compile == "on+cudagraph" and gpu.collector.num_envs == 32
-    for part in ("env", "size", "encoder", "rssm", "loss", "optimizer", "actor", "critic"):
+    assert gpu.compile == "on+cudagraph" and gpu.collector.num_envs == 16
+    parts = ("size", "encoder", "rssm", "loss", "optimizer", "actor", "critic", "replay")
+    for part in (*parts, "train_ratio", "entropy_solved", "prefill"):
         assert gpu[part] == plain[part], part
+    assert {k: v for k, v in gpu.env.items() if v != plain.env[k]} == {"threads": 4}
 
 
 def test_the_benchmark_runs_on_a_cpu(
