@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.block_linear import BlockLinear
+from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.layers import convolution, linear
 
 
