@@ -26,6 +26,7 @@ _HOMES = {
     "SlowCritic": "agent.critic",
     "ToRecords": "replay",
     "WorldModel": "agent.world_model",
+    "WorldModelEnv": "agent.world_model_env",
     "WorldModelLoss": "losses",
     "load_agent": "config.load_agent",
     "make_mario_env": "envs.mario.make",

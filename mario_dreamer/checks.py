@@ -77,14 +77,23 @@ def check(
         good = value.layout is torch.strided and _fits(value.shape, lead, shape, rest, bound)
         if not good or value.device != device or value.dtype not in _dtypes(kind, weight, device):
             dtypes = ", ".join(_name(dtype) for dtype in _dtypes(kind, weight, device))
+            empty = "" if value.numel() else ", which is empty"
             raise ValueError(
                 f"{who}: {name} must be {_wish(wanted, bound)} ({dtypes}) on {device}; "
-                f"got {show(value)}."
+                f"got {show(value)}{empty}."
             )
 
 
 def _being_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def has_functorch() -> bool:
+    """Whether `torch.func.vmap` or another of its transforms is at work.
+
+    An `autograd.Function` that it could transform costs 70 microseconds a call more.
+    """
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 @functools.lru_cache(4096)
@@ -142,12 +151,17 @@ def _wish(wanted: str, bound: Mapping[str, object]) -> str:
 
 
 def require_keys(
-    who: str, tensordict: TensorDictBase, needed: Iterable[NestedKey], what: str = "input"
+    who: str,
+    tensordict: TensorDictBase,
+    needed: Iterable[NestedKey],
+    what: str = "input",
+    cure: str = "add what is missing; set_keys(...) renames the keys that a loss reads",
 ) -> None:
     """Refuse a TensorDict that lacks keys.
 
     Args:
         what: what the TensorDict is, for the message.
+        cure: what to do about it, for the message.
 
     Raises:
         TypeError: it is no TensorDict. KeyError: names what is missing and what is there.
@@ -160,8 +174,20 @@ def require_keys(
     missing = [key for key in needed if key not in there]
     if missing:
         raise KeyError(
-            f"{who}: the {what} lacks {missing}; it holds {sorted(map(str, there))}. Add what is "
-            "missing; set_keys(...) renames the keys that a loss reads."
+            f"{who}: the {what} lacks {missing}; it holds {sorted(map(str, there))}: {cure}."
+        )
+
+
+def require_head(who: str, head: nn.Module) -> None:
+    """Refuse a module that a loss cannot ask for a distribution.
+
+    Raises:
+        TypeError: it has no `in_keys` or no `get_dist`.
+    """
+    if not (hasattr(head, "in_keys") and hasattr(head, "get_dist")):
+        raise TypeError(
+            f"{who}: a head needs in_keys and get_dist(tensordict), such as a DistributionModule "
+            f"or TorchRL's ProbabilisticTensorDictSequential; got {show(head)}."
         )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import nn
+from torch import Tensor, nn
+from torchrl.envs import ExplorationType
+from torchrl.envs.utils import exploration_type
 
 
 class DistributionModule(TensorDictModuleBase):
@@ -23,7 +24,7 @@ class DistributionModule(TensorDictModuleBase):
     Args:
         head: called with the tensors under `in_keys`; `head.dist(params)` is the distribution.
         in_keys: what the head reads, each [..., *].
-        out_key: name of the mean it writes; the parameters go under `params_key`.
+        out_key: name of the mean, or action, that it writes; the parameters go under `params_key`.
 
     Attributes:
         sizes: what the names in a shape mean for the head, such as F of feat.
@@ -49,7 +50,7 @@ class DistributionModule(TensorDictModuleBase):
         self.in_keys = list(in_keys)
         self.out_keys = [self.params_key, out_key]
 
-    def _params(self, tensordict: TensorDictBase) -> torch.Tensor:
+    def _params(self, tensordict: TensorDictBase) -> Tensor:
         return self.head(*(tensordict.get(key) for key in self.in_keys))
 
     def get_dist(self, tensordict: TensorDictBase) -> Any:
@@ -61,7 +62,23 @@ class DistributionModule(TensorDictModuleBase):
         return self.head.dist(tensordict.get(self.params_key))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the parameters and the mean of the distribution."""
+        """Write the parameters, and the mean of the distribution or, of an action head, an action.
+
+        The mean of one-hot actions would be no action. See `choose`.
+        """
         params = self._params(tensordict)
         tensordict.set(self.params_key, params)
-        return tensordict.set(self.out_key, self.head.dist(params).mean)
+        dist, action_dtype = self.head.dist(params), getattr(self.head, "action_dtype", None)
+        value = dist.mean if action_dtype is None else choose(dist).to(action_dtype)
+        return tensordict.set(self.out_key, value)
+
+
+def choose(dist: Any) -> Tensor:
+    """Draw an action under `ExplorationType.RANDOM` (a collector's) or none, else the likeliest."""
+    is_random = exploration_type() in (ExplorationType.RANDOM, None)
+    return dist.sample() if is_random else likeliest(dist)
+
+
+def likeliest(dist: Any) -> Tensor:
+    """Return a distribution's most likely action, or what TorchRL plays in its place."""
+    return dist.deterministic_sample if hasattr(dist, "deterministic_sample") else dist.mode

@@ -78,6 +78,8 @@ class Imagination(TensorDictModuleBase):
     def _step(self, deter: Tensor, stoch: Tensor, feat: Tensor) -> tuple[Tensor, ...]:
         """Act in the state t: h and z of t + 1, their feat, and the action a_t."""
         action = self._act(feat)
+        sizes = getattr(self.rssm, "sizes", {})
+        check("Imagination", self.rssm, sizes, {keys.ACTION: (action, "N A: one-hot")})
         deter, stoch, _ = self.rssm.img_step(deter, stoch, action)
         return deter, stoch, self.rssm.feat(deter, stoch), action
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -12,11 +11,10 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.distributions import Distribution
 from torchrl.data import Unbounded
-from torchrl.envs import ExplorationType, TensorDictPrimer
-from torchrl.envs.utils import exploration_type
+from torchrl.envs import TensorDictPrimer
 
 from mario_dreamer import keys
-from mario_dreamer.agent.distribution_module import DistributionModule
+from mario_dreamer.agent.distribution_module import DistributionModule, choose
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
 
@@ -108,7 +106,8 @@ class Policy(TensorDictModuleBase):
         One-hot actions that `action_mask`, [N, A], forbids are not chosen. That is a rule of acting
         alone: imagination draws from all actions, as nothing predicts the mask of a later state.
         """
-        require_keys("Policy", tensordict, self.in_keys)
+        cure = "the env needs InitTracker() and policy.make_tensordict_primer()"
+        require_keys("Policy", tensordict, self.in_keys, cure=cure)
         wanted = {key: f"N {shape}: frame" for key, shape in self.world_model.shapes.items()} | {
             "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
             keys.PREV_ACTION: "N A: one-hot",
@@ -123,14 +122,8 @@ class Policy(TensorDictModuleBase):
         dist = self.distribution(deter, stoch)
         if (mask := tensordict.get(keys.ACTION_MASK, None)) is not None:
             dist = dist.masked(mask.to(device, torch.bool))
-        greedy = exploration_type() not in (ExplorationType.RANDOM, None)
-        action = likeliest(dist) if greedy else dist.sample()
+        action = choose(dist)
         tensordict.set(keys.ACTION, action.to(home, self.actor.head.action_dtype))
         for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
             tensordict.set(key, value.to(home, torch.float32))
         return tensordict
-
-
-def likeliest(dist: Any) -> Tensor:
-    """Return a distribution's most likely action, or what TorchRL plays in its place."""
-    return dist.deterministic_sample if hasattr(dist, "deterministic_sample") else dist.mode

@@ -36,6 +36,9 @@ class WorldModelEnv(ModelBasedEnvBase):
             it is taught gamma * c_t (`Discount.learned`), else 1.
         decode: keys of the observations to decode, as floats.
         sample_ends: draw `terminated` from its predicted probability; False: above 1/2 it ends.
+
+    Raises:
+        KeyError: a start state or a decoder is missing. ValueError: shapes do not fit the model.
     """
 
     def __init__(
@@ -53,16 +56,22 @@ class WorldModelEnv(ModelBasedEnvBase):
         rssm = world_model.rssm
         require_keys("WorldModelEnv", starts, [keys.DETER, keys.STOCH])
         fields = {keys.DETER: (starts[keys.DETER], "M D: float"),
-                  keys.STOCH: (starts[keys.STOCH], "M S K: float")}  # fmt: skip
+                  keys.STOCH: (starts[keys.STOCH], "M S K: float"),
+                  "action_spec": (action_spec.zero().to(device), "... A: one-hot")}  # fmt: skip
         check("WorldModelEnv", world_model, rssm.sizes, fields)
+        if unknown := [key for key in decode if key not in world_model.decoders]:
+            known = world_model.observation_keys
+            raise KeyError(f"WorldModelEnv: no decoder for {unknown}; there is one for {known}.")
         self.starts = starts.select(keys.DETER, keys.STOCH).detach()
         self.num_envs, self.gamma = num_envs, gamma
         self.decode, self.sample_ends = list(decode), sample_ends
         shapes = {keys.DETER: (rssm.deter_dim,), keys.STOCH: rssm.stoch_shape}
         shapes[keys.FEAT] = (rssm.feat_dim,)
         state = {key: Unbounded((num_envs, *shape)) for key, shape in shapes.items()}
-        seen = {key: Unbounded((num_envs, *world_model.encoder.shapes[key])) for key in self.decode}
         self.state_spec = Composite(state, shape=[num_envs])
+        with torch.no_grad():
+            zeros = self.state_spec.zero()
+            seen = {key: Unbounded(self._decoded(key, zeros).shape) for key in self.decode}
         self.observation_spec = Composite({**state, **seen}, shape=[num_envs])
         if len(action_spec.shape) == 1:
             action_spec = action_spec.expand(num_envs, *action_spec.shape)
@@ -100,9 +109,10 @@ class WorldModelEnv(ModelBasedEnvBase):
         state = {keys.DETER: deter, keys.STOCH: stoch}
         state[keys.FEAT] = self.world_model.rssm.feat(deter, stoch)
         found = TensorDict(state, self.batch_size, device=self.device)
-        for key in self.decode:
-            found[key] = self.world_model.decoders[key].get_dist(found).mean
-        return found
+        return found.update({key: self._decoded(key, found) for key in self.decode})
+
+    def _decoded(self, key: str, states: TensorDictBase) -> Tensor:
+        return self.world_model.decoders[key].get_dist(states).mean
 
     def _set_seed(self, seed: int | None) -> None:
         """Seed torch: the world model draws from its global generator."""

@@ -11,7 +11,9 @@ import math
 
 import torch
 from torch import Size, Tensor, distributions
-from torch.distributions import Distribution, Independent, TanhTransform, TransformedDistribution
+from torch.distributions import Independent, TanhTransform, TransformedDistribution
+
+from mario_dreamer.distributions.unchecked import Unchecked
 
 
 class Normal(distributions.Normal):
@@ -24,6 +26,10 @@ class Normal(distributions.Normal):
     def sample(self, sample_shape: Size = Size()) -> Tensor:
         """Draw without a gradient, [*sample_shape, ...]."""
         return self.rsample(sample_shape)
+
+    def expand(self, batch_shape: Size, _instance: None = None) -> Normal:
+        """See `Unchecked`."""
+        return Normal(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
 
 
 class _Tanh(TanhTransform):
@@ -61,8 +67,15 @@ class TanhNormal(TransformedDistribution):
         """tanh(loc), the median, which is played as the likeliest action, [..., A]."""
         return self.loc.tanh()
 
+    deterministic_sample = mode
 
-class TruncatedNormal(Distribution):
+    def expand(self, batch_shape: Size, _instance: None = None) -> TanhNormal:
+        """See `Unchecked`."""
+        shape = (*batch_shape, *self.event_shape)
+        return TanhNormal(self.loc.expand(shape), self.scale.expand(shape))
+
+
+class TruncatedNormal(Unchecked):
     """A numbers in [low, high], each from a normal distribution without its two ends.
 
         p(x) = phi((x - loc) / scale) / (scale * Z)   in [low, high], else 0
@@ -76,7 +89,7 @@ class TruncatedNormal(Distribution):
     """
 
     has_rsample = True
-    arg_constraints: dict = {}
+    TENSORS = ("loc", "scale", "a", "b", "below", "share")
 
     def __init__(self, loc: Tensor, scale: Tensor, low: float = -1.0, high: float = 1.0) -> None:
         loc, scale = loc.float(), scale.float()
@@ -84,7 +97,7 @@ class TruncatedNormal(Distribution):
         self.a, self.b = (low - loc) / scale, (high - loc) / scale
         self.below = torch.special.ndtr(self.a)  # share of the whole that lies below `low`
         self.share = torch.special.ndtr(self.b) - self.below  # Z
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+        super().__init__(loc.shape)
 
     @property
     def mean(self) -> Tensor:

@@ -14,8 +14,8 @@ def sum_event(nats: Tensor, dims: int) -> Tensor:
 
 
 def kl_of(p: Any, q: Any, dims: int) -> Tensor:
-    """KL[p || q] in nats, by `p.kl(q)` or torch's `kl_divergence`, with `dims` dimensions left."""
-    return sum_event(p.kl(q) if hasattr(p, "kl") else kl_divergence(p, q), dims)
+    """KL[p || q] in nats, by torch's `kl_divergence`, with `dims` dimensions left."""
+    return sum_event(kl_divergence(p, q), dims)
 
 
 def balanced_kl(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
+from torch.distributions import constraints, register_kl
+
+from mario_dreamer.distributions.unchecked import Unchecked
 
 
-class OneHotCategorical:
+class OneHotCategorical(Unchecked):
     """One of K classes: a category of the latent state, or an action.
 
     Paper: arXiv:2301.04104, "World model learning" (unimix, straight-through gradients).
@@ -27,12 +31,19 @@ class OneHotCategorical:
         ValueError: unimix lies outside [0, 1].
     """
 
+    has_rsample = True
+    support = constraints.one_hot
+    TENSORS = ("probs", "_logits")
+
     def __init__(self, logits: Tensor, unimix: float = 0.0) -> None:
         if not 0 <= unimix <= 1:
             raise ValueError(f"unimix must lie in [0, 1]; got {unimix}.")
+        super().__init__(logits.shape)
         logits = logits.float()
         if unimix == 0.0:
-            self._logits: Tensor | None = logits.log_softmax(-1)
+            # A logit of -inf, a class ruled out, counts as the least finite one: 0 * inf is nan.
+            least = torch.finfo(torch.float32).min
+            self._logits: Tensor | None = logits.log_softmax(-1).clamp_min(least)
             self.probs = self._logits.exp()
         else:
             self._logits = None  # a logarithm that a mere sample does not need
@@ -56,30 +67,35 @@ class OneHotCategorical:
         probs = self.probs.detach()
         return _one_hot(probs, probs.argmax(-1, keepdim=True))
 
-    def sample(self, point: Tensor | None = None) -> Tensor:
-        """Draw a class as a one-hot, [..., K] float32, without a gradient.
+    def sample(self, sample_shape: Size = Size(), noise: Tensor | None = None) -> Tensor:
+        """Draw a class as a one-hot, [*sample_shape, ..., K] float32, without a gradient.
 
         Args:
-            point: uniform numbers in [0, 1) to draw with, [..., 1]; None makes them here.
+            sample_shape: of independent draws, in front.
+            noise: uniform numbers in [0, 1) to draw with, [..., 1]; None makes them here.
         """
         # One uniform number per choice, and the class whose share of [0, 1) it falls into: three
         # times as fast as Gumbel-max on CPU, no host sync, and safe in a CUDA graph.
         cumulated = self.probs.detach().cumsum(-1)  # [..., K]
-        if point is None:
-            point = torch.rand_like(cumulated[..., :1])
-        point = point * cumulated[..., -1:]  # [..., 1]
-        passed = (cumulated <= point).sum(-1, keepdim=True)
+        if sample_shape:
+            cumulated = cumulated.expand(self._extended_shape(sample_shape)).contiguous()
+        if noise is None:
+            noise = torch.rand_like(cumulated[..., :1])
+        noise = noise * cumulated[..., -1:]  # [..., 1]
+        passed = (cumulated <= noise).sum(-1, keepdim=True)
         return _one_hot(cumulated, passed.clamp_max(cumulated.shape[-1] - 1))
 
-    def rsample(self, point: Tensor | None = None) -> Tensor:
-        """Draw a one-hot, [..., K], whose gradient passes straight through to the probabilities.
+    def rsample(self, sample_shape: Size = Size(), noise: Tensor | None = None) -> Tensor:
+        """Draw a one-hot whose gradient passes straight through to the probabilities.
 
         z = onehot + p - sg(p)
 
         Args:
-            point: see `sample`.
+            sample_shape, noise: see `sample`.
         """
-        onehot = self.sample(point)
+        if sample_shape is None or isinstance(sample_shape, Tensor):  # the RSSM gives its noise
+            sample_shape, noise = Size(), sample_shape
+        onehot = self.sample(sample_shape, noise)
         if not self.probs.requires_grad:
             return onehot
         return onehot + (self.probs - self.probs.detach())  # the bracket is exactly 0
@@ -92,31 +108,31 @@ class OneHotCategorical:
         """Entropy in nats, [...]."""
         return -(self.probs * self.logits).sum(-1)  # [..., K] -> [...]
 
-    def kl(self, other: OneHotCategorical) -> Tensor:
-        """KL[self || other] in nats, [...]; gradients flow into both unless detached."""
-        return (self.probs * (self.logits - other.logits)).sum(-1)  # [..., K] -> [...]
-
-    def masked(self, mask: Tensor) -> OneHotCategorical:
+    def masked(self, mask: Tensor) -> Self:
         """The same over the classes that `mask`, [..., K] bool, allows; over all if it allows none."""
         masked = copy.copy(self)
         masked.probs = self.probs * (mask | ~mask.any(-1, keepdim=True))
         masked.probs = masked.probs / masked.probs.sum(-1, keepdim=True)
-        masked._logits = None
+        masked._logits = masked.probs.clamp_min(torch.finfo(torch.float32).tiny).log()
         return masked
 
-    def detach(self) -> OneHotCategorical:
-        """The same distribution, cut off from the graph; shares what was computed already."""
-        logits = self.logits  # once, for both copies
-        detached = copy.copy(self)
-        detached.probs, detached._logits = self.probs.detach(), logits.detach()
-        return detached
+    def detach(self) -> Self:
+        """See `Unchecked`; computes the logits first, once for both."""
+        self._logits = self.logits
+        return super().detach()
+
+
+@register_kl(OneHotCategorical, OneHotCategorical)
+def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
+    """KL[p || q] in nats, [...]; gradients flow into both unless detached."""
+    return (p.probs * (p.logits - q.logits)).sum(-1)  # [..., K] -> [...]
 
 
 def _one_hot(like: Tensor, index: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter_(-1, index, 1.0)
 
 
-class MultiOneHotCategorical:
+class MultiOneHotCategorical(Unchecked):
     """Several choices at once: one-hots of different sizes, one after the other.
 
     Args:
@@ -125,7 +141,10 @@ class MultiOneHotCategorical:
         unimix: share of the uniform distribution in each choice, in [0, 1].
     """
 
+    has_rsample = True
+
     def __init__(self, logits: Tensor, choices: Sequence[int], unimix: float = 0.0) -> None:
+        super().__init__(logits.shape)
         self.choices = list(choices)
         self.parts = [OneHotCategorical(part, unimix) for part in logits.split(self.choices, -1)]
 
@@ -141,19 +160,20 @@ class MultiOneHotCategorical:
         """The likeliest option of each choice, [..., A] of 0 and 1."""
         return torch.cat([part.mode for part in self.parts], -1)
 
-    def sample(self, points: Tensor | None = None) -> Tensor:
-        """Draw an option of each choice, [..., A] of 0 and 1, without a gradient.
+    def sample(self, sample_shape: Size = Size(), noise: Tensor | None = None) -> Tensor:
+        """Draw an option of each choice, [*sample_shape, ..., A] of 0 and 1, without a gradient.
 
         Args:
-            points: uniform numbers in [0, 1) to draw with, [..., choices]; None makes them here.
+            sample_shape: of independent draws, in front.
+            noise: uniform numbers in [0, 1) to draw with, [..., choices]; None makes them here.
         """
-        drawn = [None] * len(self.parts) if points is None else points.split(1, -1)
+        drawn = [None] * len(self.parts) if noise is None else noise.split(1, -1)
         pairs = zip(self.parts, drawn, strict=True)
-        return torch.cat([part.sample(point) for part, point in pairs], -1)
+        return torch.cat([part.sample(sample_shape, own) for part, own in pairs], -1)
 
-    def rsample(self) -> Tensor:
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:
         """Draw with straight-through gradients, see `OneHotCategorical.rsample`."""
-        return torch.cat([part.rsample() for part in self.parts], -1)
+        return torch.cat([part.rsample(sample_shape) for part in self.parts], -1)
 
     def log_prob(self, onehots: Tensor) -> Tensor:
         """Log-probability of all choices together, [..., A] -> [...]."""
@@ -164,9 +184,28 @@ class MultiOneHotCategorical:
         """Entropy of all choices together in nats, [...]."""
         return sum(part.entropy() for part in self.parts)
 
-    def masked(self, mask: Tensor) -> MultiOneHotCategorical:
+    def masked(self, mask: Tensor) -> Self:
         """The same distribution over what `mask`, [..., A] bool, allows."""
-        masked = copy.copy(self)
         allowed = mask.split(self.choices, -1)
-        masked.parts = [p.masked(m) for p, m in zip(self.parts, allowed, strict=True)]
-        return masked
+        return self._of([p.masked(m) for p, m in zip(self.parts, allowed, strict=True)])
+
+    def detach(self) -> Self:
+        """See `Unchecked`."""
+        return self._of([part.detach() for part in self.parts])
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> Self:
+        """See `Unchecked`."""
+        expanded = self._of([part.expand(batch_shape) for part in self.parts])
+        expanded._batch_shape = expanded.parts[0].batch_shape
+        return expanded
+
+    def _of(self, parts: list[OneHotCategorical]) -> Self:
+        same = copy.copy(self)
+        same.parts = parts
+        return same
+
+
+@register_kl(MultiOneHotCategorical, MultiOneHotCategorical)
+def _kl_multi(p: MultiOneHotCategorical, q: MultiOneHotCategorical) -> Tensor:
+    """KL of all choices together in nats, [...]."""
+    return sum(_kl_one_hot(*pair) for pair in zip(p.parts, q.parts, strict=True))

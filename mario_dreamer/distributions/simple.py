@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Size, Tensor
+from torch.distributions import register_kl
 
+from mario_dreamer.checks import has_functorch
 from mario_dreamer.distributions.twohot import symexp, symlog
+from mario_dreamer.distributions.unchecked import Unchecked
 
 
-class Bernoulli:
+class Bernoulli(Unchecked):
     """The probability that the episode goes on.
 
     Paper: arXiv:2301.04104, "World model learning" (continue predictor).
@@ -19,29 +22,34 @@ class Bernoulli:
         log_prob(c) = c * log(sigmoid(l)) + (1 - c) * log(1 - sigmoid(l))
 
     Args:
-        logit: l, [..., 1], any float type; the maths is done in float32.
+        logits: l, [..., 1], any float type; the maths is done in float32.
     """
 
-    def __init__(self, logit: Tensor) -> None:
-        self.logit = logit.float()
+    TENSORS = ("logits",)
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits.shape)
+        self.logits = logits.float()
 
     @property
     def mean(self) -> Tensor:
         """Probability of yes, [..., 1] in [0, 1]."""
-        return self.logit.sigmoid()
+        return self.logits.sigmoid()
 
     @property
     def mode(self) -> Tensor:
         """1.0 where yes is likelier, else 0.0, [..., 1]."""
-        return (self.logit > 0).float()
+        return (self.logits > 0).float()
 
-    def sample(self) -> Tensor:
-        """Draw 0.0 or 1.0, [..., 1]."""
-        return (torch.rand_like(self.logit) < self.mean).float()
+    def sample(self, sample_shape: Size = Size()) -> Tensor:
+        """Draw 0.0 or 1.0, [*sample_shape, ..., 1], without a gradient."""
+        noise = torch.rand(self._extended_shape(sample_shape), device=self.logits.device)
+        return (noise < self.mean).float()
 
     def log_prob(self, label: Tensor) -> Tensor:
         """Log-likelihood of a label that may be soft, [..., 1] in [0, 1] -> [...]."""
-        loss = F.binary_cross_entropy_with_logits(self.logit, label.float(), reduction="none")
+        logits, label = torch.broadcast_tensors(self.logits, label.float())
+        loss = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
         return -loss.squeeze(-1)  # [..., 1] -> [...]
 
     def entropy(self) -> Tensor:
@@ -49,7 +57,13 @@ class Bernoulli:
         return -self.log_prob(self.mean)
 
 
-class MSE:
+@register_kl(Bernoulli, Bernoulli)
+def _kl_bernoulli(p: Bernoulli, q: Bernoulli) -> Tensor:
+    """KL[p || q] in nats, [...]."""
+    return p.log_prob(p.mean) - q.log_prob(p.mean)
+
+
+class MSE(Unchecked):
     """A mean whose log-probability is minus the squared distance.
 
     Paper: arXiv:2301.04104, "World model learning" (image reconstruction).
@@ -61,8 +75,16 @@ class MSE:
         event_dims: how many trailing dimensions are one event; 3 for an image [3, H, W].
     """
 
+    TENSORS = ("loc",)
+
     def __init__(self, mean: Tensor, event_dims: int = 1) -> None:
-        self.mean, self.event_dims = mean.float(), event_dims
+        super().__init__(mean.shape, event_dims)
+        self.loc, self.event_dims = mean.float(), event_dims
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected value, [..., *event]."""
+        return self.loc
 
     @property
     def mode(self) -> Tensor:
@@ -71,7 +93,9 @@ class MSE:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error, [..., *event] -> [...]."""
-        return _SquaredDistance.apply(self.mean, x.float(), self.event_dims).neg()
+        if has_functorch():
+            return (self.loc - x.float()).square().flatten(-self.event_dims).sum(-1).neg()
+        return _SquaredDistance.apply(self.loc, x.float(), self.event_dims).neg()
 
 
 class _SquaredDistance(torch.autograd.Function):
@@ -105,10 +129,11 @@ class SymlogMSE(MSE):
         event_dims: how many trailing dimensions are one event.
     """
 
-    def __init__(self, mean: Tensor, event_dims: int = 1) -> None:
-        super().__init__(symexp(mean.float()), event_dims)
-        self.squashed = MSE(mean, event_dims)
+    @property
+    def mean(self) -> Tensor:
+        """symexp of the prediction, [..., V]."""
+        return symexp(self.loc)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error in symlog space, [..., V] -> [...]."""
-        return self.squashed.log_prob(symlog(x.float()))
+        return super().log_prob(symlog(x.float()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
+
+from mario_dreamer.distributions.unchecked import Unchecked
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def make_bins(kind: str = "symexp", bins: int = 255, low: float = -20, high: flo
     return even if kind == "symlog" else symexp(even.double()).float()
 
 
-class TwoHot:
+class TwoHot(Unchecked):
     """A scalar of unknown scale, a return or a reward, as weights on two neighbouring bins.
 
     Paper: arXiv:2301.04104, "Critic learning" (symexp two-hot loss).
@@ -76,8 +78,10 @@ class TwoHot:
         low, high: ends of the bins before symexp; a target beyond them counts as the end.
 
     Raises:
-        ValueError: see `make_bins`.
+        ValueError: see `make_bins`; or there are not as many logits as bins.
     """
+
+    TENSORS = ("logits", "_normalizer")
 
     def __init__(
         self,
@@ -89,6 +93,11 @@ class TwoHot:
     ) -> None:
         if not isinstance(bins, Tensor):
             bins = make_bins(kind, bins, low, high).to(logits.device)
+        if logits.shape[-1:] != bins.shape:
+            raise ValueError(
+                f"TwoHot: logits must be [..., {len(bins)}], one per bin; got {list(logits.shape)}."
+            )
+        super().__init__(Size((*logits.shape[:-1], 1)))
         self.logits, self.kind, self.bins = logits.float(), kind, bins
         self._normalizer: Tensor | None = None  # the same for every target
 
@@ -114,11 +123,16 @@ class TwoHot:
         value = self.bins[self.logits.argmax(-1, keepdim=True)]
         return symexp(value) if self.kind == "symlog" else value
 
+    @property
+    def deterministic_sample(self) -> Tensor:
+        """The mean."""
+        return self.mean
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the cross entropy to the two-hot of x: [..., 1] -> [...]. No gradient to x."""
         lower, weight = self.encode(x)
-        below = self.logits.gather(-1, lower)
-        above = self.logits.gather(-1, lower + 1)
+        logits = self.logits.expand(*lower.shape[:-1], -1)
+        below, above = logits.gather(-1, lower), logits.gather(-1, lower + 1)
         chosen = torch.lerp(below, above, weight).squeeze(-1)  # two bins, no dense target
         if self._normalizer is None:
             self._normalizer = self.logits.logsumexp(-1)

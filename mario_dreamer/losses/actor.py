@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check, check_states, require_keys
-from mario_dreamer.losses.targets import reduce
+from mario_dreamer.checks import check, check_states, require_head, require_keys
 
 
 class ActorLoss(LossModule):
@@ -37,8 +36,11 @@ class ActorLoss(LossModule):
         reduction: of the loss over all steps: "mean", "sum" or "none".
 
     Raises:
-        ValueError: another `actor_grad`.
+        ValueError: another `actor_grad`. TypeError: the actor has no `get_dist`.
     """
+
+    # `loss.entropy_scale = 0.001` writes into the buffer, as in TorchRL's own losses.
+    _schedulable_buffers = frozenset({"entropy_scale"})
 
     @dataclass
     class _AcceptedKeys:
@@ -66,6 +68,7 @@ class ActorLoss(LossModule):
         super().__init__()
         if actor_grad not in ("reinforce", "dynamics"):
             raise ValueError(f"actor_grad must be reinforce or dynamics; got {actor_grad!r}.")
+        require_head("ActorLoss", actor)
         self.actor = actor
         self.actor_grad, self.reduction = actor_grad, reduction
         self.wants_entropy = entropy_scale > 0
@@ -132,7 +135,7 @@ class ActorLoss(LossModule):
             _check_per_step(policy, "entropy", entropy, weight)
             gain = gain + self.entropy_scale * entropy
         return TensorDict(
-            loss_actor=reduce(-(weight * gain), self.reduction),
+            loss_actor=self._reduce_loss(-(weight * gain), tensordict),
             entropy=weight.new_tensor(math.nan) if entropy is None else entropy.detach().mean(),
             advantage_std=advantage.detach().std(correction=0),
         )

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check, check_states, require_keys
-from mario_dreamer.losses.targets import Discount, lambda_return, reduce
+from mario_dreamer.checks import check, check_states, require_head, require_keys
+from mario_dreamer.distributions.divergence import sum_event
+from mario_dreamer.losses.targets import Discount, lambda_return
 
 
 class CriticLoss(LossModule):
@@ -34,6 +35,9 @@ class CriticLoss(LossModule):
         discount: the agent's discount, for the replayed steps.
         lmbda: lambda of the replayed lambda-return.
         reduction: of both losses: "mean", "sum" or "none".
+
+    Raises:
+        TypeError: a critic has no `get_dist`.
     """
 
     @dataclass
@@ -65,6 +69,8 @@ class CriticLoss(LossModule):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
+        for head in (critic,) if slow_critic is None else (critic, slow_critic):
+            require_head("CriticLoss", head)
         self.critic, self.slow_critic = critic, slow_critic
         self.slow_scale, self.replay_scale = slow_scale, replay_scale
         self.discount, self.lmbda, self.reduction = discount, lmbda, reduction
@@ -116,7 +122,7 @@ class CriticLoss(LossModule):
             lambda x: x.narrow(time, 0, horizon).detach()
         )
         nats = self._nats(self._imagined(tensordict, states), returns, states)  # [..., H]
-        loss = reduce(weight[..., :-1, 0].detach() * nats, self.reduction)
+        loss = self._reduce_loss(weight[..., :-1, 0].detach() * nats, tensordict)
         losses = TensorDict(loss_critic=loss)
         if replayed is not None and self.replay_scale:
             losses["loss_critic_replay"] = self.replay_scale * self._replay(replayed, returns)
@@ -136,7 +142,7 @@ class CriticLoss(LossModule):
         if self.slow_critic is not None and self.slow_scale:
             slow = self.slow_critic.get_dist(states.detach()).mean.detach()
             nats = nats - self.slow_scale * head.log_prob(slow)
-        return nats
+        return sum_event(nats, target.ndim - 1)
 
     def _replay(self, replayed: TensorDictBase, returns: Tensor) -> Tensor:
         """The loss on replayed lambda-returns; its gradient reaches the world model too."""
@@ -160,9 +166,9 @@ class CriticLoss(LossModule):
         target = lambda_return(
             reward, bootstrap, self.discount.gamma * alive, is_last, self.lmbda
         )  # [B, T - 1, 1]
-        states = replayed.select(*self._state_keys).apply(
+        states = replayed.select(*self._state_keys, *self._loss_mask_keys(), strict=False).apply(
             lambda x: x[:, :-1], batch_size=reward.shape[:1]
         )
         nats = self._nats(self.critic.get_dist(states), target, states)  # [B, T - 1]
         valid = (~is_last[:, :-1]).to(nats.dtype).squeeze(-1)
-        return reduce(valid * nats, self.reduction)
+        return self._reduce_loss(valid * nats, states)

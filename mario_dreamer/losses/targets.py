@@ -1,9 +1,11 @@
-"""Discount, lambda-return, continuation weights and reduction, for losses and returns."""
+"""Discount, lambda-return and continuation weights, for losses and returns."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from mario_dreamer.checks import check
 
 
 class Discount:
@@ -61,11 +63,11 @@ def lambda_return(
     Raises:
         ValueError: the shapes differ, or L is 1.
     """
-    if not reward.shape == value.shape == discount.shape or reward.shape[-2] < 2:
-        raise ValueError(
-            "lambda_return: reward, value and discount must be [..., L, 1] with L of 2 or more; "
-            f"got {list(reward.shape)}, {list(value.shape)} and {list(discount.shape)}."
-        )
+    fields = {"reward": reward, "value": value, "discount": discount}
+    fields = {name: (tensor, "... T+1 1: number") for name, tensor in fields.items()}
+    if is_last is not None:
+        fields["is_last"] = (is_last, "... T+1 1: flag")
+    check("lambda_return", None, {}, fields)
     trace = torch.full_like(value, lmbda)
     if is_last is not None:
         trace = trace * (~is_last).to(value.dtype)
@@ -92,20 +94,3 @@ def continuation_weights(discount: Tensor, first: Tensor) -> Tensor:
         weights, [..., L, 1], in [0, 1].
     """
     return torch.cumprod(torch.cat([first[..., None, :], discount[..., 1:, :]], dim=-2), dim=-2)
-
-
-def reduce(loss: Tensor, reduction: str) -> Tensor:
-    """Reduce a loss as TorchRL's losses do.
-
-    Args:
-        loss: one number for each record or step.
-        reduction: "mean", "sum", or "none" for no reduction.
-
-    Raises:
-        ValueError: another reduction.
-    """
-    if reduction == "none":
-        return loss
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be mean, sum or none; got {reduction!r}.")
-    return loss.mean() if reduction == "mean" else loss.sum()

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check, require_keys
+from mario_dreamer.checks import check, require_head, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.losses.targets import Discount, reduce
+from mario_dreamer.losses.targets import Discount
 from mario_dreamer.networks.model_input import to_model_input
 
 
@@ -31,7 +31,8 @@ class WorldModelLoss(LossModule):
         L_rep  = max(free_nats, KL[ q || sg(p) ])     trains the posterior
 
     The max is taken on the KL summed over the latent, for each record, before any mean. Every
-    term is averaged over the B * T records.
+    term is summed over the numbers of a record and averaged over the B * T records, without those
+    that TorchRL's `loss_mask_key` masks.
 
     Args:
         world_model: reads records [B, T]; writes what the heads read, and the parameters of q
@@ -45,12 +46,17 @@ class WorldModelLoss(LossModule):
             predict from (h_t, z_t ~ p), which is what imagination reads, too.
 
                 L_prior = -log p(r_t | h_t, z_t) - log p(c_t | h_t, z_t),   z_t ~ p(z_t | h_t)
+
+            Above 0, `world_model.predict(posterior)` has to give what the heads read, of z_t ~ p.
         free_nats: a KL below this many nats has no gradient.
         unimix: share of uniform probability in q and p; the RSSM's own when it has one.
         discount: the agent's discount; says what the continue head is to predict.
         latent: parameters [B, T, ...] -> distribution, for q and p; any kind with a KL. None:
             one-hot categoricals with `unimix` of logits [B, T, S, K].
         reduction: of every term: "mean", "sum" or "none".
+
+    Raises:
+        TypeError: a decoder or head has no `get_dist`.
     """
 
     @dataclass
@@ -94,6 +100,8 @@ class WorldModelLoss(LossModule):
         self.decoders = nn.ModuleList(decoders.values())
         self.reward = world_model.reward if reward is None else reward
         self.cont = world_model.cont if cont is None else cont
+        for head in (*self.decoders, self.reward, self.cont):
+            require_head("WorldModelLoss", head)
         self.beta_pred, self.beta_dyn, self.beta_rep = beta_pred, beta_dyn, beta_rep
         self.beta_prior = beta_prior
         self.free_nats = free_nats
@@ -135,35 +143,34 @@ class WorldModelLoss(LossModule):
         fields = {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}
         fields |= {names.reward: (reward, "B T 1: number"),
                    names.is_terminal: (is_terminal, "B T 1: flag")}  # fmt: skip
-        check("WorldModelLoss", None, {}, fields)
+        check("WorldModelLoss", self.world_model, {}, fields)
         records = tensordict.copy()
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
             records.set(key, to_model_input(records.get(key)))
         posterior = self.world_model(records)
         recon = sum(
-            decoder.get_dist(posterior).log_prob(records.get(key))
+            _nats(decoder, posterior, records.get(key))
             for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
-        )  # [B, T]
-        cont = self.discount.cont_target(is_terminal)
+        )
+        targets = (reward, self.discount.cont_target(is_terminal))
+        seen = self._head_nats(posterior, *targets)
+        terms = {"loss_recon": recon, "loss_reward": seen[0], "loss_cont": seen[1]}  # [B, T] each
         losses = TensorDict(
-            loss_recon=-self.beta_pred * reduce(recon, self.reduction),
-            loss_reward=self._head_loss(self.reward, posterior, reward, self.beta_pred),
-            loss_cont=self._head_loss(self.cont, posterior, cont, self.beta_pred),
+            {name: self.beta_pred * self._reduce_loss(x, tensordict) for name, x in terms.items()}
         )
         if self.beta_prior:
-            predicted = self.world_model.predict(posterior)
-            losses["loss_prior"] = self._head_loss(
-                self.reward, predicted, reward, self.beta_prior
-            ) + self._head_loss(self.cont, predicted, cont, self.beta_prior)
-        return losses.update(self._kl_terms(posterior)), posterior
+            predicted = sum(self._head_nats(self.world_model.predict(posterior), *targets))
+            losses["loss_prior"] = self.beta_prior * self._reduce_loss(predicted, tensordict)
+        return losses.update(self._kl_terms(posterior, tensordict)), posterior
 
-    def _head_loss(
-        self, head: nn.Module, states: TensorDictBase, target: Tensor, weight: float
-    ) -> Tensor:
-        """-weight * log p(target | states), reduced."""
-        return -weight * reduce(head.get_dist(states).log_prob(target), self.reduction)
+    def _head_nats(
+        self, states: TensorDictBase, reward: Tensor, cont: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return _nats(self.reward, states, reward), _nats(self.cont, states, cont)
 
-    def _kl_terms(self, posterior: TensorDictBase) -> dict[str, Tensor]:
+    def _kl_terms(
+        self, posterior: TensorDictBase, records: TensorDictBase | None = None
+    ) -> dict[str, Tensor]:
         """Both KL terms, and the KL and entropies as metrics."""
         params = [posterior.get(self.tensor_keys.post_logits)]
         params += [posterior.get(self.tensor_keys.prior_logits)]
@@ -171,13 +178,16 @@ class WorldModelLoss(LossModule):
         fixed = None if hasattr(post, "detach") else tuple(self.latent(x.detach()) for x in params)
         dyn, rep, kl = balanced_kl(post, prior, self.free_nats, fixed)  # [B, T] each
         with torch.no_grad():
-            metrics = {
-                "kl": kl.mean(),
-                "post_entropy": sum_event(post.entropy(), 2).mean(),
-                "prior_entropy": sum_event(prior.entropy(), 2).mean(),
-            }
+            post_entropy, prior_entropy = (sum_event(x.entropy(), 2) for x in (post, prior))
+        metrics = {"kl": kl, "post_entropy": post_entropy, "prior_entropy": prior_entropy}
+        mean = functools.partial(self._reduce_loss, tensordict=records, reduction="mean")
         return {
-            "loss_dyn": self.beta_dyn * reduce(dyn, self.reduction),
-            "loss_rep": self.beta_rep * reduce(rep, self.reduction),
-            **metrics,
+            "loss_dyn": self.beta_dyn * self._reduce_loss(dyn, records),
+            "loss_rep": self.beta_rep * self._reduce_loss(rep, records),
+            **{name: mean(value) for name, value in metrics.items()},
         }
+
+
+def _nats(head: nn.Module, states: TensorDictBase, target: Tensor) -> Tensor:
+    """-log p(target | states), summed over all but batch and time, [B, T]."""
+    return -sum_event(head.get_dist(states).log_prob(target), 2)

@@ -1,6 +1,13 @@
 """Networks: tensors in, tensors out, no TensorDict."""
 
-from mario_dreamer.networks.action_heads import OneHotHead
+from mario_dreamer.networks.action_heads import (
+    BernoulliActionHead,
+    BoundedNormalHead,
+    MultiOneHotHead,
+    OneHotHead,
+    TanhNormalHead,
+    TruncatedNormalHead,
+)
 from mario_dreamer.networks.block_linear import BlockLinear
 from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, StridedConvDecoder
 from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
@@ -11,7 +18,9 @@ from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU, BlockGRU
 
 __all__ = [
-    "GRU", "MLP", "RSSM", "BernoulliHead", "BlockGRU", "BlockLinear", "ConvDecoder", "ConvEncoder",
-    "Head", "LayerNorm", "MLPDecoder", "MLPEncoder", "MSEHead", "MultiEncoder", "OneHotHead",
-    "RMSNorm", "StridedConvDecoder", "StridedConvEncoder", "TwoHotHead",
+    "GRU", "MLP", "RSSM", "BernoulliActionHead", "BernoulliHead", "BlockGRU", "BlockLinear",
+    "BoundedNormalHead", "ConvDecoder", "ConvEncoder", "Head", "LayerNorm", "MLPDecoder",
+    "MLPEncoder", "MSEHead", "MultiEncoder", "MultiOneHotHead", "OneHotHead", "RMSNorm",
+    "StridedConvDecoder", "StridedConvEncoder", "TanhNormalHead", "TruncatedNormalHead",
+    "TwoHotHead",
 ]  # fmt: skip

@@ -88,7 +88,7 @@ class OneHotHead(ActionHead):
 
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the class whose share of [0, 1) the number falls into."""
-        return self.dist(params).sample(noise)
+        return self.dist(params).sample(noise=noise)
 
     def likeliest(self, params: Tensor) -> Tensor:
         """See `ActionHead`."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mario_dreamer.checks import has_functorch
+
 
 class RMSNorm(nn.Module):
     """Divide a vector by its root mean square, statistics in float32.
@@ -28,8 +30,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim], the type of x."""
-        if x.is_cuda:  # one fused kernel; autocast would only widen its output
-            with torch.autocast("cuda", enabled=False):
+        if x.is_cuda or has_functorch():  # one fused kernel; autocast would only widen its output
+            with torch.autocast(x.device.type, enabled=False):
                 return F.rms_norm(x, (self.dim,), self.weight.to(x.dtype), self.eps)
         return _RMSNormOnCPU.apply(x, self.weight, self.eps)
 
@@ -101,7 +103,7 @@ class LayerNorm(nn.Module):
             with torch.autocast("cuda", enabled=False):
                 weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
                 return F.layer_norm(x, (self.dim,), weight, bias, self.eps)
-        if x.dtype == torch.float32:
+        if x.dtype == torch.float32 or has_functorch():
             return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
         return _ShortLayerNormOnCPU.apply(x, self.weight, self.bias, self.eps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -75,6 +76,12 @@ class LaProp(torch.optim.Optimizer):
         eps: float = 1e-20,
     ) -> None:
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps))
+        self._split: dict[int, tuple[list[int], list[list[Tensor]]]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over another state; torch calls this for `load_state_dict` too."""
+        super().__setstate__(state)
+        self._split = {}
 
     def _state(self, param: Tensor) -> dict[str, Tensor]:
         state = self.state[param]
@@ -84,29 +91,51 @@ class LaProp(torch.optim.Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(param)
         return state
 
+    def _peers(self, number: int, params: list[Tensor]) -> list[list[Tensor]]:
+        """Split a group's parameters by the steps they have taken: some may have joined later.
+
+        Counts are read, from the device, only where others have gradients than last time.
+        """
+        ids = [id(param) for param in params]
+        if number not in self._split or self._split[number][0] != ids:
+            peers = defaultdict(list)
+            for param in params:
+                peers[float(self._state(param)["step"])].append(param)
+            self._split[number] = (ids, list(peers.values()))
+        return self._split[number][1]
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
-        """Take one step along the gradients at hand; parameters without one stay."""
-        assert closure is None, "LaProp: closures are not supported"
-        for group in self.param_groups:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Take one step along the gradients at hand; parameters without one stay.
+
+        Args:
+            closure: computes the gradients first; its loss is returned.
+        """
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        for number, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param.grad is not None]
-            if not params:
-                continue
-            grads = [param.grad for param in params]
-            states = [self._state(param) for param in params]
-            steps = [state["step"] for state in states]
-            sizes = [state["exp_avg_sq"] for state in states]
-            momenta = [state["exp_avg"] for state in states]
-            beta1, beta2 = group["betas"]
-            torch._foreach_add_(steps, 1.0)
-            step = steps[0]
-            torch._foreach_lerp_(sizes, torch._foreach_mul(grads, grads), 1 - beta2)
-            roots = torch._foreach_div(sizes, 1 - beta2**step)
-            torch._foreach_sqrt_(roots)
-            torch._foreach_add_(roots, group["eps"])
-            torch._foreach_lerp_(momenta, torch._foreach_div(grads, roots), 1 - beta1)
-            moves = torch._foreach_mul(momenta, group["lr"] / (1 - beta1**step))
-            torch._foreach_sub_(params, moves)
+            for peers in self._peers(number, params):
+                self._move(group, peers)
+        return loss
+
+    def _move(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Take a step with parameters that have taken equally many."""
+        grads = [param.grad for param in params]
+        states = [self._state(param) for param in params]
+        steps = [state["step"] for state in states]
+        sizes = [state["exp_avg_sq"] for state in states]
+        momenta = [state["exp_avg"] for state in states]
+        beta1, beta2 = group["betas"]
+        torch._foreach_add_(steps, 1.0)
+        step = steps[0]
+        torch._foreach_lerp_(sizes, torch._foreach_mul(grads, grads), 1 - beta2)
+        roots = torch._foreach_div(sizes, 1 - beta2**step)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_lerp_(momenta, torch._foreach_div(grads, roots), 1 - beta1)
+        moves = torch._foreach_mul(momenta, group["lr"] / (1 - beta1**step))
+        torch._foreach_sub_(params, moves)
 
 
 class ClippedOptimizer:
@@ -118,7 +147,7 @@ class ClippedOptimizer:
         lr_k = lr * min(1, k / warmup)        k = 0, 1, ... updates done so far
 
     Args:
-        modules: group name -> module or list of modules whose parameters it holds.
+        modules: group name -> the module whose parameters it holds.
         optimizer: builds the optimiser from the parameter groups.
         lr: learning rate of all groups, or group name -> learning rate.
         agc: largest |g| / |w| for each tensor; None turns it off.
@@ -191,7 +220,7 @@ class ClippedOptimizer:
                 group["lr"] = float(rate)
             params = [param for param in group["params"] if param.grad is not None]
             grads = [param.grad for param in params]
-            found = [clip(grads, params) for clip in self._clips[group["name"]]]
+            found = [clip(grads, params) for clip in self._clips[group["name"]] if grads]
             if found:
                 norms[f"grad_norm_{group['name']}"] = found[0][0]
                 clipped.append(torch.stack([count for _, count in found]).amax())

@@ -13,7 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mario_dreamer.agent.policy import likeliest
+from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv

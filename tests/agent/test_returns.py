@@ -55,6 +55,17 @@ def test_returns_without_an_end_mix_all_horizons() -> None:
     torch.testing.assert_close(found, column(16.525, 24.5, 30.0))
 
 
+def test_other_shapes_than_steps_by_one_are_refused() -> None:
+    square = torch.ones(4, 4)  # [B, T]: it would be read as T steps of B returns
+    with pytest.raises(ValueError, match=r"lambda_return: reward must be \[T\+1=4, 1\]"):
+        lambda_return(square, square, square, None, 0.5)
+    with pytest.raises(TypeError, match="discount must be a tensor .*; got a float"):
+        lambda_return(REWARD, BOOT, 0.9, None, 0.5)
+    flat = torch.zeros(4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"is_last must be \[T\+1=4, 1\]"):
+        lambda_return(REWARD, BOOT, torch.ones(4, 1), flat, 0.5)
+
+
 def test_a_terminal_step_bootstraps_from_nothing() -> None:
     discount = 0.9 * column(1.0, 1.0, 0.0, 1.0)
     is_last = column(0.0, 0.0, 1.0, 0.0).bool()

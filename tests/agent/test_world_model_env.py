@@ -48,7 +48,7 @@ def test_the_action_spec_of_a_single_env_is_enough() -> None:
 def test_it_makes_the_steps_of_imagination(monkeypatch: pytest.MonkeyPatch) -> None:
     from mario_dreamer.distributions import OneHotCategorical
 
-    likeliest = lambda self, point=None: self.mode  # noqa: E731
+    likeliest = lambda self, *_, **__: self.mode  # noqa: E731
     monkeypatch.setattr(OneHotCategorical, "sample", likeliest)
     tiny = make_tiny("reward.outscale=1.0", "actor.outscale=9.0")
     world_model, actor = tiny.agent.world_model, tiny.agent.actor

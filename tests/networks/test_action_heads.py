@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mario_dreamer.agent.policy import likeliest
+from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.networks.action_heads import (
     BernoulliActionHead,
     BoundedNormalHead,

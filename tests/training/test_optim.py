@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mario_dreamer.training.optim import ClippedOptimizer, LaProp, adaptive_clip_, norm_clip_
 
@@ -81,6 +81,58 @@ def test_laprop_agrees_with_a_slow_loop_in_double_precision() -> None:
         weight.detach().double(), torch.tensor([cell[0] for cell in slow]).double(),
         rtol=0, atol=2e-6,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_weight_that_joins_later_begins_with_a_whole_step(first: bool) -> None:
+    early, late = parameter(1.0), parameter(1.0)
+    optimizer = LaProp([late, early] if first else [early, late], lr=0.1)
+    for _ in range(5):
+        early.grad = torch.ones(1)
+        optimizer.step()
+    before = float(early)
+    early.grad, late.grad = torch.ones(1), torch.full((1,), 3.0)
+    optimizer.step()
+    assert [1.0 - float(late), before - float(early)] == pytest.approx([0.1, 0.1], rel=1e-4)
+
+
+def test_counts_of_steps_come_back_with_the_state() -> None:
+    def step(optimizer: LaProp, *grads: float | None) -> None:
+        for param, value in zip(optimizer.param_groups[0]["params"], grads, strict=True):
+            param.grad = None if value is None else torch.full((1,), value)
+        optimizer.step()
+
+    first = LaProp([parameter(1.0), parameter(1.0)], lr=0.1)
+    second = LaProp([parameter(1.0), parameter(1.0)], lr=0.1)
+    step(second, 1.0, 1.0)  # both have taken one step, until the state is loaded
+    step(first, 1.0, None)
+    second.load_state_dict(first.state_dict())
+    second.param_groups[0]["params"][1].data.fill_(1.0)
+    step(second, 1.0, 3.0)
+    late = second.param_groups[0]["params"][1]
+    assert 1.0 - float(late) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_a_closure_computes_the_gradients_of_a_step() -> None:
+    weight = parameter(1.0)
+    optimizer = LaProp([weight], lr=0.1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (3 * weight).sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure)) == 3.0
+    assert float(weight) == pytest.approx(0.9)
+
+
+def test_a_group_without_gradients_takes_no_step() -> None:
+    weights = {name: Bag(parameter(1.0)) for name in ("agent", "frozen")}
+    optimizer = ClippedOptimizer(weights, lr=0.1, warmup=0)
+    next(weights["agent"].parameters()).grad = torch.ones(1)
+    assert set(optimizer.step()) == {"lr", "grad_norm", "clipped", "grad_norm_agent"}
+    assert [float(next(bag.parameters())) for bag in weights.values()] == [pytest.approx(0.9), 1.0]
 
 
 def test_the_learning_rate_warms_up_in_1000_updates() -> None:

@@ -13,7 +13,7 @@ from tiny import make_tiny
 from torchrl.envs import EnvBase
 from torchrl.modules import TanhNormal
 
-from mario_dreamer.agent.policy import likeliest
+from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.envs.gymnasium import make_gym_env
 from mario_dreamer.viewer.inspector import AgentInspector
