@@ -86,7 +86,7 @@ def found_out() -> dict[str, object]:
     found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
     found |= updates(processes)
     # No two draws are equal.
-    with mock.patch.object(OneHotCategorical, "sample", lambda self, point=None: self.mode):
+    with mock.patch.object(OneHotCategorical, "sample", lambda self, *_, **__: self.mode):
         found |= compare(processes)
     processes.close()
     return found
