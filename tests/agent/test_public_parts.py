@@ -106,7 +106,7 @@ def test_an_ensemble_under_vmap_learns_as_each_member_does(kind: str, norm: str)
         for loss in losses:
             loss.world_model.rssm.stoch_dist = lambda logits: Still(logits)
     params = TensorDict.from_modules(*losses, as_module=False).detach()
-    found = vmap(grad(loss_of))(params)
+    found = vmap(grad(loss_of), randomness="different")(params)
     for member, loss in enumerate(losses):
         result = loss(data.copy())
         (result[0] if isinstance(result, tuple) else result)[term].backward()
