@@ -138,6 +138,12 @@ def test_no_file_is_longer_than_300_lines() -> None:
     assert long == {}
 
 
+def test_no_conftest_is_found_before_the_one_of_all_tests() -> None:
+    """With --doctest-modules pytest would stop: it imports each as `conftest`, in this order."""
+    folders = [path.parent.name for path in (ROOT / "tests").glob("*/conftest.py")]
+    assert [folder for folder in folders if folder < "conftest.py"] == []
+
+
 def functions(path: Path) -> list[ast.FunctionDef]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return [node for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]

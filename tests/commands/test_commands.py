@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typed import command
 
 from mario_dreamer import cli
 from mario_dreamer.commands import replay as replay_actions
@@ -22,12 +23,11 @@ from mario_dreamer.exporting import evaluated
 from mario_dreamer.tracking.video import decode_video
 from mario_dreamer.viewer.recordings import read_recording
 
-Command = Callable[..., str]
 WIN = Path(__file__).parents[1] / "envs" / "mario" / "win-1-1.npy"
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one tiny trained run in runs/tiny."""
     folder = tmp_path_factory.mktemp("commands")
     command(
@@ -38,7 +38,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Pa
     return folder
 
 
-def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path, command: Command) -> None:
+def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> None:
     said = command(run_folder, "play", "out=toy.mp4", "max_steps=100")
     frames = decode_video(run_folder / "toy.mp4")
     assert said.count("\n") == 1 and len(frames) >= 1
@@ -64,7 +64,7 @@ def test_play_says_flag_or_not_in_one_sentence(ended: dict[str, float], sentence
     assert sentence_of(info, 4, Path("play.mp4")) == sentence + end
 
 
-def test_dream_writes_a_film_and_a_strip(run_folder: Path, command: Command) -> None:
+def test_dream_writes_a_film_and_a_strip(run_folder: Path) -> None:
     said = command(
         run_folder, "dream", "runs/tiny", "out=d.gif", "start=0", "context=3", "steps=8", "rows=2"
     )
@@ -73,7 +73,7 @@ def test_dream_writes_a_film_and_a_strip(run_folder: Path, command: Command) -> 
     assert (run_folder / "d.png").stat().st_size > 1000
 
 
-def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path, command: Command) -> None:
+def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None:
     said = command(run_folder, "evaluate", "episodes=3", "out=kept", "max_steps=200")
     results = json.loads((run_folder / "kept/results.json").read_text())["results"]
     assert [entry["actions"] for entry in results] == ["sampled", "greedy"]
@@ -83,7 +83,7 @@ def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path, command
     assert not (run_folder / "mlflow.db").exists(), "a run that was not in MLflow stays out of it"
 
 
-def test_report_writes_one_file_about_a_run(run_folder: Path, command: Command) -> None:
+def test_report_writes_one_file_about_a_run(run_folder: Path) -> None:
     said = command(run_folder, "report", "runs/tiny", "episodes=2", "horizon=4")
     page = (run_folder / "runs/tiny/report.html").read_text()
     assert "report.html" in said
@@ -92,13 +92,13 @@ def test_report_writes_one_file_about_a_run(run_folder: Path, command: Command) 
     assert not (run_folder / "mlflow.db").exists()
 
 
-def test_runs_lists_what_is_there(run_folder: Path, command: Command) -> None:
+def test_runs_lists_what_is_there(run_folder: Path) -> None:
     said = command(run_folder, "runs")
     assert "FINISHED" in said and "tiny" in said
     assert list_runs.summary_of(run_folder / "runs" / "tiny")["steps"] >= 192
 
 
-def test_a_wrong_word_gets_one_clear_line(run_folder: Path, command: Command) -> None:
+def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
     assert "no command 'fly'" in command(run_folder, "fly", code=2)
     (run_folder / "taken").write_text("a file")
     words = ("evaluate", "episodes=1", "conditions=greedy", "out=taken")

@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import command
 
 from mario_dreamer.commands import _command, _sweep, train
 from mario_dreamer.config import compose
@@ -37,7 +37,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., str]) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     assert "FINISHED" in command(folder, "train", *TINY, "name=one", f"runs_dir={folder}")
     return folder
@@ -61,7 +61,7 @@ def test_every_logged_number_is_documented(runs: Path) -> None:
     assert {"speed/fps", "run/updates", "dream/return_mean", "eval/open_loop_error"} <= shown
 
 
-def test_a_resume_keeps_the_run_and_its_counters(runs: Path, command: Callable[..., str]) -> None:
+def test_a_resume_keeps_the_run_and_its_counters(runs: Path) -> None:
     before = json.loads((runs / "one" / "run.json").read_text())
     words = ("train", "resume=latest", "steps=192", "eval_every=0", f"runs_dir={runs}")
     assert f"{runs / 'one'}  (agent step 128 of 192)" in command(runs, *words)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import pytest
 import torch
 
 from mario_dreamer import cli
 
 
-def typed(folder: Path, *words: str, code: int = 0) -> str:
+def command(folder: Path, *words: str, code: int = 0) -> str:
     """Run `mario-dreamer <words>` in a folder; return what it printed on both streams."""
     printed = io.StringIO()
     with (
@@ -31,9 +29,3 @@ def typed(folder: Path, *words: str, code: int = 0) -> str:
             torch.set_num_threads(1)
     assert ended == code and "Traceback" not in printed.getvalue(), printed.getvalue()[-2000:]
     return printed.getvalue()
-
-
-@pytest.fixture(scope="session")
-def command() -> Callable[..., str]:
-    """See `typed`."""
-    return typed
