@@ -8,8 +8,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from mario_dreamer import keys
-from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
+from mario_dreamer.networks.frozen import frozen
 from mario_dreamer.networks.regions import region
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchrl.modules import PercentileValueNorm
 
 from mario_dreamer import keys
-from mario_dreamer.agent.frozen import frozen
 from mario_dreamer.checks import check, require_keys
 from mario_dreamer.losses.targets import Discount, continuation_weights, lambda_return
+from mario_dreamer.networks.frozen import frozen
 
 
 class Returns(TensorDictModuleBase):

@@ -32,7 +32,7 @@ def region(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or _rounded.get() is None:
+        if torch.compiler.is_compiling() or not are_compiled():
             return function(self, *args, **kwargs)
         with _rounded_weights(self):
             return _compile(function)(self, *args, **kwargs)
@@ -48,6 +48,11 @@ def compiled_regions() -> Iterator[None]:
         yield
     finally:
         _rounded.reset(token)
+
+
+def are_compiled() -> bool:
+    """Whether this is within `compiled_regions`."""
+    return _rounded.get() is not None
 
 
 @contextlib.contextmanager

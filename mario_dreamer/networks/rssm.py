@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.regions import region
+from mario_dreamer.networks.split_mlp import SplitMLP
+from mario_dreamer.networks.weight_gradients import weight_gradients_at_once
 
 
 class RSSM(nn.Module):
@@ -77,9 +78,10 @@ class RSSM(nn.Module):
             hidden_dim=hidden_dim,
         )
         self.prior = MLP(deter_dim, hidden_dim, prior_layers, norm, logits_dim, init=init)
-        self.posterior = MLP(
-            deter_dim + embed_dim, hidden_dim, posterior_layers, norm, logits_dim, init=init
-        )
+        self.posterior = SplitMLP(
+            deter_dim, embed_dim, hidden_dim, posterior_layers,
+            norm=norm, out_dim=logits_dim, init=init,
+        )  # fmt: skip
         self.initial_deter = nn.Parameter(torch.zeros(deter_dim)) if initial == "learned" else None
 
     def initial(self, batch_size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -120,23 +122,29 @@ class RSSM(nn.Module):
         fresh = self.initial(embed.shape[0], embed.device)
         deter = fresh[0] if deter is None else deter
         stoch = fresh[1] if stoch is None else stoch
-        # What does not depend on the state before is computed for all t at once: the embedding's
-        # share of the posterior before the loop, the prior after it.
-        from_deter, from_embed = self._split_posterior(embed)
-        deters, stochs, posts = [], [], []
+        shape = *embed.shape[:2], *self.stoch_shape
         if point is None:
-            batch, length = embed.shape[:2]
-            shape = length, batch, self.stoch_shape[0], 1
-            point = torch.rand(shape, device=embed.device).transpose(0, 1)
-        inputs = (prev_action, is_first, from_embed, point)
-        for action, first, seen, by in zip(*(x.unbind(1) for x in inputs), strict=True):
-            deter, stoch, post = self._step(
-                deter, stoch, action, first, fresh, from_deter, seen, by
-            )
-            deters.append(deter)
-            stochs.append(stoch)
-            posts.append(post)
-        deter, stoch, post = (torch.stack(steps, 1) for steps in (deters, stochs, posts))
+            point = torch.rand(shape[1], shape[0], shape[2], 1, device=embed.device).transpose(0, 1)
+        # What does not depend on the state before is computed for all t at once: the embedding's
+        # share of the posterior before the loop, the prior and the gradients of weights after it.
+        seen = self.posterior.share_of_y(embed)
+        states, steps = [(deter.detach(), stoch.detach())], []
+
+        def again() -> tuple[Tensor, Tensor]:
+            deters, stochs = (torch.stack(column, 1) for column in zip(*states, strict=True))
+            inputs = (deters[:, :-1], stochs[:, :-1], prev_action, is_first, seen, deters[:, 1:])
+            rows = (x.detach().flatten(0, 1) for x in inputs)
+            return self._all_steps([x.detach().repeat_interleave(shape[1], 0) for x in fresh], *rows)
+
+        modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
+        with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
+            weight = self.posterior.weight_of_x(seen.dtype)
+            inputs = (prev_action, is_first, seen, point, *zeros)
+            for step in zip(*(x.unbind(1) for x in inputs), strict=True):
+                steps.append(self._step(fresh, weight, deter, stoch, *step))
+                deter, stoch, _ = steps[-1]
+                states.append((deter.detach(), stoch.detach()))
+        deter, stoch, post = (torch.stack(column, 1) for column in zip(*steps, strict=True))
         return deter, stoch, post, self._as_logits(self.prior(deter))
 
     # The world model calls the RSSM as a module.
@@ -224,34 +232,47 @@ class RSSM(nn.Module):
     @region
     def _step(
         self,
+        fresh: Sequence[Tensor],
+        weight: Tensor,
         deter: Tensor,
         stoch: Tensor,
         action: Tensor,
         first: Tensor,
-        fresh: tuple[Tensor, Tensor],
-        from_deter: Tensor,
-        from_embed: Tensor,
+        seen: Tensor,
         point: Tensor,
+        *zeros: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        first = first.bool()  # [B, 1]
-        deter = torch.where(first, fresh[0], deter)
-        stoch = torch.where(first[..., None], fresh[1], stoch)
-        action = _bounded(action, stoch.dtype) * ~first
-        deter = self.sequence_model(deter, stoch, action)
-        hidden = self.posterior.hidden
-        x = F.linear(deter.to(from_deter.dtype), from_deter) + from_embed
-        for layer in (*hidden[0][1:], *hidden[1:]):
-            x = layer(x)
-        post_logits = self._as_logits(self.posterior.out(x))
+        """One step of `observe`: h_t, z_t and the logits of q."""
+        deter = self._recur(fresh, deter, stoch, action, first)
+        deter = deter + zeros[0] if zeros else deter
+        post_logits = self._as_logits(self.posterior.add_x(deter, weight, seen))
+        post_logits = post_logits + zeros[1] if zeros else post_logits
         return deter, self.stoch_dist(post_logits).rsample(point), post_logits
 
-    def _split_posterior(self, embed: Tensor) -> tuple[Tensor, Tensor]:
-        """W [h, e] = W_h h + W_e e: give W_h [hidden, D], and W_e e (+ bias) [B, T, hidden]."""
-        first = self.posterior.hidden[0][0]
-        from_deter, weight = first.weight.split([self.deter_dim, self.embed_dim], 1)
-        from_embed = F.linear(embed, weight, first.bias)
-        # A slice is not in autocast's cache of weights: round it here, not once a step.
-        return from_deter.to(from_embed.dtype), from_embed
+    @region
+    def _all_steps(
+        self,
+        fresh: Sequence[Tensor],
+        deter: Tensor,
+        stoch: Tensor,
+        action: Tensor,
+        first: Tensor,
+        seen: Tensor,
+        after: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """h_t and the logits of q of B * T steps, apart from each other; `after` is h_t."""
+        weight = self.posterior.weight_of_x(seen.dtype)
+        logits = self._as_logits(self.posterior.add_x(after, weight, seen))
+        return self._recur(fresh, deter, stoch, action, first), logits
+
+    def _recur(
+        self, fresh: Sequence[Tensor], deter: Tensor, stoch: Tensor, action: Tensor, first: Tensor
+    ) -> Tensor:
+        """h_t of h, z and a at t - 1, reset to `fresh` where t opens an episode."""
+        first = first.bool()  # [N, 1]
+        deter = torch.where(first, fresh[0], deter)
+        stoch = torch.where(first[..., None], fresh[1], stoch)
+        return self.sequence_model(deter, stoch, _bounded(action, stoch.dtype) * ~first)
 
     def stoch_dist(self, logits: Tensor) -> OneHotCategorical:
         """The distribution q or p of z_t, from its logits [..., S, K], `unimix` mixed in."""

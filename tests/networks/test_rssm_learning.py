@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
-from mario_dreamer.networks import GRU, RSSM, BlockGRU
+from mario_dreamer.networks import GRU, RSSM, BlockGRU, regions
+from mario_dreamer.networks.weight_gradients import weight_gradients_at_once
 
 SIZES = {"embed_dim": 6, "action_dim": 5, "deter_dim": 16, "stoch_shape": (4, 3), "hidden_dim": 8}
 
@@ -133,3 +138,56 @@ def test_imagined_actions_get_a_gradient_where_one_is_wanted() -> None:
     deter, stoch = rssm.initial(2, "cpu")
     rssm.imagine_with_action(deter, stoch, action)[0][:, -1].sum().backward()
     assert (action.grad.abs().sum(-1) > 0).all()
+
+
+MODELS = {
+    "nature": partial(RSSM, BlockGRU, posterior_layers=2),
+    "v1": partial(RSSM, GRU, norm="layer", initial="learned", init="fan_avg"),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_gradients_of_all_steps_at_once_equal_those_of_each_step(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "_compile", lambda function: function)
+    torch.manual_seed(0)
+    rssm = MODELS[kind](**SIZES)
+    embed, action, is_first = batch()
+    embed.requires_grad_()
+    point = torch.rand(3, 6, 4, 1)
+    tasks = [torch.randn(3, 6, *size) for size in ((16,), (4, 3), (4, 3), (4, 3))]
+
+    def gradients() -> list[Tensor]:
+        outputs = rssm.observe(embed, action, is_first, point=point)
+        total = sum((task * x).sum() for task, x in zip(tasks, outputs, strict=True))
+        return torch.autograd.grad(total, [embed, *rssm.parameters()])
+
+    each = gradients()
+    with regions.compiled_regions():
+        at_once = gradients()
+    assert all(w.requires_grad for w in rssm.parameters())
+    for one, other in zip(each, at_once, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_an_observed_sequence_is_freed_with_its_last_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(regions, "_compile", lambda function: function)
+    kept: list[weakref.ref] = []
+
+    def noted(modules, again, shapes, device):
+        kept.append(weakref.ref(again))
+        return weight_gradients_at_once(modules, again, shapes, device)
+
+    monkeypatch.setattr("mario_dreamer.networks.rssm.weight_gradients_at_once", noted)
+    gc.disable()
+    try:
+        with regions.compiled_regions():
+            deter = RSSM(BlockGRU, **SIZES).observe(*batch())[0]
+        assert kept[0]() is not None
+        del deter
+        assert kept[0]() is None
+    finally:
+        gc.enable()
