@@ -27,7 +27,7 @@ from torch import Tensor
 from torchrl.envs.transforms import Transform
 
 from mario_dreamer import keys
-from mario_dreamer.checks import check
+from mario_dreamer.checks import check, show
 
 LATENTS = (keys.DETER, keys.STOCH)
 
@@ -103,10 +103,11 @@ def to_records(
 def check_batch(transitions: TensorDictBase) -> None:
     """Raise ValueError unless `transitions` is a TensorDict [n] or [N, n]."""
     if not isinstance(transitions, TensorDictBase) or transitions.ndim not in (1, 2):
-        shape = list(getattr(transitions, "batch_size", [])) or type(transitions).__name__
+        is_batch = isinstance(transitions, TensorDictBase)
+        found = f"batch size {list(transitions.shape)}" if is_batch else show(transitions)
         raise ValueError(
-            "to_records: transitions must be [n] (one environment) or [N, n]; got batch size "
-            f"{shape}. Give it what torchrl.collectors.Collector yields."
+            "to_records: transitions must be [n] (one environment) or [N, n]; got "
+            f"{found}. Give it what torchrl.collectors.Collector yields."
         )
 
 
@@ -122,6 +123,7 @@ def _check_transitions(transitions: TensorDictBase, latents: bool) -> None:
         cure = {
             "is_init": "append torchrl.envs.InitTracker to the environment",
             ("next", keys.DETER): "act with the recurrent policy, or set latents=False",
+            keys.PIXELS: "it reads images as pixels, vectors as vector; RenameTransform renames",
         }.get(missing[0], "check the environment's specs and the collector's settings")
         raise KeyError(
             f"to_records: transitions lack {missing}; got {sorted(map(str, present))}; {cure}."
@@ -208,6 +210,14 @@ class ToRecords(Transform):
         self.latents = latents
         self.latent_dtype = latent_dtype
         self.classes = classes
+
+    def get_extra_state(self) -> int | None:
+        """The number of classes, which the buffer's `state_dict` and `dumps` then keep."""
+        return self.classes
+
+    def set_extra_state(self, state: int | None) -> None:
+        """Take over the number of classes."""
+        self.classes = state
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Turn transitions [n] or [N, n] into records [M]; see `to_records`."""

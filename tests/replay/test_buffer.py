@@ -280,3 +280,17 @@ def test_every_config_builds_a_memory(name):
     assert replay.streams.num_streams == 2
     assert (replay.batch_size, replay.batch_length) == (3, 4)
     assert replay.streams.capacity == config.capacity
+
+
+@pytest.mark.parametrize("way", ["dumps", "state_dict"])
+@pytest.mark.parametrize("storage", ["memory", "memmap"])
+def test_the_torchrl_buffer_saves_and_loads_itself(counter, storage, way, tmp_path):
+    replay, _ = filled(counter, storage=storage)
+    fresh = make_replay(80, 2, batch_size=4, batch_length=5, latents=True, storage=storage)
+    if way == "dumps":
+        replay.buffer.dumps(tmp_path)
+        fresh.buffer.loads(tmp_path)
+    else:
+        fresh.buffer.load_state_dict(replay.buffer.state_dict())
+    assert len(fresh) == len(replay)
+    assert equal(fresh.buffer.sample(4), replay.buffer.sample(4))

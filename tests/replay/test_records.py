@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torchrl.collectors import Collector
@@ -93,9 +95,19 @@ def test_a_missing_key_names_the_cure(counter, key, cure):
         to_records(counter([3]).play(3).exclude(key), latents=True)
 
 
-def test_three_batch_dimensions_are_refused(counter):
-    with pytest.raises(ValueError, match=r"\[N, n\]"):
-        to_records(counter([3]).play(3)[None])
+def test_a_vector_of_another_name_is_told_what_to_do(counter):
+    played = counter([3]).play(3)
+    for td in (played, played["next"]):
+        td.rename_key_("vector", "observation")
+    with pytest.raises(KeyError, match="vectors as vector; RenameTransform"):
+        to_records(played.exclude("pixels", ("next", "pixels")))
+
+
+def test_other_batches_than_one_or_two_dimensions_are_refused(counter):
+    played = counter([3]).play(3)
+    for wrong, found in ((played[None], [1, 1, 3]), (played[0, 0], [])):
+        with pytest.raises(ValueError, match=re.escape(f"[N, n]; got batch size {found}")):
+            to_records(wrong)
 
 
 @pytest.mark.parametrize("storage", [LazyTensorStorage, LazyMemmapStorage])

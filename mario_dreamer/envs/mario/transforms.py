@@ -102,7 +102,8 @@ class Limits(Transform):
     """Truncate (never terminate) an episode that is long, or that makes no progress.
 
     Args:
-        max_steps: agent steps of an episode; None: no limit.
+        max_steps: agent steps of an episode, which TorchRL's `StepCounter` has to count; None: no
+            limit.
         stall_limit: agent steps without a new furthest x; None: no limit. They are counted in
             `stalled`, int64 [N, 1].
     """
