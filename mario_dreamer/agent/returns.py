@@ -27,7 +27,7 @@ class Returns(TensorDictModuleBase):
 
     Args:
         reward, cont, critic: heads on feat, each a `DistributionModule` or a TorchRL
-            probabilistic module writing its value under the key of the same name.
+            probabilistic module; of its distribution the mean counts.
         discount: the agent's discount.
         lmbda: lambda of the lambda-return.
         normalize: divide advantages by S; False leaves them as they are.
@@ -84,7 +84,10 @@ class Returns(TensorDictModuleBase):
         differentiable = feat.requires_grad
         heads = (self.reward, self.cont, self.critic) if differentiable else ()
         with frozen(*heads):
-            self.critic(tensordict)
+            if hasattr(self.critic, "params_key"):  # the critic's loss takes the parameters over
+                self.critic(tensordict)
+            else:
+                tensordict.set(keys.VALUE, self.critic.get_dist(tensordict).mean)
             with torch.set_grad_enabled(differentiable):
                 self._compute(tensordict, update_range)
         if differentiable:  # its graph leads to the actor: the critic's loss runs the critic again
@@ -92,8 +95,8 @@ class Returns(TensorDictModuleBase):
         return tensordict
 
     def _compute(self, tensordict: TensorDictBase, update_range: bool) -> None:
-        self.reward(tensordict)
-        self.cont(tensordict)
+        for key, head in ((keys.REWARD, self.reward), (keys.CONT, self.cont)):
+            tensordict.set(key, head.get_dist(tensordict).mean)
         value, cont = tensordict[keys.VALUE], tensordict[keys.CONT]
         if not torch.is_grad_enabled():
             value = value.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tensordict import TensorDict
 from tensordict.nn import (
@@ -13,6 +14,7 @@ from tensordict.nn import (
 )
 from tiny import gradients
 from torch import Tensor, distributions, nn
+from torchrl.envs import ExplorationType, set_exploration_type
 from torchrl.modules import OneHotCategorical as TorchRLOneHot
 from torchrl.modules import ProbabilisticActor
 
@@ -120,6 +122,17 @@ def test_a_foreign_agent_learns_with_our_losses() -> None:
     for name, module in agent.items():
         assert gradients(module), f"{name} learns nothing"
     assert all(bool(torch.isfinite(value)) for value in terms.values())
+
+
+@pytest.mark.parametrize("kind", [ExplorationType.RANDOM, ExplorationType.DETERMINISTIC])
+def test_returns_take_the_mean_whatever_torchrl_would_draw(kind: ExplorationType) -> None:
+    agent = foreign_agent()
+    heads = [agent[name] for name in ("reward", "cont", "critic")]
+    states = TensorDict(feat=torch.randn(5, 4, FEAT), batch_size=[5])
+    with set_exploration_type(kind):  # of a Bernoulli TorchRL draws, or takes the mode
+        found = Returns(*heads, Discount(learned=False))(states.copy())
+    for name, head in zip(("reward", "cont", "value"), heads, strict=True):
+        torch.testing.assert_close(found[name], head.get_dist(states).mean, msg=name)
 
 
 def test_a_foreign_actors_actions_are_samples_in_imagination() -> None:
