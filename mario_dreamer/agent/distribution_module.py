@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensordict import NestedKey, TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 from torchrl.envs import ExplorationType
 from torchrl.envs.utils import exploration_type
@@ -61,6 +61,7 @@ class DistributionModule(TensorDictModuleBase):
         """Return the distribution of the parameters that `forward` wrote under `params_key`."""
         return self.head.dist(tensordict.get(self.params_key))
 
+    @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the parameters, and the mean of the distribution or, of an action head, an action.
 

@@ -120,7 +120,8 @@ class WorldModel(TensorDictModuleBase):
             wanted |= {keys.PREV_DETER: "B T D: number", keys.PREV_STOCH: "B T S K: one-hot"}
         sizes = getattr(self.rssm, "sizes", {})
         fields = {key: (records.get(key), shape) for key, shape in wanted.items()}
-        check("WorldModel", self, sizes, fields)
+        # Of the device of the weights, but float32: the RSSM's state never has another type.
+        check("WorldModel", next(self.parameters()).device, sizes, fields)
 
     @torch.no_grad()
     def open_loop(self, records: TensorDictBase, context: int) -> TensorDict:

@@ -14,6 +14,7 @@ from torch.func import grad, vmap
 from torchrl.data import Categorical, OneHot
 from torchrl.envs import ExplorationType, set_exploration_type
 
+import mario_dreamer
 from mario_dreamer import networks
 from mario_dreamer.agent import (
     DistributionModule,
@@ -80,6 +81,26 @@ def states(n: int = 5) -> TensorDict:
 def test_what_a_package_offers_is_there(package: str) -> None:
     module = importlib.import_module(f"mario_dreamer.{package}")
     assert module.__all__ and all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_another_type_than_float32_are_refused(dtype: torch.dtype) -> None:
+    world_model, data = make_agent().world_model.to(dtype), records()
+    data["vector"] = data["vector"].to(dtype)  # bfloat16 is autocast's business
+    for module in (world_model, WorldModelLoss(world_model)):
+        with pytest.raises(ValueError, match=r"vector must be .*\(uint8, float32\).*; got"):
+            module(data)
+
+
+def test_completion_lists_the_packages_public_names() -> None:
+    assert set(dir(mario_dreamer)) == set(mario_dreamer.__all__) >= {"WorldModelEnv", "RSSM"}
+
+
+def test_a_head_takes_keywords_as_torchrls_modules_do() -> None:
+    critic, feat = make_agent().critic, torch.randn(4, 16)
+    params, value = critic(feat=feat)
+    expected = critic(TensorDict(feat=feat, batch_size=[4]))
+    assert torch.equal(value, expected["value"]) and torch.equal(params, expected["value_params"])
 
 
 @pytest.mark.parametrize("norm", ["rms", "layer"])
