@@ -16,7 +16,6 @@ from typing import Any
 
 import hydra
 import torch
-from filelock import FileLock, Timeout
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -151,26 +150,3 @@ def _root(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) if isinstance(error, OmegaConfBaseException) else str(error)
-
-
-def lock(folder: Path) -> FileLock:
-    """Keep a run's folder for this process alone, until the returned lock is released.
-
-    Args:
-        folder: the run's folder; it exists.
-
-    Raises:
-        ValueError: when another process has it; its pid is named.
-    """
-    held = FileLock(folder / "lock", timeout=0, thread_local=False)
-    owner = folder / "lock.pid"
-    try:
-        held.acquire()
-    except Timeout as error:
-        pid = owner.read_text("utf-8").strip() if owner.is_file() else "unknown"
-        raise ValueError(
-            f"the run folder {folder} is in use by process {pid}. "
-            "Stop that process first, or give this run another name=..."
-        ) from error
-    owner.write_text(str(os.getpid()), "utf-8")
-    return held

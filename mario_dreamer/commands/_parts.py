@@ -76,7 +76,7 @@ def make_core(
     policy, env = build.make_policy(agent, learner, env)
     ratio = build.make_ratio(cfg, processes.size)
     if elsewhere:
-        collector = make_workers(cfg, policy, learner, ratio, processes, seed)
+        collector = make_workers(cfg, policy, learner, ratio, processes, seed, folder)
     else:
         collector = build.make_collector(cfg, env, policy, learner.device)
     return Core(

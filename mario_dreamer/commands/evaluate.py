@@ -126,6 +126,8 @@ def main(cfg: DictConfig) -> None:
         summary = evaluation.add(condition, episodes)
         cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
         print(_line(condition.name, cells), flush=True)
+    if evaluation.has_random_starts:
+        print("note: episodes start at random here; a saved action list leads to no episode again")
     for path in evaluation.write():
         print(f"written: {path}")
     _log(cfg, agent, evaluation)

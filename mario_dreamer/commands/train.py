@@ -24,19 +24,16 @@ Every choice and number stands in configs/train.yaml.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.commands import _command, _sweep
+from mario_dreamer.commands import _command, _folder, _sweep
 from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.contracts import require
@@ -51,27 +48,6 @@ from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost, join, same_everywhere
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
-
-
-def _run_folder(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
-    """The folder of the run that goes on, or a new one that nobody else has."""
-    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
-        return checkpoint.parents[1]
-    if cfg.name is not None:
-        (runs / str(cfg.name)).mkdir(parents=True, exist_ok=True)
-        return runs / str(cfg.name)
-    name = f"{cfg.get('experiment_name') or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for folder in (runs / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1)):
-        with contextlib.suppress(FileExistsError):  # of a run that began in the same second
-            folder.mkdir(parents=True)
-            return folder
-    raise AssertionError("unreachable")
-
-
-def _remove_if_unused(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it wrote anything."""
-    if {path.name for path in folder.iterdir()} <= {"lock", "lock.pid"}:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = True) -> Tracker:
@@ -151,20 +127,15 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
     if checkpoint is None and cfg.get("init_from") is not None:
         source = processes.first_says(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
     limits.check_numbers(cfg)
-    folder = processes.first_says(lambda: _run_folder(cfg, runs_dir, checkpoint))
-    if checkpoint is None and any(folder.glob("checkpoints/step_*")):
-        raise ValueError(
-            f"{folder} holds a run already. Go on with it by resume={folder}, or give this run "
-            "another name=..."
-        )
+    folder = processes.first_says(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
     build.set_threads(cfg.threads, processes.local_size)
     build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
     env_options = describe_envs(cfg)
     with contextlib.ExitStack() as stack:
         if processes.first:
-            stack.enter_context(_command.lock(folder))
-            stack.callback(_remove_if_unused, folder)
+            stack.enter_context(_folder.lock(folder))
+            stack.callback(_folder.remove_if_unused, folder)
         core = make_core(cfg, folder, agent_steps, source, processes)
         _warn_of_no_update(cfg, core)
         run = build.make_run(cfg)

@@ -21,9 +21,12 @@ from mario_dreamer.config.command_words import (
     MULTIRUN,
     OTHER_FILES,
     QUESTIONS,
+    begins_with_path,
+    check_form,
     jobs_of,
     parse,
     split_flags,
+    with_bare_path,
 )
 
 
@@ -57,14 +60,14 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     Raises:
         ValueError: naming the option, what was given, what it may be and what is near.
     """
-    if _begins_with_path(typed):
+    if begins_with_path(typed):
         _check_path(command, typed[0])
     words = with_bare_path(typed, *CONFIGURED[command])
     if any(word.partition("=")[0] in OTHER_FILES for word in words):
         return words  # files that are not known here
     flags, words = split_flags(words)
     for number, word in enumerate(words):
-        _check_form(command, word, next(iter(words[number + 1 :]), ""))
+        check_form(command, word, next(iter(words[number + 1 :]), ""))
     parsed = parse(words)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
@@ -124,31 +127,6 @@ def compose_config(command: str, words: list[str]) -> DictConfig:
             raise ValueError(_explained(command, words, error)) from error
 
 
-def with_bare_path(
-    arguments: list[str], path: str = "checkpoint", recording: str | None = None
-) -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`.
-
-    Args:
-        arguments: as typed.
-        path: the option it stands for.
-        recording: the option that a .json stands for; None: the same.
-
-    Examples:
-        >>> with_bare_path(["latest", "port=9000"])
-        ["checkpoint='latest'", 'port=9000']
-    """
-    if not _begins_with_path(arguments):
-        return arguments
-    option = recording if recording and arguments[0].endswith(".json") else path
-    quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{option}='{quoted}'", *arguments[1:]]
-
-
-def _begins_with_path(words: list[str]) -> bool:
-    return bool(words) and "=" not in words[0] and not words[0].startswith(("-", "+", "~"))
-
-
 def _check_path(command: str, word: str) -> None:
     """Refuse a bare word that is no path, such as the name of an experiment."""
     with contextlib.suppress(OSError):  # a name that is too long
@@ -158,21 +136,6 @@ def _check_path(command: str, word: str) -> None:
     hint = f" Did you mean experiment={near}?" if near else ""
     raise ValueError(
         f"no run, checkpoint or file is at {word[:200]!r}; other options are typed as NAME=VALUE.{hint}"
-    )
-
-
-def _check_form(command: str, word: str, following: str) -> None:
-    """Refuse `--steps 100` and words that are no NAME=VALUE."""
-    if word.startswith("~") or ("=" in word and word[0] not in "-="):
-        return
-    name = word.lstrip("-").partition("=")[0]
-    bare = following if "=" not in following and not following.startswith("-") else ""
-    value = word.partition("=")[2] or bare or "VALUE"
-    word = word[:200]
-    raise ValueError(
-        f"{word!r}: options are typed as NAME=VALUE"
-        + (f", here {name}={value}. " if word.startswith("-") and name else ". ")
-        + f"See mario-dreamer {command} --help."
     )
 
 

@@ -1,4 +1,4 @@
-"""Read the words of a command line: Hydra's flags, overrides, the jobs of a sweep."""
+"""Read the words of a command line: a path, Hydra's flags, overrides, the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -12,6 +12,54 @@ QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, an
 FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)
 OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
 SWEPT = 1000  # values of an option that are read
+
+
+def with_bare_path(
+    arguments: list[str], path: str = "checkpoint", recording: str | None = None
+) -> list[str]:
+    """Let a path that comes first stand for `checkpoint=PATH`.
+
+    Args:
+        arguments: as typed.
+        path: the option it stands for.
+        recording: the option that a .json stands for; None: the same.
+
+    Examples:
+        >>> with_bare_path(["latest", "port=9000"])
+        ["checkpoint='latest'", 'port=9000']
+    """
+    if not begins_with_path(arguments):
+        return arguments
+    option = recording if recording and arguments[0].endswith(".json") else path
+    quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{option}='{quoted}'", *arguments[1:]]
+
+
+def begins_with_path(words: list[str]) -> bool:
+    """Whether the first word is a path: neither an option nor a flag."""
+    return bool(words) and "=" not in words[0] and not words[0].startswith(("-", "+", "~"))
+
+
+def check_form(command: str, word: str, following: str) -> None:
+    """Refuse `--steps 100` and words that are no NAME=VALUE.
+
+    Args:
+        following: the word after it, or "".
+
+    Raises:
+        ValueError: with the form that is right.
+    """
+    if word.startswith("~") or ("=" in word and word[0] not in "-="):
+        return
+    name = word.lstrip("-").partition("=")[0]
+    bare = following if "=" not in following and not following.startswith("-") else ""
+    value = word.partition("=")[2] or bare or "VALUE"
+    word = word[:200]
+    raise ValueError(
+        f"{word!r}: options are typed as NAME=VALUE"
+        + (f", here {name}={value}. " if word.startswith("-") and name else ". ")
+        + f"See mario-dreamer {command} --help."
+    )
 
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:

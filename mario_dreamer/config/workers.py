@@ -9,7 +9,11 @@ import multiprocessing
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -42,10 +46,12 @@ def make_workers(
     ratio: UpdateRatio,
     processes: Processes,
     seed: int,
+    folder: Path,
 ) -> WorkerCollector:
     """Build the workers that `cfg.collector` describes.
 
     Args:
+        folder: the run's; submitit keeps the files of its jobs there.
         policy: the learner's; workers play copies on their CPU.
         processes: those that learn together; each has workers of its own.
         seed: of the first env.
@@ -83,7 +89,8 @@ def make_workers(
                 torch.distributed.destroy_process_group()
         # A copy: while it starts, TorchRL takes the weights out of the policy, and other workers
         # start at the same time on other threads.
-        return Collector(envs, copy.deepcopy(acting), **arguments, **port)
+        with _jobs_in(folder) if cfg.collector.get("launcher") == "submitit" else nullcontext():
+            return Collector(envs, copy.deepcopy(acting), **arguments, **port)
 
     most = max(ratio.updates_per_step, ratio.before_flag)
     updates = most * processes.size * num_envs * cfg.collector.steps_per_env
@@ -95,6 +102,18 @@ def make_workers(
         cfg.collector.max_policy_age, cfg.collector.weights_every, cfg.collector.wait,
         math.ceil(updates if together else updates / workers),
     )  # fmt: skip
+
+
+@contextmanager
+def _jobs_in(folder: Path) -> Iterator[None]:
+    """Let submitit write into a folder; TorchRL would name "log_test" in the current one."""
+    import submitit
+
+    executor = submitit.AutoExecutor
+    with mock.patch.object(
+        submitit, "AutoExecutor", lambda folder_of_torchrl: executor(folder / "submitit")
+    ):
+        yield
 
 
 def _env(cfg: DictConfig, num_envs: int, seed: int, primer: TensorDictPrimer) -> EnvBase:

@@ -86,6 +86,12 @@ class ImageView:
             height, width = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
         return (1 if self.grayscale and channels == 3 else channels), height, width
 
+    @property
+    def is_only_resized(self) -> bool:
+        """Whether bytes [H, W, C] change in nothing but their size."""
+        resized = self.image_size is not None and self.layout == "HWC"
+        return resized and (self.low, self.high) == (0, 255) and not self.grayscale
+
     def __call__(self, image: Tensor) -> Tensor:
         """Convert [..., *shape] of any number type to uint8 [..., C, H, W]."""
         if image.dtype != torch.uint8 or (self.low, self.high) != (0, 255):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mario_dreamer.tracking.mlflow import models
-from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known
+from mario_dreamer.tracking.mlflow.run import known_or_new_run
 from mario_dreamer.tracking.mlflow.store import import_mlflow, open_store
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for key, spec in card["inputs"]["observation"].items():
         shape = spec["shape"][1:]
         if spec["dtype"] == "uint8":
-            raw = card["picture"]["screen"] if key == "pixels" and card["picture"] else None
+            raw = card.get("screens", {}).get(key)  # older cards name only Mario's
+            raw = card["picture"]["screen"] if key == "pixels" and card["picture"] else raw
             shape = raw or [*shape[1:], shape[0]]
         examples[key] = np.zeros((1, *shape), spec["dtype"])
     return examples
@@ -142,9 +143,8 @@ def log_model(
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)
-    if run_id is None or not is_known(client, run_id):
-        place = find_experiment(client, experiment, tracking_uri)
-        run_id = client.create_run(place, run_name="export", tags=SOURCE).info.run_id
+    run_id, known = known_or_new_run(client, run_id, "export", experiment, tracking_uri)
+    if not known:
         client.set_terminated(run_id)
     step = int(json.loads(card_file.read_text("utf-8"))["agent_steps"] or 0)
     with tempfile.TemporaryDirectory() as place:

@@ -23,8 +23,9 @@ KEPT = 1024  # episodes in memory at once; the one unused for longest is dropped
 class DreamerPlayer(mlflow.pyfunc.PythonModel):
     """Play episodes, frame by frame, each with a memory of its own.
 
-    `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, H, W, C] (of
-    Mario [n, 240, 256, 3]), and answers with one row: `action`, `name`, `buttons` (the controller's
+    `predict(frames, params)` takes the newest raw frames of one episode, uint8 [n, H, W, C] of the
+    env's own size (of Mario [n, 240, 256, 3]; of the agent's size where more than the size was
+    changed, such as to grey), and answers with one row: `action`, `name`, `buttons` (the controller's
     byte, of Mario) and `step`. An action is what the env takes: an index, which has a name; else
     a list of indices (several choices), of 0 and 1, or of numbers. Of a Gymnasium env it counts
     from the space's `start` and has its shape, nested lists where that has several dimensions. An
@@ -110,7 +111,8 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         frames = np.asarray(frames)
         rules = self.card["picture"] if key == "pixels" else None
         channels, height, width = self.card["inputs"]["observation"][key]["shape"][1:]
-        expected = rules["screen"] if rules else [height, width, channels]
+        own = self.card.get("screens", {}).get(key, [height, width, channels])
+        expected = rules["screen"] if rules else own
         if frames.dtype != np.uint8 or frames.ndim != 4 or list(frames.shape[1:]) != expected:
             raise ValueError(
                 f"expected frames uint8 [n, {', '.join(map(str, expected))}], "

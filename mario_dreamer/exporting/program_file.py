@@ -19,6 +19,7 @@ from mario_dreamer import keys
 from mario_dreamer.envs.actions import OwnActions, action_range
 from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import SCREEN, button_byte
+from mario_dreamer.envs.observations import ToObservations
 from mario_dreamer.envs.torchrl import transforms_of
 from mario_dreamer.exporting.acting_program import ActingProgram
 
@@ -37,12 +38,14 @@ class ProgramInfo:
         actions: their `kind`; the options of each of several `choices`; `low` and `high`, the
             env's own range, which [-1, 1] stands for, None where there is none; of a Gymnasium env
             also `start`, `shape` and `is_whole`, see `OwnActions`.
+        screens: image key -> [H, W, C] of the env's picture, where the agent's is that one resized.
     """
 
     env: Mapping[str, Any]
     action_names: Sequence[str]
     shapes: Mapping[str, tuple[int, ...]]
     actions: Mapping[str, Any] = field(default_factory=dict)
+    screens: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> ProgramInfo:
@@ -63,7 +66,13 @@ class ProgramInfo:
             actions[end] = None if bound is None else [float(str(x)) for x in bound[0].numpy()]
         for own in transforms_of(env, OwnActions):
             actions |= own.form
-        return cls(dict(options), action_names(env), shapes, actions)
+        screens = {
+            key: list(view.shape)
+            for own in transforms_of(env, ToObservations)
+            for key, view in zip(own.out_keys, own.views.values(), strict=True)
+            if view is not None and view.is_only_resized
+        }
+        return cls(dict(options), action_names(env), shapes, actions, screens)
 
     @property
     def is_mario(self) -> bool:
@@ -163,6 +172,7 @@ class ProgramFile:
             "buttons": [button_byte(n) for n in info.action_names] if info.is_mario else None,
             "action_repeat": int(env.get("action_repeat", 1)),
             "picture": info.picture(),
+            "screens": dict(info.screens),
             **self.described,
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")

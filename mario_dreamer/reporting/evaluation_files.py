@@ -84,6 +84,15 @@ class Evaluation:
         in_run = self.checkpoint.parent.name == "checkpoints"
         return self.checkpoint.resolve().parents[1].name if in_run else self.checkpoint.name
 
+    @property
+    def has_random_starts(self) -> bool:
+        """Whether episodes began differently, so that their actions alone do not lead there again.
+
+        Of Mario the options say so, and the button log leads there.
+        """
+        starts = [{episode.start for episode in episodes} for _, _, episodes in self.results]
+        return not self.stages and any(len(found) > 1 for found in starts)
+
     def add(self, condition: Condition, episodes: list[Episode]) -> dict[str, float]:
         """Take in the episodes of one condition, keep them on disk; return their summary."""
         summary = summarise(episodes)
@@ -179,6 +188,8 @@ class Evaluation:
             }  # fmt: skip
             if condition.is_random:  # the actions alone would not lead there again
                 saved["buttons"] = pack_buttons(episode.buttons)
+            if self.has_random_starts:
+                saved["random_start"] = True
             name = "flag" if episode.stats.get("flag") else "best"
             path = self.out / f"{condition.name}-{name}-{number}.json"
             path.write_text(json.dumps(saved), "utf-8")

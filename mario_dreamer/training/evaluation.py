@@ -34,6 +34,7 @@ class Episode:
         buttons: those really pressed, a byte per raw frame, no-ops and sticky actions
             included; empty where the env records none.
         steps: transitions [T], with the keys asked for; None unless asked for.
+        start: a hash of all that was known before the first step; equal starts have equal ones.
     """
 
     stats: dict[str, float]
@@ -41,6 +42,7 @@ class Episode:
     frames: Tensor = field(default_factory=lambda: torch.empty(0))
     buttons: bytes = b""
     steps: TensorDictBase | None = None
+    start: int = 0
 
 
 def height_of(info: Mapping[str, Any]) -> float:
@@ -57,6 +59,7 @@ def height_of(info: Mapping[str, Any]) -> float:
 class _Playing:
     """What is kept of an episode while it is played."""
 
+    start: int = 0
     actions: list[Any] = field(default_factory=list)
     frames: list[Tensor] = field(default_factory=list)
     steps: list[TensorDictBase] = field(default_factory=list)
@@ -70,7 +73,7 @@ class _Playing:
             buttons, stats["y_pos"] = bytes(game.pressed), height_of(game.info)
         frames = torch.stack(self.frames) if self.frames else torch.empty(0)
         steps = torch.stack(self.steps) if self.steps else None
-        return Episode(stats, self.actions, frames, buttons, steps)
+        return Episode(stats, self.actions, frames, buttons, steps, self.start)
 
 
 def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
@@ -136,6 +139,9 @@ def play_episodes(
         state = env_call(env.reset)
         while any(len(finished) < quota for finished in done):
             pictures = film(env, state) if film is not None else None
+            for index, episode in enumerate(playing):
+                if not episode.actions:
+                    episode.start = _hash(state[index])
             # Stepped and reset in two calls: in between, an ended game still shows its end.
             played = env_call(env.step, policy(state))
             kept = played.select(*keep, strict=False).clone() if keep else None
@@ -157,6 +163,10 @@ def play_episodes(
             if max_steps is not None and steps >= max_steps:
                 break
     return [episode for finished in done for episode in finished][:episodes]
+
+
+def _hash(state: TensorDictBase) -> int:
+    return hash(tuple(value.cpu().numpy().tobytes() for value in state.values(True, True)))
 
 
 def _as_list(action: Tensor, spec: TensorSpec) -> list[int] | list[list[float]]:

@@ -100,7 +100,8 @@ class LaProp(torch.optim.Optimizer):
         if number not in self._split or self._split[number][0] != ids:
             peers = defaultdict(list)
             for param in params:
-                peers[float(self._state(param)["step"])].append(param)
+                state = self.state[param]  # of a new one there is none, and nothing is read
+                peers[float(state["step"]) if state else 0.0].append(param)
             self._split[number] = (ids, list(peers.values()))
         return self._split[number][1]
 

@@ -112,23 +112,42 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
     }
 
 
-def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, replay: Replay) -> str:
-    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line."""
-    others = sorted(path.glob("process_*.pt"))
-    states = (read(path, "replay"), *(read(path, other.stem)["replay"] for other in others))
-    deal(states, len(states), replay, processes.rank, processes.size)
+def _replay(path: Path, stem: str) -> dict[str, Any]:
+    """The replay of one process, as a checkpoint holds it."""
+    state = read(path, stem)
+    return state if stem == "replay" else state["replay"]
+
+
+def deal_replay(
+    path: Path,
+    learning: dict[str, Any],
+    processes: Processes,
+    replay: Replay,
+    own: dict[str, Any] | None = None,
+) -> str:
+    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line.
+
+    Args:
+        own: what `own_part` returned, so that its replay is not read again.
+    """
+    stems = {0: "replay"} | {int(p.stem[-3:]): p.stem for p in sorted(path.glob("process_*.pt"))}
+    states = (
+        own["replay"] if own is not None and rank == processes.rank else _replay(path, stem)
+        for rank, stem in stems.items()
+    )  # one in memory at a time
+    deal(states, len(stems), replay, processes.rank, processes.size)
     found = len(replay)
     with contextlib.suppress(ValueError):
         found = sum(processes.exchange(found))
     kept = f"{found:,} records, each process keeps its newest {replay.streams.capacity:,}"
     processes_then = learning.get("processes", 1)
-    if len(states) == processes_then == processes.size:
+    if len(stems) == processes_then == processes.size:
         return (
             "replay.capacity, collector.num_envs or batch_length has changed: replay is dealt again "
             f"({kept}), and episodes begin again"
         )
     return (
-        f"the checkpoint holds {len(states)} of {processes_then} processes and this run has "
+        f"the checkpoint holds {len(stems)} of {processes_then} processes and this run has "
         f"{processes.size}: replay is dealt again ({kept}), episodes begin again, random numbers "
         "are new, and an update learns from another number of batches"
     )

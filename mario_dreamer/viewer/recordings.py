@@ -24,11 +24,13 @@ class Recording:
     Args:
         env: options of the env it was played in.
         actions: index of each action, in order.
+        is_random: its env began at random, so the actions alone do not lead there.
     """
 
     path: Path
     env: dict[str, Any]
     actions: list[int]
+    is_random: bool = False
 
     @property
     def stage(self) -> str | None:
@@ -41,9 +43,9 @@ class Recording:
         Raises:
             ValueError: another env, other actions, or randomness in it.
         """
-        if any(self.env.get(name) for name in ("random_noops", "sticky")):
+        if self.is_random or any(self.env.get(name) for name in ("random_noops", "sticky")):
             raise ValueError(
-                f"{self.path.name} was played with random no-ops or sticky actions: its actions "
+                f"{self.path.name} was played with random starts or sticky actions: its actions "
                 "alone do not lead there again. Choose an episode of the plain start."
             )
         for name in ("_target_", "action_repeat"):
@@ -75,7 +77,7 @@ def read_recording(path: Path) -> Recording:
     )  # fmt: skip
     if not isinstance(env, dict) or not whole:
         raise ValueError(f"{path} holds no env with a list of action indices. {expected}")
-    return Recording(path, env, actions)
+    return Recording(path, env, actions, saved.get("random_start") is True)
 
 
 class Recordings:

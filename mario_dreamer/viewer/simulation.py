@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDictBase
@@ -15,30 +14,15 @@ from torch.distributions import Distribution
 
 from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
-from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv
+from mario_dreamer.viewer.frame import Frame
 from mario_dreamer.viewer.inspector import (
     AgentInspector,
     Belief,
     OpenLoopRollouts,
     Prediction,
-    describe_policy,
-    frame_error,
 )
 from mario_dreamer.viewer.recordings import Recording
-
-
-@dataclass
-class Frame:
-    """All that is shown of one moment.
-
-    Args:
-        info: names to plain numbers, strings and lists.
-        pictures: names to uint8 [H, W, C] tensors: screen, observation, decoded, foreseen, latent.
-    """
-
-    info: dict[str, Any]
-    pictures: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -246,39 +230,16 @@ class Simulation:
     def _show(
         self, prediction: Prediction, action: Tensor | None, foreseen: Tensor | None, age: int
     ) -> Frame:
-        seen, env = self._observation[self.inspector.image][0], self.env
-        in_dream = self.mode == "dream"
-        pictures = {
-            "screen": env.screen(self._observation),
-            "observation": to_rgb(seen).permute(1, 2, 0),
-            "decoded": to_rgb(prediction.frame).permute(1, 2, 0),
-            "latent": (prediction.latent * 255).round().byte()[..., None],  # [S, K] -> [S, K, 1]
-        }
-        if foreseen is not None:
-            pictures["foreseen"] = to_rgb(foreseen).permute(1, 2, 0)
-        info = {
+        seen, in_dream = self._observation[self.inspector.image][0], self.mode == "dream"
+        frame = Frame.of(self.env, self._observation, seen, prediction, action, foreseen)
+        frame.info |= {
             "mode": self.mode,
-            "time": len(env.actions),
             "episode": self.episode,
-            "action": None if action is None else action.tolist(),
-            **describe_policy(prediction.policy),
-            "predicted_reward": prediction.reward,
-            "reward": env.reward,
-            "value": prediction.value,
-            "cont": prediction.cont,
-            "kl": prediction.kl,
             "open_loop": in_dream or self.open_loop_steps > 0,
             "open_loop_steps": self.dream_steps if in_dream else self.open_loop_steps,
             "foreseen_age": age,
-            "decoded_error": frame_error(prediction.frame, seen),
-            "foreseen_error": None if foreseen is None else frame_error(foreseen, seen),
-            "classes": prediction.classes,
-            "over": env.is_over,
-            "terminated": env.is_terminated,
-            "return": env.total_reward,
-            "env": env.info(self._observation),
         }
-        return Frame(info, pictures)
+        return frame
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

@@ -64,7 +64,7 @@ def test_no_masked_action_is_played_random_sampled_or_greedy() -> None:
 def test_random_steps_are_uniform_over_the_range() -> None:
     tiny = tiny_with("pendulum.make_pendulum")
     tiny.policy.uniform = True
-    action = tiny.collect(200)["action"]
+    action = tiny.collect(100)["action"]
     assert 0.9 < float(action.max()) <= 1.0 and -1.0 <= float(action.min()) < -0.9
     assert 0.45 < float(action.abs().mean()) < 0.55
 

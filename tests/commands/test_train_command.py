@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typed import command
 
-from mario_dreamer.commands import _command, _sweep, train
+from mario_dreamer.commands import _folder, _sweep, train
 from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
@@ -183,7 +183,7 @@ def test_runs_started_in_the_same_second_get_their_own_folders(
 ) -> None:
     monkeypatch.setattr(time, "strftime", lambda *_: "20261126-120000")
     cfg = compose.compose_default(["experiment=debug", f"runs_dir={tmp_path}"])
-    names = [train._run_folder(cfg, tmp_path, None).name for _ in range(3)]
+    names = [_folder.folder_of(cfg, tmp_path, None).name for _ in range(3)]
     assert names == [f"debug-20261126-120000{end}" for end in ("", "-2", "-3")]
 
 
@@ -267,6 +267,6 @@ def test_a_resume_reads_values_as_the_command_line_does(runs: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path) -> None:
-    with _command.lock(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
-        _command.lock(tmp_path)
-    _command.lock(tmp_path).release()
+    with _folder.lock(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
+        _folder.lock(tmp_path)
+    _folder.lock(tmp_path).release()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import gym_examples  # noqa: F401
 import mlflow
 import numpy as np
 import pytest
 import tiny
 import torch
+from gymnasium import spaces
 
+from mario_dreamer.envs.gymnasium import make_gym_env
 from mario_dreamer.envs.mario.emulator import (
     SCREEN,
     actions_of,
@@ -19,6 +23,8 @@ from mario_dreamer.envs.mario.emulator import (
     make_emulator,
 )
 from mario_dreamer.envs.mario.make import make_mario_env
+from mario_dreamer.envs.observations import ToObservations
+from mario_dreamer.envs.torchrl import transforms_of
 from mario_dreamer.exporting import mlflow_model
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
@@ -176,6 +182,31 @@ def test_a_registered_version_carries_its_evaluation(program: Path, tmp_path: Pa
         assert client.get_run(info.run_id).info.end_time == info.end_time  # the run is untouched
     finally:
         mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize(("grayscale", "side"), [(False, (20, 30, 3)), (True, (16, 16, 1))])
+def test_the_player_takes_the_size_of_the_env_where_it_resizes(
+    grayscale: bool, side: tuple[int, ...]
+) -> None:
+    options = {"space": spaces.Box(0, 255, (20, 30, 3), np.uint8)}
+    env = make_gym_env("DreamerTest/Sampled-v0", image_size=16, grayscale=grayscale, options=options)
+    shown = tuple(env.observation_spec["pixels"].shape[1:])
+    program = SimpleNamespace(
+        policy=SimpleNamespace(world_model=SimpleNamespace(observation_keys=["pixels"])),
+        actor=SimpleNamespace(kind="onehot"),
+    )
+    info, player = ProgramInfo.of(program, env, {}), DreamerPlayer()
+    seen = {"observation": {"pixels": {"shape": ["N", *shown], "dtype": "uint8"}}}
+    player.card = {"picture": info.picture(), "screens": info.screens, "inputs": seen}
+    assert mlflow_model._examples(player.card)["pixels"].shape[1:] == side
+    raw = np.random.default_rng(0).integers(0, 256, (2, *side), np.uint8)
+    found = player.picture(raw)
+    assert found.shape[1:] == shown
+    if not grayscale:
+        (view,) = transforms_of(env, ToObservations)[0].views.values()
+        assert torch.equal(found[0], view(torch.from_numpy(raw[1])))
+    with pytest.raises(ValueError, match=rf"uint8 \[n, {side[0]}, {side[1]}, {side[2]}\], got"):
+        player.picture(raw[:, 1:])
 
 
 @pytest.mark.rom

@@ -29,9 +29,10 @@ def episode(score: float, flag: float = 0.0, **more: float) -> Episode:
 ENV = {"action_set": "simple", "stage": "1-1", "action_repeat": 4, "random_noops": 0, "sticky": 0.0}
 
 
-@pytest.fixture
-def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """Two conditions, written down; the map is left to the tests that have an emulator."""
+    tmp_path = tmp_path_factory.mktemp("evaluation")
     checkpoint = tmp_path / "runs" / "mine" / "checkpoints" / "step_000000700"
     checkpoint.mkdir(parents=True)
     found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, 1, agent_steps=700)

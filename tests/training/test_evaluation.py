@@ -37,8 +37,9 @@ def test_short_episodes_are_not_preferred() -> None:
 
 def test_an_uneven_number_is_cut_from_a_fixed_grid() -> None:
     tiny = make_tiny("env.length=[2,7]")
-    lengths = [e.stats["length"] for e in play_episodes(tiny.policy, tiny.env, 3)]
-    assert lengths == [2, 2, 7]
+    episodes = play_episodes(tiny.policy, tiny.env, 3)
+    assert [episode.stats["length"] for episode in episodes] == [2, 2, 7]
+    assert len({episode.start for episode in episodes}) == 1, "this env always begins the same way"
 
 
 def test_the_film_shows_what_was_acted_on() -> None:

@@ -106,6 +106,7 @@ def test_jobs_of_submitit_train_a_whole_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "FINISHED (steps)" in done.stdout
     assert read_metrics(tmp_path / "a")["speed/policy_age"][-1][1] <= 100
+    assert any((tmp_path / "a" / "submitit").iterdir()) and not (tmp_path / "log_test").exists()
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from kill_checks import differences, load, rows  # noqa: E402
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
+from mario_dreamer.training import together
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import env_state, restore_env_state
@@ -56,9 +57,27 @@ def elsewhere(words: list[str]) -> str:
     return done.stdout
 
 
-def compare(words: list[str], first: int, last: int, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 48 steps in one go."""
+    return here([*TOY, "name=whole", "steps=48"], tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 24 steps with checkpoints of the last two turns."""
+    words = [*TOY, "name=run", "steps=24", "save_every=8", "eval_every=0"]
+    return here(words, tmp_path_factory.mktemp("ended"))
+
+
+@pytest.fixture
+def run(ended: Path, tmp_path: Path) -> Path:
+    """A copy of `ended`, to go on with."""
+    return shutil.copytree(ended, tmp_path / "run")
+
+
+def compare(whole: Path, words: list[str], first: int, last: int, folder: Path) -> None:
     """Hold a run that was cut at `first` steps against one that was not."""
-    whole = here([*words, "name=whole", f"steps={last}"], folder)
     cut = here([*words, "name=cut", f"steps={first}"], folder)
     assert "begin again" not in elsewhere([f"resume={cut}", f"steps={last}"])
     ends = [Checkpoints(run / "checkpoints").latest() for run in (whole, cut)]
@@ -77,8 +96,8 @@ def compare(words: list[str], first: int, last: int, folder: Path) -> None:
     assert any("train_return" in row for _, row in shown), "episodes are compared as well"
 
 
-def test_a_run_cut_in_two_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
-    compare(TOY, 24, 48, tmp_path)
+def test_a_run_cut_in_two_is_bit_for_bit_the_run_in_one_go(whole: Path, tmp_path: Path) -> None:
+    compare(whole, TOY, 24, 48, tmp_path)
 
 
 class Killed(BaseException):
@@ -86,10 +105,9 @@ class Killed(BaseException):
 
 
 def test_an_evaluation_that_is_repeated_is_logged_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [*TOY, "steps=48"]
-    whole = here([*words, "name=whole"], tmp_path)
     evaluate = Report.evaluate
 
     def killed_after(report: Report, agent_steps: int) -> None:
@@ -119,7 +137,8 @@ def test_an_evaluation_that_is_repeated_is_logged_once(
 @pytest.mark.rom
 @pytest.mark.slow
 def test_a_mario_run_cut_in_two_is_bit_equal_to_an_unbroken_one(tmp_path: Path) -> None:
-    compare(MARIO, 96, 168, tmp_path)
+    whole = here([*MARIO, "name=whole", "steps=168"], tmp_path)
+    compare(whole, MARIO, 96, 168, tmp_path)
 
 
 ENVS = {
@@ -206,25 +225,17 @@ def test_a_checkpoint_without_envs_still_goes_on(tmp_path: Path) -> None:
     assert restore_env_state(None, parts.env, parts.collector) == "the checkpoint holds no envs"
 
 
-def resumed_from_the_first(folder: Path, say: Callable[[], str]) -> tuple[Path, str]:
-    run = here([*TOY, "name=run", "steps=24", "save_every=8", "eval_every=0"], folder)
-    assert [p.name for p in Checkpoints(run / "checkpoints").all()] == [
-        "step_000000024", "step_000000016",
-    ]  # fmt: skip
-    say()
-    words = [f"resume={run / 'checkpoints' / 'step_000000016'}", "steps=20"]
-    here(words, folder)
-    return run, say()
-
-
 def test_a_resume_from_an_older_checkpoint_starts_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run, said = resumed_from_the_first(tmp_path, lambda: capsys.readouterr().out)
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert [p.name for p in checkpoints.all()] == ["step_000000024", "step_000000016"]
+    here([f"resume={checkpoints.folder / 'step_000000016'}", "steps=20"], tmp_path)
     aside = run / "checkpoints" / "set_aside" / "step_000000024"
+    said = capsys.readouterr().out
     assert f"step_000000024 is newer than step_000000016: moved to {aside}" in said
     assert (aside / "manifest.json").is_file()
-    assert Checkpoints(run / "checkpoints").latest().name == "step_000000024"
+    assert checkpoints.latest().name == "step_000000024"
     steps = [step for step, _ in rows(run)]
     assert steps == sorted(steps) and steps[-1] == 24, "what was shown of the other way is gone"
 
@@ -245,8 +256,7 @@ REFUSED = {
 }
 
 
-def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
-    run = here([*TOY, "name=run", "steps=24", "save_every=8", "eval_every=0"], tmp_path)
+def test_a_refused_resume_leaves_every_file_as_it_was(run: Path) -> None:
     before = files_of(run)
     earlier = run / "checkpoints" / "step_000000016"
     for typed, message in REFUSED.values():
@@ -258,22 +268,23 @@ def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_resume_with_another_replay_keeps_the_records(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = ["replay.capacity=3000", "collector.num_envs=3", "batch_length=5"]
-    run = here([*TOY, "name=run", "steps=48", "eval_every=0"], tmp_path)
-    before = read(run / "checkpoints" / "step_000000048", "replay")
-    here([f"resume={run}", "steps=72", *typed], tmp_path)
+    before = read(run / "checkpoints" / "step_000000024", "replay")
+    opened = []
+    monkeypatch.setattr(together, "read", lambda *file: opened.append(file[1]) or read(*file))
+    here([f"resume={run}", "steps=48", *typed], tmp_path)
+    assert opened == ["replay"], "read once"
     held = len(before["records"]["reward"])
     assert f"replay is dealt again ({held} records" in capsys.readouterr().out
-    after = read(run / "checkpoints" / "step_000000072", "replay")
+    after = read(run / "checkpoints" / "step_000000048", "replay")
     assert len(after["records"]["reward"]) >= held + 24
     steps = [step for step, _ in rows(run)]
-    assert steps == sorted(steps) and steps[-1] == 72
+    assert steps == sorted(steps) and steps[-1] == 48
 
 
-def test_a_discount_typed_on_a_resume_is_learned_with(tmp_path: Path) -> None:
-    run = here([*TOY, "name=run", "steps=24", "eval_every=0"], tmp_path)
+def test_a_discount_typed_on_a_resume_is_learned_with(run: Path, tmp_path: Path) -> None:
     here([f"resume={run}", "steps=32", "discount=0.5", "discount_lambda=0.4"], tmp_path)
     text = (Checkpoints(run / "checkpoints").latest() / "config.yaml").read_text()
     assert "gamma: 0.5" in text and text.count("lmbda: 0.4") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -31,8 +32,11 @@ TINY = [
 ]
 
 
+compose = functools.cache(lambda *words: compose_default(list(words)))
+
+
 def make_learner(*changes: str) -> Learner:
-    cfg = compose_default([*TINY, *changes])
+    cfg = compose(*TINY, *changes)
     build.seed_everything(0)
     return build.make_learner(cfg, build.make_agent(cfg, build.make_env(cfg, 1, 0)))
 
@@ -60,34 +64,38 @@ class Calls:
         self.rows.append(first.shape[:-1].numel())
 
 
-def test_the_frames_are_encoded_and_decoded_once() -> None:
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[int]]:
+    """On how many rows each network ran in one update, in order."""
     learner = make_learner()
-    encoder = Calls(next(iter(learner.world_model.encoder.encoders.values())))
-    decoder = Calls(learner.world_model.decoders["pixels"].head)
+    world_model = learner.world_model
+    networks = {
+        "encoder": next(iter(world_model.encoder.encoders.values())),
+        "decoder": world_model.decoders["pixels"].head,
+        "critic": learner.critic.head,
+        "reward": world_model.reward.head,
+        "cont": world_model.cont.head,
+        "prior": world_model.rssm.prior,
+    }
+    calls = {name: Calls(network) for name, network in networks.items()}
     learner.forward_backward(make_records())
-    assert len(encoder.rows) == len(decoder.rows) == 1
+    return {name: call.rows for name, call in calls.items()}
 
 
-def test_the_critic_runs_once_on_rollouts_and_once_on_records() -> None:
-    learner = make_learner()
-    critic = Calls(learner.critic.head)
-    learner.forward_backward(make_records())
-    assert critic.rows == [B * T * (H + 1), B * (T - 1)]
+def test_the_frames_are_encoded_and_decoded_once(rows: dict[str, list[int]]) -> None:
+    assert len(rows["encoder"]) == len(rows["decoder"]) == 1
 
 
-def test_reward_and_continue_heads_run_once_on_rollouts() -> None:
-    learner = make_learner()
-    reward = Calls(learner.world_model.reward.head)
-    cont = Calls(learner.world_model.cont.head)
-    learner.forward_backward(make_records())
-    assert reward.rows == cont.rows == [B * T, B * T * (H + 1)]
+def test_the_critic_runs_once_on_rollouts_and_once_on_records(rows: dict[str, list[int]]) -> None:
+    assert rows["critic"] == [B * T * (H + 1), B * (T - 1)]
 
 
-def test_observing_runs_the_prior_once_imagining_once_a_step() -> None:
-    learner = make_learner()
-    prior = Calls(learner.world_model.rssm.prior)
-    learner.forward_backward(make_records())
-    assert prior.rows == [B * T] + [B * T] * H
+def test_reward_and_continue_heads_run_once_on_rollouts(rows: dict[str, list[int]]) -> None:
+    assert rows["reward"] == rows["cont"] == [B * T, B * T * (H + 1)]
+
+
+def test_observing_runs_the_prior_once_imagining_once_a_step(rows: dict[str, list[int]]) -> None:
+    assert rows["prior"] == [B * T] + [B * T] * H
 
 
 def test_one_backward_makes_all_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

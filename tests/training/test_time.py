@@ -36,7 +36,7 @@ def test_each_frame_has_its_own_action_reward_and_flags(
     seen: list[TensorDictBase] = []
     loss = tiny.learner.world_model_loss
     loss.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    for _ in range(10):
+    for _ in range(5):
         learn(tiny.replay, tiny.learner)
     records = torch.cat(seen)
     time, painted = shade(records), mark(records)

@@ -228,16 +228,35 @@ def test_the_acting_copy_notes_the_version_of_its_weights() -> None:
 
 def test_bad_choices_of_workers_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = make_tiny("collector=process", "collector.num_envs=3", "train_ratio=3")
-    parts = (tiny.policy, tiny.learner, workers.UpdateRatio(3, 3, 5), Processes(), 0)
+    parts = (tiny.policy, tiny.learner, workers.UpdateRatio(3, 3, 5), Processes(), 0, Path())
     with pytest.raises(ValueError, match="num_envs=3 cannot be shared equally by .*workers=2"):
         workers.make_workers(tiny.cfg, *parts)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"collector=ray needs .*mario_dreamer\[ray\]"):
         workers.make_workers(compose.compose_default(["collector=ray"]), *parts)
-    several = (*parts[:3], Processes(), 0)
+    several = (*parts[:3], Processes(), 0, Path())
     several[3].size = 2
     with pytest.raises(ValueError, match="cannot be had under torchrun"):
         workers.make_workers(compose.compose_default(["collector=distributed"]), *several)
+
+
+def test_submitit_writes_into_the_folder_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    submitit = SimpleNamespace(AutoExecutor=lambda folder: asked.append(folder))
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    # As TorchRL's distributed collector calls it.
+    monkeypatch.setattr(workers, "Collector", lambda *_, **__: submitit.AutoExecutor("log_test"))
+    options = ["collector=distributed", "collector.launcher=submitit", "train_ratio=3"]
+    tiny = make_tiny(*options, "collector.max_policy_age=1000")
+    ratio = workers.UpdateRatio(3, 3, 5)
+    made = workers.make_workers(
+        tiny.cfg, tiny.policy, tiny.learner, ratio, Processes(), 0, tmp_path
+    )
+    made._make(0, 0)
+    submitit.AutoExecutor("mine")
+    assert asked == [tmp_path / "submitit", "mine"]
 
 
 def test_a_job_of_submitit_is_lost_when_it_is_done_and_ends_by_cancel() -> None:

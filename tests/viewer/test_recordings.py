@@ -89,6 +89,12 @@ def test_an_episode_of_another_env_is_refused(
         recording.check(simulation.agent.env_options, simulation.env.action_set)
 
 
+def test_an_episode_that_began_at_random_is_refused(simulation: Simulation, file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"random_start": True}))
+    with pytest.raises(ValueError, match="random starts .* do not lead there again"):
+        simulation.enter_recording(read_recording(file), 2)
+
+
 @pytest.mark.parametrize(
     "junk", ["", "[]", '{"env": {}, "actions": []}', '{"env": {}, "actions": [1.5]}',
              '{"env": [], "actions": [1]}', "[" * 100_000],

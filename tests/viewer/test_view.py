@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection as Connection
 from websockets.sync.client import connect
 
 from mario_dreamer import cli
-from mario_dreamer.config.command_line import with_bare_path
+from mario_dreamer.config.command_words import with_bare_path
 from mario_dreamer.viewer.serving import address_of, bind
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mario_dreamer.tracking.mlflow.models import attach_evaluation
-from mario_dreamer.tracking.mlflow.run import SOURCE, find_experiment, is_known, recorded_run
+from mario_dreamer.tracking.mlflow.run import known_or_new_run, recorded_run
 from mario_dreamer.tracking.mlflow.store import open_store, store_uri
 from mario_dreamer.tracking.tracker import log
 
@@ -51,10 +51,7 @@ def log_results(
     uri = store_uri(tracking_uri)
     try:
         client = open_store(uri)
-        known = run_id is not None and is_known(client, run_id)
-        if not known:
-            place = find_experiment(client, "mario-dreamer", uri)
-            run_id = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
+        run_id, known = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
         model = None
         if known and register is not None:
             model = attach_evaluation(client, run_id, step, metrics, tags, register)

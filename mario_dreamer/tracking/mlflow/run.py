@@ -70,6 +70,16 @@ def is_known(
     return False
 
 
+def known_or_new_run(
+    client: MlflowClient, run_id: str | None, name: str, experiment: str, tracking_uri: str
+) -> tuple[str, bool]:
+    """Return a run that MLflow has, else a new one of this name; and whether it was there."""
+    if run_id is not None and is_known(client, run_id):
+        return run_id, True
+    place = find_experiment(client, experiment, tracking_uri)
+    return client.create_run(place, run_name=name, tags=SOURCE).info.run_id, False
+
+
 def _write(path: Path, text: str) -> None:
     """Write a line in one go: a kill leaves the whole of it or nothing."""
     with whole_file(path) as draft:

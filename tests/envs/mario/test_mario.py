@@ -170,37 +170,31 @@ def test_mario_keeps_his_specs(backend: str) -> None:
     assert env.observation_spec["pixels"].shape == (2, 3, 64, 64)
 
 
-def random_play(
-    seed: int, backend: str = "batched", steps: int = 30, **options: object
-) -> TensorDict:
-    """The same random actions from two envs with randomness in them."""
-    env = make_mario_env(num_envs=2, seed=seed, backend=backend, max_steps=25, **options)
+def random_play(env: TransformedEnv, steps: int) -> TensorDict:
+    """The same random actions each time."""
     torch.manual_seed(0)
     return env.rollout(steps, break_when_any_done=False)
 
 
 def test_both_backends_draw_the_same_random_numbers() -> None:
-    options = {"random_noops": 30, "sticky": 0.3, "stall_limit": 8}
-    runs = [random_play(1, backend, **options) for backend in BACKENDS]
+    options = {"random_noops": 30, "sticky": 0.3, "stall_limit": 8, "max_steps": 25, "seed": 1}
+    runs = [
+        random_play(make_mario_env(num_envs=2, backend=backend, **options), 30)
+        for backend in BACKENDS
+    ]
     assert_same(*runs)
     assert runs[0]["next", "truncated"].any() and not runs[0]["next", "terminated"].any()
 
 
 def test_randomness_follows_the_seed_and_differs_between_envs() -> None:
-    options = {"random_noops": 30, "sticky": 0.3, "steps": 12}
-    one, again, other = (random_play(seed, **options) for seed in (5, 5, 6))
-    assert_same(one, again)
-    assert not torch.equal(one["pixels"], other["pixels"])
-    assert torch.equal(one[1]["pixels"][0], other[0]["pixels"][0])  # env i draws from seed + i
-
-
-def test_set_seed_starts_the_random_numbers_again() -> None:
-    env = make_mario_env(num_envs=2, seed=5, random_noops=30, max_steps=25)
-    env.rollout(3)
+    env = make_mario_env(num_envs=2, seed=5, random_noops=30, sticky=0.3, max_steps=8)
+    one = random_play(env, 12)
     env.set_seed(5)
-    torch.manual_seed(0)
-    again = env.rollout(12, break_when_any_done=False)
-    assert_same(again, random_play(5, steps=12, random_noops=30))
+    assert_same(one, random_play(env, 12))
+    env.set_seed(6)
+    other = random_play(env, 2)
+    assert not torch.equal(one["pixels"][:, :2], other["pixels"])
+    assert torch.equal(one[1]["pixels"][0], other[0]["pixels"][0])  # env i draws from seed + i
 
 
 def test_a_sticky_probability_of_one_holds_noop_for_ever() -> None:
@@ -212,11 +206,13 @@ def test_a_sticky_probability_of_one_holds_noop_for_ever() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_limits_truncate_and_never_terminate(backend: str) -> None:
-    last = hold("right", max_steps=7, backend=backend)[-1]["next"]
+    env = make_mario_env(
+        action_set=["right", "noop"], max_steps=7, stall_limit=5, backend=backend
+    )
+    last = play(env, [0] * 20)[-1]["next"]  # he walks: no stall
     assert last["truncated"] and not last["terminated"] and last["step_count"] == 7
-    idle = hold("noop", stall_limit=5, backend=backend)
+    idle = play(env, [1] * 20)
     assert len(idle) == 5 and idle[-1]["next", "truncated"] and not idle[-1]["next", "terminated"]
-    assert len(hold("right", 20, stall_limit=5, backend=backend)) == 20
 
 
 def test_a_partial_reset_leaves_the_other_game_running() -> None:
@@ -266,12 +262,14 @@ def test_a_saved_game_continues_bit_equal(tmp_path: Path) -> None:
         make_mario_env().base_env.load_state_dict(saved["env"])
 
 
-def test_screens_are_the_current_raw_screens() -> None:
+def test_screens_are_the_current_raw_screens_until_closed() -> None:
     env = make_mario_env(num_envs=2, max_pool=False)
     start = env.reset()
     raw = env.screens()
     assert raw.shape == (2, 240, 256, 3) and raw.dtype == torch.uint8
     assert torch.equal(shrink(raw, 64, 64), start["pixels"])
+    env.close()
+    assert env.is_closed
 
 
 def test_a_game_that_is_over_stands_still_until_its_reset() -> None:
@@ -280,13 +278,6 @@ def test_a_game_that_is_over_stands_still_until_its_reset() -> None:
     buttons = torch.full((1, 4), button_byte("right+B"), dtype=torch.int16)
     after = env.base_env.step(last.set("action", buttons))["next"]
     assert after["reward"] == 0 and after["terminated"] and after["x_pos"] == 315
-
-
-def test_closing_frees_the_emulators_once() -> None:
-    env = make_mario_env(num_envs=2)
-    env.reset()
-    env.close()
-    assert env.is_closed
 
 
 @pytest.mark.slow
