@@ -9,7 +9,8 @@
    from drawing a batch to writing back.
 2. Fast: milliseconds of a whole update (CUDA events, median), and back to back; FLOP counted by
    torch over the largest matrix product measured here; bytes that the operators read and write,
-   if none were fused, over the copy bandwidth measured here; memory.
+   if none were fused, over the copy bandwidth measured here; memory. The kernels of one update by
+   name, with their calls and milliseconds: the rest of its time are gaps between them.
 3. Worlds: frames/s of N games by number of threads.
 """
 
@@ -111,13 +112,16 @@ def main() -> None:
         print(f"  {'yes' if row['good'] else 'NO '}  {row['check']}: {row['found']}", flush=True)
     peaks = ceilings(torch.device(device), args.cpu)
     print(f"\nmeasured here: bf16 product {peaks[0]:.4g} TFLOP/s, copy {peaks[1]:.4g} GB/s\n")
+    found: list[dict] = []
     times = [
-        attempt(time_update, preset, full, device, graph, args.repeats, peaks)
+        attempt(time_update, preset, full, device, graph, args.repeats, peaks, found)
         for graph in graphs for preset in args.presets
     ]  # fmt: skip
     checks += [row for row in times if "good" in row]
     times = [row for row in times if "good" not in row]
     show(times, file("updates.csv"))
+    print()
+    show(found, file("kernels.csv"))
     print()
     games = worlds(args.envs, args.threads, args.seconds)
     show(games, file("worlds.csv"))

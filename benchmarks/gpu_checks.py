@@ -54,9 +54,9 @@ def same_draws(drawn: list[Tensor]) -> Iterator[None]:
     """
     sample, record, again = OneHotCategorical.sample, not drawn, iter(drawn)
 
-    def draw(self: OneHotCategorical, point: Tensor | None = None) -> Tensor:
+    def draw(self: OneHotCategorical, *args: Any) -> Tensor:
         if record:
-            drawn.append(sample(self, point))
+            drawn.append(sample(self, *args))
             return drawn[-1]
         return next(again).to(self.probs.device)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from gpu_checks import make
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,10 +72,35 @@ def timed(function: Callable[[], Any], device: torch.device, repeats: int) -> fl
     return statistics.median(times)
 
 
+def kernels(function: Callable[[], Any], device: torch.device, most: int = 40) -> list[dict]:
+    """The kernels of one call by name, most time first; on a CPU its operators."""
+    on_gpu = device.type == "cuda"
+    kind = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
+    with profile(activities=[kind], acc_events=True) as seen:
+        function()
+        settle(device)
+    rows = [
+        {
+            "kernel": event.key[:100],
+            "calls": event.count,
+            "ms": (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e3,
+        }
+        for event in seen.key_averages()
+    ]
+    rows.sort(key=lambda row: -row["ms"])
+    whole = {name: sum(row[name] for row in rows) for name in ("calls", "ms")}
+    return [{"kernel": "all", **whole}, *rows[:most]]
+
+
 def time_update(
-    preset: str, sizes: list[str], device: str, compile: str, repeats: int, peaks: tuple
-) -> dict:
-    """Time whole updates: draw on the device, learn, step, slow critic, write back."""
+    preset: str, sizes: list[str], device: str, compile: str, repeats: int, peaks: tuple,
+    found: list[dict],
+) -> dict:  # fmt: skip
+    """Time whole updates: draw on the device, learn, step, slow critic, write back.
+
+    Args:
+        found: gets the kernels of one more.
+    """
     learner, replay = make(preset, sizes, device, "auto", "off")
     records = replay.sample().to(learner.device)
     with FlopCounterMode(display=False) as flops:
@@ -97,6 +123,8 @@ def time_update(
     issued = time.perf_counter() - start
     settle(learner.device)
     row_ms = 1e3 * (time.perf_counter() - start) / repeats
+    for row in kernels(lambda: learn(replay, learner), learner.device):
+        found.append({"preset": preset, "compile": compile, **row})
     done, moved = flops.get_total_flops(), traffic.bytes
     return {
         "preset": preset, "compile": compile, "ms": alone, "ms_in_a_row": row_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import importlib.util
 import json
@@ -132,6 +133,9 @@ def test_the_benchmark_runs_on_a_cpu(
     found = json.loads((tmp_path / "bench_gpu.json").read_text())
     assert len(found["checks"]) == 4 and all(row["good"] for row in found["checks"])
     assert found["updates"][0]["ms"] > 0
+    kernels = list(csv.DictReader((tmp_path / "kernels.csv").open()))
+    assert kernels[0]["kernel"] == "all" and len(kernels) == 41
+    assert float(kernels[0]["ms"]) > float(kernels[1]["ms"]) > float(kernels[40]["ms"]) > 0
     assert "correct?" in capsys.readouterr().out
 
 

@@ -93,8 +93,6 @@ class OneHotCategorical(Unchecked):
         Args:
             sample_shape, noise: see `sample`.
         """
-        if sample_shape is None or isinstance(sample_shape, Tensor):  # the RSSM gives its noise
-            sample_shape, noise = Size(), sample_shape
         onehot = self.sample(sample_shape, noise)
         if not self.probs.requires_grad:
             return onehot

@@ -104,7 +104,7 @@ class RSSM(nn.Module):
         is_first: Tensor,
         deter: Tensor | None = None,
         stoch: Tensor | None = None,
-        point: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the posterior states of a sequence of observations.
 
@@ -114,7 +114,7 @@ class RSSM(nn.Module):
             is_first: x_t opens an episode, [B, T, 1] bool. The state is reset there.
             deter: h_0, [B, D]; None: the initial state.
             stoch: z_0, [B, S, K]; None: the initial state.
-            point: uniform numbers that z_t is drawn with, [B, T, S, 1]; None makes them.
+            noise: uniform numbers that z_t is drawn with, [B, T, S, 1]; None makes them.
 
         Returns:
             h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
@@ -123,8 +123,8 @@ class RSSM(nn.Module):
         deter = fresh[0] if deter is None else deter
         stoch = fresh[1] if stoch is None else stoch
         shape = *embed.shape[:2], *self.stoch_shape
-        if point is None:
-            point = torch.rand(shape[1], shape[0], shape[2], 1, device=embed.device).transpose(0, 1)
+        if noise is None:
+            noise = torch.rand(shape[1], shape[0], shape[2], 1, device=embed.device).transpose(0, 1)
         # What does not depend on the state before is computed for all t at once: the embedding's
         # share of the posterior before the loop, the prior and the gradients of weights after it.
         seen = self.posterior.share_of_y(embed)
@@ -139,7 +139,7 @@ class RSSM(nn.Module):
         modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
         with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
             weight = self.posterior.weight_of_x(seen.dtype)
-            inputs = (prev_action, is_first, seen, point, *zeros)
+            inputs = (prev_action, is_first, seen, noise, *zeros)
             for step in zip(*(x.unbind(1) for x in inputs), strict=True):
                 steps.append(self._step(fresh, weight, deter, stoch, *step))
                 deter, stoch, _ = steps[-1]
@@ -157,7 +157,7 @@ class RSSM(nn.Module):
         prev_action: Tensor,
         embed: Tensor,
         is_first: Tensor,
-        point: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the posterior state of one observation.
 
@@ -167,14 +167,14 @@ class RSSM(nn.Module):
             prev_action: a_{t-1}, [B, A] one-hot.
             embed: e_t, [B, E].
             is_first: x_t opens an episode, [B, 1] bool. The state is reset there.
-            point: uniform numbers that z_t is drawn with, [B, S, 1]; None makes them.
+            noise: uniform numbers that z_t is drawn with, [B, S, 1]; None makes them.
 
         Returns:
             h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.
         """
         step = (x.unsqueeze(1) for x in (embed, prev_action, is_first))
-        point = None if point is None else point.unsqueeze(1)
-        deter, stoch, post, prior = self.observe(*step, deter, stoch, point)
+        noise = None if noise is None else noise.unsqueeze(1)
+        deter, stoch, post, prior = self.observe(*step, deter, stoch, noise)
         return deter[:, 0], stoch[:, 0], post[:, 0], prior[:, 0]
 
     @region
@@ -239,7 +239,7 @@ class RSSM(nn.Module):
         action: Tensor,
         first: Tensor,
         seen: Tensor,
-        point: Tensor,
+        noise: Tensor,
         *zeros: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One step of `observe`: h_t, z_t and the logits of q."""
@@ -247,7 +247,7 @@ class RSSM(nn.Module):
         deter = deter + zeros[0] if zeros else deter
         post_logits = self._as_logits(self.posterior.add_x(deter, weight, seen))
         post_logits = post_logits + zeros[1] if zeros else post_logits
-        return deter, self.stoch_dist(post_logits).rsample(point), post_logits
+        return deter, self.stoch_dist(post_logits).rsample(noise=noise), post_logits
 
     @region
     def _all_steps(

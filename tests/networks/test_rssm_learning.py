@@ -155,11 +155,11 @@ def test_gradients_of_all_steps_at_once_equal_those_of_each_step(
     rssm = MODELS[kind](**SIZES)
     embed, action, is_first = batch()
     embed.requires_grad_()
-    point = torch.rand(3, 6, 4, 1)
+    noise = torch.rand(3, 6, 4, 1)
     tasks = [torch.randn(3, 6, *size) for size in ((16,), (4, 3), (4, 3), (4, 3))]
 
     def gradients() -> list[Tensor]:
-        outputs = rssm.observe(embed, action, is_first, point=point)
+        outputs = rssm.observe(embed, action, is_first, noise=noise)
         total = sum((task * x).sum() for task, x in zip(tasks, outputs, strict=True))
         return torch.autograd.grad(total, [embed, *rssm.parameters()])
 
