@@ -1,7 +1,9 @@
 """DreamerV3 for Super Mario Bros, built from TorchRL parts.
 
 The names below are what another TorchRL project takes out of here; they are imported on first
-use, so that `mario-dreamer --help` does not wait for torch.
+use, so that `mario-dreamer --help` does not wait for torch. Three are not TorchRL's of the same
+name: `WorldModel` (torchrl.modules), `WorldModelEnv` (torchrl.envs) and `WorldModelLoss`
+(torchrl.objectives).
 """
 
 from __future__ import annotations

@@ -190,8 +190,9 @@ class ToRecords(Transform):
         TensorDictReplayBuffer(storage=LazyTensorStorage(1000), transform=ToRecords())
 
     `extend` takes transitions and stores records (`to_records`); `sample` gives them back
-    with float actions and one-hot prev_stoch. (A stock SliceSampler needs one environment per
-    buffer; `StreamSampler` and `StreamWriter` keep N of them apart in one.)
+    with float actions and one-hot prev_stoch. `SliceSampler(slice_len=T, traj_key="stream",
+    init_key=None)` draws windows that may cross the end of an episode, but keep to one environment
+    and to what one `extend` wrote of it; those of `StreamSampler` may cross that border too.
 
     Args:
         latents: store prev_deter and prev_stoch too.

@@ -7,7 +7,12 @@ import re
 import pytest
 import torch
 from torchrl.collectors import Collector
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data import (
+    LazyMemmapStorage,
+    LazyTensorStorage,
+    SliceSampler,
+    TensorDictReplayBuffer,
+)
 
 from mario_dreamer.envs.toy.counting import make_counting_env
 from mario_dreamer.replay import ToRecords, to_records
@@ -124,6 +129,24 @@ def test_one_line_makes_a_plain_torchrl_buffer_store_records(counter, storage):
     assert sample["prev_stoch"].sum(-1)[~first].eq(1).all()
     assert not sample["prev_stoch"][first].any() and not sample["prev_action"][first].any()
     assert sample["prev_action"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("capacity", [1000, 70])
+def test_torchrls_slices_of_records_keep_to_one_env_and_its_time(capacity):
+    env = make_counting_env(num_envs=2, length=[3, 5], num_actions=4, seed=0)
+    sampler = SliceSampler(slice_len=6, traj_key="stream", init_key=None, cache_values=False)
+    buffer = TensorDictReplayBuffer(
+        storage=LazyTensorStorage(capacity), batch_size=40 * 6, sampler=sampler,
+        transform=ToRecords(),
+    )  # fmt: skip
+    for transitions in Collector(env, None, frames_per_batch=32, total_frames=160):
+        buffer.extend(transitions)
+        windows = buffer.sample().reshape(-1, 6)
+        time, first = windows["pixels"][:, :, 0, 1, 1].long(), windows["is_first"][:, 1:, 0]
+        assert bool(((time[:, 1:] == time[:, :-1] + 1) | first).all())
+        assert bool((windows["stream"] == windows["stream"][:, :1]).all())
+        assert bool(windows["is_last"][:, :-1, 0][first].all())
+        assert bool(first.any()), "no window crosses the end of an episode"
 
 
 def test_a_collected_counting_env_gives_the_papers_records():
