@@ -143,7 +143,7 @@ class Still:
     def __init__(self, logits: torch.Tensor) -> None:
         self.probs = logits.softmax(-1)
 
-    def rsample(self, *_: object) -> torch.Tensor:
+    def rsample(self, *_: object, **__: object) -> torch.Tensor:
         return self.probs
 
 
