@@ -197,7 +197,7 @@ def test_every_public_argument_has_a_type() -> None:
 def bundles() -> list[list[str]]:
     """Words that choose every file of every group once: of all groups at a time, one of each.
 
-    The experiments are composed in config/test_choices.py; hydra's own groups need an extra.
+    The experiments are composed in config/test_differences.py; hydra's own groups need an extra.
     """
     groups: dict[str, list[str]] = {}
     for path in sorted(CONFIGS.glob("*/**/*.yaml")):

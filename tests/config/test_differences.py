@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.config import limits
 from mario_dreamer.config.compose import compose_default
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -18,9 +19,19 @@ def test_every_recipe_is_listed() -> None:
     assert sorted(LISTED["recipes"]) == RECIPES
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_differs_from_the_reference_as_listed(recipe: str) -> None:
-    cfg = compose_default([f"experiment={recipe}"])
+@pytest.fixture(scope="module", params=RECIPES)
+def composed(request: pytest.FixtureRequest) -> tuple[str, DictConfig]:
+    """A recipe's name and configuration."""
+    return request.param, compose_default([f"experiment={request.param}"])
+
+
+def test_every_recipe_resolves_and_keeps_the_rules(composed: tuple[str, DictConfig]) -> None:
+    OmegaConf.to_container(composed[1], resolve=True, throw_on_missing=True)
+    limits.check_numbers(composed[1])
+
+
+def test_a_recipe_differs_from_the_reference_as_listed(composed: tuple[str, DictConfig]) -> None:
+    recipe, cfg = composed
     reference = LISTED["reference"] | LISTED["env"].get(recipe, {})
     found = {key: OmegaConf.select(cfg, key, throw_on_missing=True) for key in reference}
     assert found == reference | LISTED["recipes"][recipe]

@@ -114,7 +114,7 @@ def make_scored(num_envs: int = 1, seed: int = 0) -> EnvBase:
 def test_stats_reach_the_metrics_of_run_and_evaluation(tmp_path: Path) -> None:
     tiny = make_tiny(
         "env=own", f"env._target_={__name__}.make_scored", "steps=24", "log_every=24",
-        "eval_every=0", "save_every=0", without=["env.image_size", "env.length", "env"],
+        "train_ratio=2", "eval_every=0", "save_every=0", without=["env.image_size", "env.length", "env"],
     )  # fmt: skip
     parts, run = tiny.parts(tmp_path)
     assert train(parts, run) == "FINISHED"

@@ -17,8 +17,8 @@ SHORT = [
     "env.stall_limit=null", "size=debug", "encoder=cnn_strided", "decoder=cnn_strided",
     "replay.capacity=400", "batch_size=2", "batch_length=4", "imag_horizon=2",
     "imagination_starts=null", "collector.num_envs=2", "collector.eval_envs=2",
-    "collector.steps_per_env=8", "prefill=0", "train_ratio=0.5", "steps=64", "log_every=32",
-    "eval_every=32", "eval_episodes=2", "save_every=64", "tracker=none", "device=cpu",
+    "collector.steps_per_env=8", "prefill=0", "train_ratio=1", "train_ratio_before_flag=null",
+    "steps=64", "log_every=32", "eval_every=64", "eval_episodes=2", "save_every=64", "tracker=none", "device=cpu",
     "precision=fp32", "threads=1", "save_model=false",
     "loss.world_model.beta_prior=1.0",
 ]  # fmt: skip
