@@ -131,6 +131,7 @@ class RSSM(nn.Module):
         states, steps = [(deter.detach(), stoch.detach())], []
 
         def again() -> tuple[Tensor, Tensor]:
+            # Every step once more, from the states that the loop went through.
             deters, stochs = (torch.stack(column, 1) for column in zip(*states, strict=True))
             inputs = (deters[:, :-1], stochs[:, :-1], prev_action, is_first, seen, deters[:, 1:])
             rows = (x.detach().flatten(0, 1) for x in inputs)
