@@ -56,6 +56,7 @@ class CriticLoss(LossModule):
 
     default_keys = _AcceptedKeys
     tensor_keys: _AcceptedKeys
+    functional = False  # modules stay as they are, their parameters in them
 
     def __init__(
         self,

@@ -151,6 +151,14 @@ def test_the_entropy_scale_is_set_as_in_torchrls_losses() -> None:
     torch.testing.assert_close(change, -0.2 * after["entropy"])
 
 
+def test_torchrl_reads_and_writes_the_net_of_a_loss() -> None:
+    make = lambda loc: Independent(Normal(loc, 1.0), 1)  # noqa: E731
+    loss, other = ActorLoss(Head(2, make)), Head(2, make)
+    assert loss.get_stateful_net("actor") is loss.actor
+    loss.from_stateful_net("actor", other)
+    assert torch.equal(loss.actor.net.weight, other.net.weight)
+
+
 MODULES = [nn.Linear(5, 1), TensorDictModule(nn.Linear(5, 1), ["feat"], ["value"])]
 
 
