@@ -109,10 +109,8 @@ def _jobs_in(folder: Path) -> Iterator[None]:
     """Let submitit write into a folder; TorchRL would name "log_test" in the current one."""
     import submitit
 
-    executor = submitit.AutoExecutor
-    with mock.patch.object(
-        submitit, "AutoExecutor", lambda folder_of_torchrl: executor(folder / "submitit")
-    ):
+    place, executor = folder / "submitit", submitit.AutoExecutor
+    with mock.patch.object(submitit, "AutoExecutor", lambda folder: executor(folder=place)):
         yield
 
 

@@ -247,7 +247,8 @@ def test_submitit_writes_into_the_folder_of_the_run(
     submitit = SimpleNamespace(AutoExecutor=lambda folder: asked.append(folder))
     monkeypatch.setitem(sys.modules, "submitit", submitit)
     # As TorchRL's distributed collector calls it.
-    monkeypatch.setattr(workers, "Collector", lambda *_, **__: submitit.AutoExecutor("log_test"))
+    make = lambda *_, **__: submitit.AutoExecutor(folder="log_test")  # noqa: E731
+    monkeypatch.setattr(workers, "Collector", make)
     options = ["collector=distributed", "collector.launcher=submitit", "train_ratio=3"]
     tiny = make_tiny(*options, "collector.max_policy_age=1000")
     ratio = workers.UpdateRatio(3, 3, 5)
