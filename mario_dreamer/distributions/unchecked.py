@@ -35,6 +35,10 @@ class Unchecked(Distribution):
         """What TorchRL plays or predicts when it does not draw: the mode."""
         return self.mode
 
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:
+        """Draw with a gradient, where a subclass can; torch's `sample` calls this too."""
+        raise NotImplementedError(f"{type(self).__name__} draws no such samples; predict its mean.")
+
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> Self:
         """The same distribution with other batch dimensions, as torch's `expand`."""
         batch, dims = Size(batch_shape), len(self.batch_shape)

@@ -130,6 +130,15 @@ def test_a_torchrl_head_predicts_their_mean(kind: type[Distribution]) -> None:
     torch.testing.assert_close(found, kind(params).mean)
 
 
+@pytest.mark.parametrize("kind", ["MSE", "symlog MSE", "two-hot"])
+def test_a_prediction_that_is_drawn_says_to_take_its_mean(kind: str) -> None:
+    dist = KINDS[kind](torch.randn(4, 5))
+    assert not dist.has_rsample
+    for draw in (dist.sample, dist.rsample):
+        with pytest.raises(NotImplementedError, match=f"{type(dist).__name__} draws no .* mean"):
+            draw()
+
+
 @pytest.mark.parametrize("make", [torch.distributions.OneHotCategorical, OneHotCategorical])
 def test_a_class_ruled_out_leaves_numbers_finite(make: type[Distribution]) -> None:
     logits = torch.tensor([[1.0, -torch.inf, 0.5]], requires_grad=True)
