@@ -79,7 +79,7 @@ class Imagination(TensorDictModuleBase):
         """Act in the state t: h and z of t + 1, their feat, and the action a_t."""
         action = self._act(feat)
         sizes = getattr(self.rssm, "sizes", {})
-        check("Imagination", self.rssm, sizes, {keys.ACTION: (action, "N A: one-hot")})
+        check("Imagination", None, sizes, {keys.ACTION: (action, "N A: one-hot")})
         deter, stoch, _ = self.rssm.img_step(deter, stoch, action)
         return deter, stoch, self.rssm.feat(deter, stoch), action
 
