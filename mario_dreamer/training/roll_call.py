@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE = 10.0  # seconds in which processes of other machines say that they are left
+CLOSING = 2.0  # seconds in which a process of this machine is gone: its connection closes before
 SIGNS = ".here-*"  # the files they leave
 
 
@@ -33,8 +34,7 @@ def ended_ranks(
     with contextlib.suppress(OSError):
         if away and meeting is not None:
             (meeting / _sign(members, rank)).touch()
-    # A connection closes a moment before the process is gone.
-    end = time.monotonic() + (PATIENCE if away else 2.0)
+    end = time.monotonic() + (PATIENCE if away else CLOSING)
     while True:
         ended = [r for r, (host, pid) in enumerate(members) if host == own and not _runs(pid)]
         absent = _absent(members, away, meeting)

@@ -227,12 +227,12 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         return result | {"metrics": {}, "first": True}
 
     monkeypatch.setattr(train, "run_training", run)
-    code, said = output_of(["-m", "seed=0,1,2"], tmp_path / "runs", monkeypatch, capfd)
-    assert ran == [0, 1, 2] and code == 1
+    code, said = output_of(["-m", "seed=1,2"], tmp_path / "runs", monkeypatch, capfd)
+    assert ran == [1, 2] and code == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
     assert "error: not this one" in said and "1 run failed: " in said and "seed=1" in said
-    code, _ = output_of(["-m", "seed=2,3,4"], tmp_path / "runs", monkeypatch, capfd)
-    assert ran[3:] == [2, 3] and code == 130, "Ctrl-C ends the sweep"
+    code, _ = output_of(["-m", "seed=3,4"], tmp_path / "runs", monkeypatch, capfd)
+    assert ran[2:] == [3] and code == 130, "Ctrl-C ends the sweep"
 
 
 def test_an_unknown_value_on_a_resume_is_named(

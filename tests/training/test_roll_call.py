@@ -19,7 +19,8 @@ HERE = (socket.gethostname(), os.getpid())
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "PATIENCE", 1.0)
+    monkeypatch.setattr(roll_call, "PATIENCE", 0.5)
+    monkeypatch.setattr(roll_call, "CLOSING", 0.2)
 
 
 def gone() -> tuple[str, int]:
@@ -38,7 +39,7 @@ def test_a_process_of_another_machine_that_stays_silent_has_ended(tmp_path: Path
 
 def test_a_process_of_another_machine_that_leaves_its_file_is_left(tmp_path: Path) -> None:
     members = [HERE, ("m1", 7), ("m2", 8)]
-    late = threading.Timer(0.3, (tmp_path / ".here-002-8").touch)
+    late = threading.Timer(0.1, (tmp_path / ".here-002-8").touch)
     late.start()
     assert ended_ranks(members, 0, tmp_path) == [1]
     assert (tmp_path / f".here-000-{os.getpid()}").exists(), "the others look for it"
