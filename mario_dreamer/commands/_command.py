@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -98,6 +99,8 @@ def entry_point(function: Command) -> Command:
             for name in ("SIGTERM", "SIGHUP"):
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), _terminated)
+            # Ctrl-C while Python ends: other packages clean up then and would print tracebacks.
+            atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
         try:
             return function(with_new_targets(cfg))
         except KeyboardInterrupt:

@@ -79,13 +79,12 @@ def run(ended: Path, tmp_path: Path) -> Path:
 def compare(whole: Path, words: list[str], first: int, last: int, folder: Path) -> None:
     """Hold a run that was cut at `first` steps against one that was not."""
     cut = here([*words, "name=cut", f"steps={first}"], folder)
+    learned = load(Checkpoints(cut / "checkpoints").latest())["learning"]["updates"]
     assert "begin again" not in elsewhere([f"resume={cut}", f"steps={last}"])
     ends = [Checkpoints(run / "checkpoints").latest() for run in (whole, cut)]
     assert [end.name for end in ends] == [f"step_{last:09d}"] * 2
     one, two = map(load, ends)
-    assert one["learning"]["updates"] > read(cut / "checkpoints" / f"step_{first:09d}", "learning")[
-        "updates"
-    ] > 0  # fmt: skip
+    assert one["learning"]["updates"] > learned > 0
     # Weights, slow critic, return norm, optimiser, ratio, random states, envs, what the
     # collector carries, the loop's place, counters and episodes, replay with its sampler.
     assert differences(one, two) == []
