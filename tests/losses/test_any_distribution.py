@@ -142,14 +142,6 @@ def test_an_unknown_reduction_is_refused() -> None:
         ActorLoss(Actor(MAKERS["independent normal"]), reduction="median")(rollouts(6))
 
 
-def test_a_single_record_has_no_replayed_return() -> None:
-    from test_critic_loss import dream, records
-
-    loss = CriticLoss(make_tiny().agent.critic)
-    with pytest.raises(ValueError, match=r"CriticLoss: reward must be .*T\+1=2"):
-        loss(dream(2), records(2, 1))
-
-
 def test_empty_batches_are_refused() -> None:
     with pytest.raises(ValueError, match="ActorLoss: advantage must be"):
         ActorLoss(Actor(MAKERS["tanh normal"]))(rollouts(0))

@@ -187,3 +187,9 @@ def test_a_renamed_key_is_the_one_that_is_read() -> None:
 def test_out_keys_are_what_is_written() -> None:
     loss = CriticLoss(make_tiny().agent.critic)
     assert set(loss(dream(), records()).keys()) == set(loss.out_keys)
+
+
+def test_a_single_record_has_no_replayed_return() -> None:
+    loss = CriticLoss(make_tiny().agent.critic)
+    with pytest.raises(ValueError, match=r"CriticLoss: reward must be .*T\+1=2"):
+        loss(dream(2), records(2, 1))
