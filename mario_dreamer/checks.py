@@ -88,6 +88,13 @@ def _being_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def autocast_type(device: torch.device) -> torch.dtype | None:
+    """The type that autocast computes in on a device; None where it is off."""
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
+
+
 def has_functorch() -> bool:
     """Whether `torch.func.vmap` or another of its transforms is at work.
 
@@ -129,7 +136,7 @@ def _dtypes(kind: str, weight: Tensor | None, device: torch.device) -> tuple[tor
     if kind in KINDS:
         return KINDS[kind]
     own: tuple[torch.dtype, ...] = (torch.float32 if weight is None else weight.dtype,)
-    if device.type != "meta" and torch.is_autocast_enabled(device.type):
+    if autocast_type(device) is not None:
         own = FLOATS[:3]
     return (torch.uint8, *own) if kind == "frame" else own
 

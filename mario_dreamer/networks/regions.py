@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.checks import autocast_type
 from mario_dreamer.networks.block_linear import BlockLinear
 
 # Within `compiled_regions`: the weights rounded so far, by id and whether they carry a gradient.
@@ -64,11 +65,11 @@ def _rounded_weights(module: nn.Module) -> Iterator[None]:
     kept, replaced = _rounded.get(), []
     layers = [part for part in module.modules() if isinstance(part, nn.Linear | BlockLinear)]
     for layer in layers:
-        weight, kind = layer.weight, layer.weight.device.type
-        if kind != "meta" and torch.is_autocast_enabled(kind):
+        weight = layer.weight
+        if (dtype := autocast_type(weight.device)) is not None:
             learns = weight.requires_grad and torch.is_grad_enabled()
             if (id(weight), learns) not in kept:
-                kept[id(weight), learns] = weight.to(torch.get_autocast_dtype(kind))
+                kept[id(weight), learns] = weight.to(dtype)
             layer._parameters["weight"] = kept[id(weight), learns]
             replaced.append((layer, weight))
     try:

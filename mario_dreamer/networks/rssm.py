@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.checks import autocast_type
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP
@@ -128,12 +129,13 @@ class RSSM(nn.Module):
         # What does not depend on the state before is computed for all t at once: the embedding's
         # share of the posterior before the loop, the prior and the gradients of weights after it.
         seen = self.posterior.share_of_y(embed)
-        states, steps = [(deter.detach(), stoch.detach())], []
+        start, steps = (deter.detach(), stoch.detach()), []
 
         def again() -> tuple[Tensor, Tensor]:
             # Every step once more, from the states that the loop went through.
-            deters, stochs = (torch.stack(column, 1) for column in zip(*states, strict=True))
-            inputs = (deters[:, :-1], stochs[:, :-1], prev_action, is_first, seen, deters[:, 1:])
+            pairs = zip(start, after, strict=True)
+            before = (torch.cat([x.unsqueeze(1), y[:, :-1]], 1) for x, y in pairs)
+            inputs = (*before, prev_action, is_first, seen, after[0])
             rows = (x.detach().flatten(0, 1) for x in inputs)
             return self._all_steps([x.detach().repeat_interleave(shape[1], 0) for x in fresh], *rows)
 
@@ -144,8 +146,8 @@ class RSSM(nn.Module):
             for step in zip(*(x.unbind(1) for x in inputs), strict=True):
                 steps.append(self._step(fresh, weight, deter, stoch, *step))
                 deter, stoch, _ = steps[-1]
-                states.append((deter.detach(), stoch.detach()))
         deter, stoch, post = (torch.stack(column, 1) for column in zip(*steps, strict=True))
+        after = (deter.detach(), stoch.detach())  # no graph: `again` would keep it alive
         return deter, stoch, post, self._as_logits(self.prior(deter))
 
     # The world model calls the RSSM as a module.
@@ -225,9 +227,7 @@ class RSSM(nn.Module):
 
         Under autocast it is rounded here, once, and not by every head that reads it.
         """
-        dtype, device = deter.dtype, deter.device.type
-        if device != "meta" and torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
+        dtype = autocast_type(deter.device) or deter.dtype
         return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
     @region

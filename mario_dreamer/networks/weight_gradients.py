@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.checks import autocast_type
 from mario_dreamer.networks.frozen import frozen
 from mario_dreamer.networks.regions import are_compiled, compiled_regions
 
@@ -60,16 +61,16 @@ class _Steps(torch.autograd.Function):
         device: torch.device,
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.again, ctx.weights, kind = again, weights, device.type
-        rounds = kind != "meta" and torch.is_autocast_enabled(kind)
-        ctx.autocast = (kind, torch.get_autocast_dtype(kind), rounds) if rounds else None
+        ctx.again, ctx.weights = again, weights
+        ctx.device, ctx.dtype = device.type, autocast_type(device)
         return tuple(torch.zeros(shape, device=device) for shape in shapes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # A GPU's backward pass runs in a thread of its own, with neither autocast nor compiler.
-        autocast = torch.autocast(*ctx.autocast) if ctx.autocast else contextlib.nullcontext()
+        rounds = ctx.dtype is not None
+        autocast = torch.autocast(ctx.device, ctx.dtype) if rounds else contextlib.nullcontext()
         with torch.enable_grad(), autocast, compiled_regions():
             outputs = ctx.again()
         rows = [grad.flatten(0, 1) for grad in grads]
