@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mario_dreamer.checks import check
+from mario_dreamer.networks.regions import region
 
 
 class Discount:
@@ -68,17 +70,25 @@ def lambda_return(
     if is_last is not None:
         fields["is_last"] = (is_last, "... T+1 1: flag")
     check("lambda_return", None, {}, fields)
+    return _lambda_return(reward, value, discount, is_last, lmbda)
+
+
+@region
+def _lambda_return(
+    reward: Tensor, value: Tensor, discount: Tensor, is_last: Tensor | None, lmbda: float
+) -> Tensor:
     trace = torch.full_like(value, lmbda)
     if is_last is not None:
         trace = trace * (~is_last).to(value.dtype)
-    # What of R_t does not depend on R_{t+1} is computed for all t at once.
-    direct = (reward + discount * (1 - trace) * value).unbind(-2)
-    carry = (discount * trace).unbind(-2)
-    result, out = value[..., -1, :], []
-    for t in range(len(direct) - 1, 0, -1):
-        result = direct[t] + carry[t] * result
-        out.append(result)
-    return torch.stack(out[::-1], dim=-2)
+    # R_t = direct_t + carry_t * R_{t+1}, of which twice as many steps are put together each time.
+    direct = torch.cat([(reward + discount * (1 - trace) * value)[..., 1:, :], value[..., -1:, :]], -2)
+    carry = F.pad((discount * trace)[..., 1:, :], (0, 0, 0, 1))
+    ahead = 1
+    while ahead < direct.shape[-2]:
+        direct = direct + carry * F.pad(direct[..., ahead:, :], (0, 0, 0, ahead))
+        carry = carry * F.pad(carry[..., ahead:, :], (0, 0, 0, ahead))
+        ahead *= 2
+    return direct[..., :-1, :]
 
 
 def continuation_weights(discount: Tensor, first: Tensor) -> Tensor:

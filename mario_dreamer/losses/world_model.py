@@ -17,6 +17,7 @@ from mario_dreamer.checks import check, require_head, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.losses.targets import Discount
+from mario_dreamer.networks.branches import beside, join, mark
 from mario_dreamer.networks.model_input import to_model_input
 
 
@@ -149,12 +150,15 @@ class WorldModelLoss(LossModule):
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
             records.set(key, to_model_input(records.get(key)))
         posterior = self.world_model(records)
-        recon = sum(
-            _nats(decoder, posterior, records.get(key))
-            for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
-        )
+        mark("posterior")
+        with beside("decoders"):
+            recon = sum(
+                _nats(decoder, posterior, records.get(key))
+                for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
+            )
         targets = (reward, self.discount.cont_target(is_terminal))
         seen = self._head_nats(posterior, *targets)
+        join("decoders")
         terms = {"loss_recon": recon, "loss_reward": seen[0], "loss_cont": seen[1]}  # [B, T] each
         losses = TensorDict(
             {name: self.beta_pred * self._reduce_loss(x, tensordict) for name, x in terms.items()}

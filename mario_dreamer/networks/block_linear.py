@@ -23,6 +23,8 @@ class BlockLinear(nn.Module):
         ValueError: a size is not a multiple of blocks.
     """
 
+    rounded = ("weight",)  # once an update, see `mario_dreamer.networks.regions`
+
     def __init__(self, in_dim: int, out_dim: int, blocks: int = 8, init: str = "fan_in") -> None:
         super().__init__()
         if in_dim % blocks or out_dim % blocks:

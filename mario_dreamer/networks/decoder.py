@@ -15,7 +15,7 @@ from mario_dreamer.distributions.simple import MSE, SymlogMSE
 from mario_dreamer.networks.decoder_input import BlockInput, LinearInput
 from mario_dreamer.networks.encoder import V1 as ENCODER_V1
 from mario_dreamer.networks.encoder import image_grid
-from mario_dreamer.networks.layers import MLP, convolution
+from mario_dreamer.networks.layers import MLP, Stages, convolution
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 V1 = ENCODER_V1 | {"input": "linear", "sigmoid": False}
@@ -75,7 +75,7 @@ class ConvDecoder(nn.Module):
             raise ValueError(f"decoder.input must be blocks (Nature) or linear (v1); got {input!r}.")
         stoch_dim = math.prod(stoch_shape)
         self.input = inputs[input](deter_dim, stoch_dim, grid, channels[0], init=init)
-        self.stages = nn.Sequential()
+        self.stages = Stages()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)
             bias = not channel_norm.has_shift

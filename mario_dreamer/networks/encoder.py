@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.twohot import symlog
-from mario_dreamer.networks.layers import MLP, convolution
+from mario_dreamer.networks.layers import MLP, Stages, convolution
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 
@@ -92,7 +92,7 @@ class ConvEncoder(nn.Module):
         grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.shape = tuple(image_shape)
         channels = [image_shape[0]] + [depth * mult for mult in mults]
-        self.stages = nn.Sequential()
+        self.stages = Stages()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)
             bias = not channel_norm.has_shift

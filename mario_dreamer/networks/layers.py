@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import make_norm
 from mario_dreamer.networks.regions import region
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
+
+
+class Linear(nn.Linear):
+    """A linear layer whose weight and bias may have been `padded` with zeros.
+
+    See `mario_dreamer.networks.regions`: what tensor cores multiply has sides of 8, 16, ...; a
+    product with 1,031 columns, of z and a one-hot of 7 actions, takes four times as long as one
+    with 1,032 (H200, 16 rows).
+    """
+
+    takes_padding = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]."""
+        missing = self.weight.shape[1] - x.shape[-1]
+        rows = F.linear(F.pad(x, (0, missing)) if missing else x, self.weight, self.bias)
+        return rows if rows.shape[-1] == self.out_features else rows[..., : self.out_features]
 
 
 def linear(
@@ -26,7 +46,7 @@ def linear(
         init: "fan_in" (Nature) or "fan_avg" (v1).
         outscale: scale of an output layer; None for an inner one.
     """
-    layer = nn.Linear(in_dim, out_dim, bias=bias)
+    layer = Linear(in_dim, out_dim, bias=bias)
     init_(layer.weight, in_dim, out_dim, init, outscale)
     if bias:
         nn.init.zeros_(layer.bias)
@@ -83,6 +103,26 @@ class MLP(nn.Module):
         rows = self.hidden(x.reshape(-1, x.shape[-1]))
         rows = rows if self.out is None else self.out(rows)
         return rows.reshape(*x.shape[:-1], rows.shape[-1])
+
+
+class Stages(nn.Sequential):
+    """Convolutions, each with layers after it that a compiler may fuse: pool, norm, SiLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [N, C, H, W], lying channels_last, to others."""
+        kinds = nn.Conv2d | nn.ConvTranspose2d
+        starts = [i for i, layer in enumerate(self) if isinstance(layer, kinds)]
+        for start, end in itertools.pairwise([*starts, len(self)]):
+            x = self[start](x)
+            x = x if start + 1 == end else self._after(x, start + 1, end)
+        return x
+
+    @region
+    def _after(self, x: Tensor, start: int, end: int) -> Tensor:
+        # One region each: torch's own pool and norm over channels were a third of an update.
+        for layer in list(self)[start:end]:
+            x = layer(x)
+        return x
 
 
 def convolution(

@@ -10,33 +10,34 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mario_dreamer.checks import autocast_type
-from mario_dreamer.networks.block_linear import BlockLinear
 
 # Within `compiled_regions`: the weights rounded so far, by id and whether they carry a gradient.
 _rounded: ContextVar[dict[tuple[int, bool], Tensor] | None] = ContextVar("rounded", default=None)
 
 
 def region(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a method that may be compiled as one piece; as it stands, it runs as written.
+    """Mark a method or function that may be compiled as one piece; as it stands, it runs as written.
 
     A step of the RSSM is some forty small operators, and an update takes a step for every record
     and for every imagined one. A whole update unrolls them all and compiles for ten minutes; a
     region compiles once, within seconds, and is called as often.
 
     Args:
-        function: method of a module; tensors in, tensors out; no wait for a number, shapes that
-            seldom change. A region that calls another one is compiled with it.
+        function: method of a module, or a function; tensors in, tensors out; no wait for a
+            number, shapes that seldom change. A region that calls another one is compiled with it.
     """
 
     @functools.wraps(function)
-    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or not are_compiled():
-            return function(self, *args, **kwargs)
-        with _rounded_weights(self):
-            return _compile(function)(self, *args, **kwargs)
+            return function(*args, **kwargs)
+        modules = [x for x in args[:1] if isinstance(x, nn.Module)]
+        with _rounded_weights(modules):
+            return _compile(function)(*args, **kwargs)
 
     return call
 
@@ -57,26 +58,38 @@ def are_compiled() -> bool:
 
 
 @contextlib.contextmanager
-def _rounded_weights(module: nn.Module) -> Iterator[None]:
+def _rounded_weights(modules: list[nn.Module]) -> Iterator[None]:
     """Under autocast: round the weights of linear layers once an update, and not at every call.
 
     Autocast keeps what it has rounded, but a compiler rounds all weights in every step.
     """
     kept, replaced = _rounded.get(), []
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear | BlockLinear)]
-    for layer in layers:
-        weight = layer.weight
-        if (dtype := autocast_type(weight.device)) is not None:
-            learns = weight.requires_grad and torch.is_grad_enabled()
-            if (id(weight), learns) not in kept:
-                kept[id(weight), learns] = weight.to(dtype)
-            layer._parameters["weight"] = kept[id(weight), learns]
-            replaced.append((layer, weight))
+    for layer in (part for module in modules for part in module.modules()):
+        names = ("weight", "bias") if isinstance(layer, nn.Linear) else ()
+        for name in getattr(layer, "rounded", names):
+            weight = getattr(layer, name)
+            if weight is None or (dtype := autocast_type(weight.device)) is None:
+                continue
+            key = id(weight), weight.requires_grad and torch.is_grad_enabled()
+            if key not in kept:
+                kept[key] = weight.to(dtype)
+                if getattr(layer, "takes_padding", False):
+                    kept[key] = padded(kept[key])
+            layer._parameters[name] = kept[key]
+            replaced.append((layer, name, weight))
     try:
         yield
     finally:
-        for layer, weight in replaced:
-            layer._parameters["weight"] = weight
+        for layer, name, weight in replaced:
+            layer._parameters[name] = weight
+
+
+def padded(weight: Tensor) -> Tensor:
+    """Zeros behind each side of a weight or bias: a multiple of 8, as tensor cores want it."""
+    missing = [-size % 8 for size in weight.shape]
+    if not any(missing):
+        return weight
+    return F.pad(weight, [size for side in reversed(missing) for size in (0, side)])
 
 
 @functools.cache

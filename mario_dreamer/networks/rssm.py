@@ -12,9 +12,11 @@ from mario_dreamer.checks import autocast_type
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP
-from mario_dreamer.networks.regions import region
+from mario_dreamer.networks.regions import are_compiled, region
 from mario_dreamer.networks.split_mlp import SplitMLP
-from mario_dreamer.networks.weight_gradients import weight_gradients_at_once
+from mario_dreamer.networks.weight_gradients import joined, weight_gradients_at_once
+
+STEPS = 4  # compiled as one region, so that what one hands to the next is fused
 
 
 class RSSM(nn.Module):
@@ -129,24 +131,26 @@ class RSSM(nn.Module):
         # What does not depend on the state before is computed for all t at once: the embedding's
         # share of the posterior before the loop, the prior and the gradients of weights after it.
         seen = self.posterior.share_of_y(embed)
+        action = _bounded(prev_action, stoch.dtype) * ~is_first.bool()
         start, steps = (deter.detach(), stoch.detach()), []
 
         def again() -> tuple[Tensor, Tensor]:
             # Every step once more, from the states that the loop went through.
             pairs = zip(start, after, strict=True)
             before = (torch.cat([x.unsqueeze(1), y[:, :-1]], 1) for x, y in pairs)
-            inputs = (*before, prev_action, is_first, seen, after[0])
+            inputs = (*before, action, is_first, seen, after[0])
             rows = (x.detach().flatten(0, 1) for x in inputs)
             return self._all_steps([x.detach().repeat_interleave(shape[1], 0) for x in fresh], *rows)
 
         modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
         with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
             weight = self.posterior.weight_of_x(seen.dtype)
-            inputs = (prev_action, is_first, seen, noise, *zeros)
-            for step in zip(*(x.unbind(1) for x in inputs), strict=True):
-                steps.append(self._step(fresh, weight, deter, stoch, *step))
-                deter, stoch, _ = steps[-1]
-        deter, stoch, post = (torch.stack(column, 1) for column in zip(*steps, strict=True))
+            inputs = (self._read(action), is_first, seen, noise, *zeros)
+            length = STEPS if are_compiled() else shape[1]
+            for part in zip(*(x.split(length, 1) for x in inputs), strict=True):
+                *states, deter, stoch = self._steps(fresh, weight, deter, stoch, *part)
+                steps.append(states)
+        deter, stoch, post = (joined(column) for column in zip(*steps, strict=True))
         after = (deter.detach(), stoch.detach())  # no graph: `again` would keep it alive
         return deter, stoch, post, self._as_logits(self.prior(deter))
 
@@ -192,7 +196,8 @@ class RSSM(nn.Module):
         Returns:
             h_{t+1} [B, D], z_{t+1} [B, S, K] drawn from p, and the logits of p, [B, S, K].
         """
-        deter = self.sequence_model(deter, stoch, _bounded(action, stoch.dtype))
+        action = self._read(_bounded(action, stoch.dtype))
+        deter = self.sequence_model(deter, stoch, action)
         prior_logits = self._as_logits(self.prior(deter))
         return deter, self.stoch_dist(prior_logits).rsample(), prior_logits
 
@@ -231,24 +236,19 @@ class RSSM(nn.Module):
         return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
     @region
-    def _step(
-        self,
-        fresh: Sequence[Tensor],
-        weight: Tensor,
-        deter: Tensor,
-        stoch: Tensor,
-        action: Tensor,
-        first: Tensor,
-        seen: Tensor,
-        noise: Tensor,
-        *zeros: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of `observe`: h_t, z_t and the logits of q."""
-        deter = self._recur(fresh, deter, stoch, action, first)
-        deter = deter + zeros[0] if zeros else deter
-        post_logits = self._as_logits(self.posterior.add_x(deter, weight, seen))
-        post_logits = post_logits + zeros[1] if zeros else post_logits
-        return deter, self.stoch_dist(post_logits).rsample(noise=noise), post_logits
+    def _steps(
+        self, fresh: Sequence[Tensor], weight: Tensor, deter: Tensor, stoch: Tensor, *parts: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Some steps of `observe`: h_t, z_t and the logits of q, [t, B, ...]; the last h and z."""
+        steps = []
+        for action, first, seen, noise, *zeros in zip(*(x.unbind(1) for x in parts), strict=True):
+            deter = self._recur(fresh, deter, stoch, action, first)
+            deter = deter + zeros[0] if zeros else deter
+            post_logits = self._as_logits(self.posterior.add_x(deter, weight, seen))
+            post_logits = post_logits + zeros[1] if zeros else post_logits
+            stoch = self.stoch_dist(post_logits).rsample(noise=noise)
+            steps.append((deter, stoch, post_logits))
+        return *(torch.stack(column) for column in zip(*steps, strict=True)), deter, stoch
 
     @region
     def _all_steps(
@@ -264,7 +264,7 @@ class RSSM(nn.Module):
         """h_t and the logits of q of B * T steps, apart from each other; `after` is h_t."""
         weight = self.posterior.weight_of_x(seen.dtype)
         logits = self._as_logits(self.posterior.add_x(after, weight, seen))
-        return self._recur(fresh, deter, stoch, action, first), logits
+        return self._recur(fresh, deter, stoch, self._read(action), first), logits
 
     def _recur(
         self, fresh: Sequence[Tensor], deter: Tensor, stoch: Tensor, action: Tensor, first: Tensor
@@ -273,7 +273,12 @@ class RSSM(nn.Module):
         first = first.bool()  # [N, 1]
         deter = torch.where(first, fresh[0], deter)
         stoch = torch.where(first[..., None], fresh[1], stoch)
-        return self.sequence_model(deter, stoch, _bounded(action, stoch.dtype) * ~first)
+        return self.sequence_model(deter, stoch, action)
+
+    def _read(self, action: Tensor) -> Tensor:
+        """What the sequence model takes for a_{t-1}, [..., A] in [-1, 1]."""
+        read = getattr(self.sequence_model, "read_action", None)
+        return action if read is None else read(action)
 
     def stoch_dist(self, logits: Tensor) -> OneHotCategorical:
         """The distribution q or p of z_t, from its logits [..., S, K], `unimix` mixed in."""

@@ -74,19 +74,23 @@ class BlockGRU(nn.Module):
         )
         self.gates = BlockLinear(deter_dim, 3 * deter_dim, blocks, init)
 
+    def read_action(self, action: Tensor) -> Tensor:
+        """embed(a) of a_{t-1}, [..., A] -> [..., hidden_dim]; it does not wait for h_{t-1}."""
+        return self.embed_action(action)
+
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """Take one step.
 
         Args:
             deter: h_{t-1}, [..., D].
             stoch: z_{t-1}, [..., S, K].
-            action: a_{t-1}, [..., A].
+            action: what `read_action` made of a_{t-1}, [..., hidden_dim].
 
         Returns:
             h_t, [..., D].
         """
-        shared = [self.embed_deter(deter), self.embed_stoch(stoch.flatten(-2))]
-        shared = torch.cat([*shared, self.embed_action(action)], -1)  # [..., 3 * hidden]
+        shared = [self.embed_deter(deter), self.embed_stoch(stoch.flatten(-2)), action]
+        shared = torch.cat(shared, -1)  # [..., 3 * hidden]
         shared = shared.unsqueeze(-2).expand(*shared.shape[:-1], self.blocks, -1)
         own = deter.unflatten(-1, (self.blocks, -1)).to(shared.dtype)  # [..., g, D / g]
         x = self.mix(torch.cat([own, shared], -1).flatten(-2))
@@ -129,7 +133,7 @@ class GRU(nn.Module):
         )
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        """Take one step; shapes as in `BlockGRU.forward`."""
+        """Take one step; shapes as in `BlockGRU.forward`, but action: a_{t-1}, [..., A]."""
         x = self.embed(torch.cat([stoch.flatten(-2), action.to(stoch.dtype)], -1))
         gates = self.gates(torch.cat([x, deter.to(x.dtype)], -1))
         return gated_update(deter, *gates.chunk(3, -1))

@@ -38,7 +38,9 @@ class SplitMLP(MLP):
 
     def add_x(self, x: Tensor, weight_of_x: Tensor, share_of_y: Tensor) -> Tensor:
         """What `forward` computes of [x, y], [..., x_dim] -> [..., out_dim]."""
-        rows = F.linear(x.to(weight_of_x.dtype), weight_of_x) + share_of_y
+        rows = F.linear(x.to(weight_of_x.dtype), weight_of_x)
+        # Summed in float32: rounded once, and a compiler adds it up in the norm's kernel.
+        rows = (rows.float() + share_of_y.float()).to(rows.dtype)
         for layer in (*self.hidden[0][1:], *self.hidden[1:]):
             rows = layer(rows)
         return rows if self.out is None else self.out(rows)

@@ -1,4 +1,4 @@
-"""Weight gradients of a loop over time, of all its steps at once."""
+"""A loop over time: its results put together, its weight gradients of all steps at once."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def weight_gradients_at_once(
     zeros = _Steps.apply(again, shapes, device, *weights)
     with frozen(*modules):
         yield zeros
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts [t, B, ...] of a sequence as [B, T, ...]; each gets a gradient that lies in one piece."""
+    rows = torch.cat(tuple(parts))
+    if rows.requires_grad:
+        rows.register_hook(Tensor.contiguous)
+    return rows.transpose(0, 1).contiguous()
 
 
 class _Steps(torch.autograd.Function):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from tensordict import TensorDictBase
 
+from mario_dreamer.networks.branches import Branches, branching
 from mario_dreamer.networks.regions import compiled_regions
 
 # off: as written. on: regions compiled. cudagraph: one graph of the whole update. Or both.
@@ -149,7 +150,8 @@ class GraphedUpdate:
 
     def __init__(self, function: Update, device: torch.device, warmup: int = 5) -> None:
         self.function, self.device, self.warmup = function, device, warmup
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device, priority=-1)  # before its branches
+        self.branches = Branches()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: TensorDictBase | None = None
         self.outputs: TensorDictBase | None = None
@@ -171,7 +173,7 @@ class GraphedUpdate:
         """An ordinary call, on the stream that will record: what autograd keeps belongs there."""
         here = torch.cuda.current_stream()
         self.stream.wait_stream(here)
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.stream), branching(self.branches):
             result = self.function(records)
         here.wait_stream(self.stream)
         return result
@@ -180,7 +182,10 @@ class GraphedUpdate:
         self.inputs = records.clone()
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on allocating meanwhile: replay reads ahead, trackers look around.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            branching(self.branches),
+        ):
             self.outputs = self.function(self.inputs.copy())
         self.graph = graph
 

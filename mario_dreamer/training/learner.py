@@ -17,6 +17,7 @@ from mario_dreamer.agent.critic import SlowCritic
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.returns import Returns
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
+from mario_dreamer.networks.branches import beside, join
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.optim import ClippedOptimizer
@@ -46,6 +47,11 @@ class Losses:
     actor: ActorLoss
     critic: CriticLoss
     slow_critic: SlowCritic
+
+
+def _total(losses: TensorDictBase) -> torch.Tensor:
+    """The sum of all terms."""
+    return sum(value for name, value in losses.items() if name.startswith("loss_"))
 
 
 class Learner:
@@ -109,22 +115,31 @@ class Learner:
         # The world model, on what was recorded.
         with autocast(self.device, self.dtype):
             losses, posterior = self.world_model_loss(records)
+            roots = [_total(losses)]
 
-        # Imagination, from the posterior states.
+        # Imagination from the posterior states; a GPU does not wait for the decoders first.
         last = self.imagination_starts
         starts = posterior if last is None else posterior[:, -last:]
-        states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
-        with autocast(self.device, self.dtype):
-            rollouts = self.imagination(states)
-            rollouts[keys.IS_TERMINAL] = starts[keys.IS_TERMINAL].reshape(-1, 1)
+        with beside("imagination", since="posterior"):
+            states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
+            with autocast(self.device, self.dtype):
+                rollouts = self.imagination(states)
+                rollouts[keys.IS_TERMINAL] = starts[keys.IS_TERMINAL].reshape(-1, 1)
 
-        # Actor and critic, on what was imagined.
-        with autocast(self.device, self.dtype):
-            rollouts = self.returns(rollouts, update_range=True)
-            losses.update(self.actor_loss(rollouts))
-            losses.update(self.critic_loss(rollouts, starts))
-        total = sum(value for name, value in losses.items() if name.startswith("loss_"))
-        total.backward()
+            # Actor and critic, on what was imagined.
+            with autocast(self.device, self.dtype):
+                rollouts = self.returns(rollouts, update_range=True)
+                with beside("actor"):
+                    actor_losses = self.actor_loss(rollouts)
+                    roots.append(_total(actor_losses))
+                critic_losses = self.critic_loss(rollouts, starts)
+                roots.append(_total(critic_losses))
+
+        # Each part goes back by itself, from a root of its own.
+        torch.autograd.backward([root for root in roots if root.requires_grad])
+        join("actor", "imagination")
+        losses.update(actor_losses).update(critic_losses)
+        total = sum(root.detach() for root in roots)
         losses.update(self._metrics(rollouts))
         losses["total"] = total
         losses = losses.detach()
@@ -193,9 +208,10 @@ class Learner:
         good = torch.isfinite(metrics["total"])
         for now, before in state:
             now.copy_(torch.where(good, now, before))
-        for param in self.optimizer.parameters():
-            if param.grad is not None:
-                param.grad.copy_(torch.where(good, param.grad, 0.0))
+        grads = [param.grad for param in self.optimizer.parameters() if param.grad is not None]
+        flat = torch.where(good, torch.cat([grad.reshape(-1) for grad in grads]), 0.0)
+        parts = flat.split([grad.numel() for grad in grads])  # a few kernels, not two a tensor
+        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
         self._spoiled.add_((~good).float())
 
     def check(self, metrics: TensorDictBase, state: Changed = ()) -> None:

@@ -192,6 +192,8 @@ class ClippedOptimizer:
                 # rate, and with `capturable` torch's count of updates.
                 rate = torch.tensor(groups[-1]["lr"], device=params[0].device)
                 groups[-1] |= {"lr": rate, "capturable": True}
+                if getattr(optimizer, "func", optimizer) is torch.optim.Adam:
+                    groups[-1] |= {"foreach": False, "fused": True}  # a kernel a group
             if eps is not None:
                 groups[-1]["eps"] = eps[name]
             limit = clip_norm[name] if isinstance(clip_norm, Mapping) else clip_norm
@@ -253,11 +255,13 @@ class ClippedOptimizer:
         """
         groups, saved = self.optimizer.param_groups, dict(state["optimizer"])
         rates = [group["lr"] for group in groups]
-        # By `capturable` torch puts the count of updates on the parameters' device or not.
-        # Where the optimiser knows no such word, a resume adds none: states stay bit-equal.
-        here = {key: value for key, value in groups[0].items() if key == "capturable"}
+        # By `capturable` torch puts the count of updates on the parameters' device or not; a GPU
+        # takes another of Adam's loops. Where the optimiser knows no such word, a resume adds
+        # none: states stay bit-equal.
+        words = ("capturable", "foreach", "fused")
+        here = {key: value for key, value in groups[0].items() if key in words}
         saved["param_groups"] = [
-            {**{key: group[key] for key in group if key != "capturable"}, **here}
+            {**{key: group[key] for key in group if key not in words}, **here}
             for group in saved["param_groups"]
         ]
         self.optimizer.load_state_dict(saved)

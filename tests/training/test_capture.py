@@ -87,10 +87,12 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 class Stream:
-    """The one stream that a CPU has."""
+    """The one stream that a CPU has, and its events."""
 
-    def __init__(self, device: Any = None) -> None: ...
+    def __init__(self, device: Any = None, priority: int = 0) -> None: ...
     def wait_stream(self, other: Any) -> None: ...
+    def wait_event(self, event: Any) -> None: ...
+    def record(self) -> None: ...
 
 
 @pytest.fixture
@@ -103,6 +105,7 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Stream)
     monkeypatch.setattr(torch.cuda, "stream", nothing)
     monkeypatch.setattr(torch.cuda, "device", nothing)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorder)

@@ -1,0 +1,94 @@
+"""What runs beside the rest waits for what it reads, and is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny import make_tiny, random_records
+
+from mario_dreamer.networks.branches import Branches, beside, branching, join, mark
+
+
+class Stream:
+    """Notes who waits for whom, or for which event."""
+
+    waits: list[tuple[str, str]] = []
+    current: Stream
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def wait_stream(self, other: Stream) -> None:
+        self.waits.append((self.name, other.name))
+
+    def wait_event(self, event: Event) -> None:
+        self.waits.append((self.name, f"event on {event.stream.name}"))
+
+
+class Event:
+    def record(self) -> None:
+        self.stream = Stream.current
+
+
+@pytest.fixture
+def branches(monkeypatch: pytest.MonkeyPatch) -> Branches:
+    """A GPU's streams; the first one is "main"."""
+
+    @contextlib.contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        before, Stream.current = Stream.current, stream
+        yield
+        Stream.current = before
+
+    found = Branches()
+    monkeypatch.setattr(Stream, "waits", [])
+    Stream.current = Stream("main")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream.current)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream(f"branch {len(found.streams)}"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    return found
+
+
+def test_without_branches_all_is_one_row() -> None:
+    with beside("left"):
+        there = torch.ones(1)
+    join("left")
+    assert there == 1
+
+
+def test_a_branch_waits_for_what_was_before_and_join_for_the_branch(branches: Branches) -> None:
+    with branching(branches):
+        with beside("left"):
+            assert Stream.current is branches.streams["left"]
+            with beside("right"):
+                assert Stream.current is branches.streams["right"]
+        assert Stream.current.name == "main"
+        join("left", "right")
+    left, right = "branch 0", "branch 1"
+    assert Stream.waits == [(left, "main"), (right, left), ("main", left), ("main", right)]
+
+
+def test_a_branch_begins_since_a_mark_of_this_update(branches: Branches) -> None:
+    with branching(branches):
+        mark("here")
+        with beside("left", since="here"):
+            pass
+    with branching(branches), beside("left", since="here"):  # not marked this time
+        pass
+    assert Stream.waits == [("branch 0", "event on main"), ("branch 0", "main")]
+
+
+def test_an_update_waits_for_all_its_branches(branches: Branches) -> None:
+    learner = make_tiny().learner
+    with branching(branches):
+        learner.forward_backward(random_records())
+    streams = {name: stream.name for name, stream in branches.streams.items()}
+    assert set(streams) == {"imagination", "actor", "decoders"}
+    assert (streams["imagination"], "event on main") in Stream.waits
+    for stream in streams.values():
+        last = max(i for i, (who, _) in enumerate(Stream.waits) if who == stream)
+        assert ("main", stream) in Stream.waits[last:]
