@@ -106,7 +106,17 @@ class ConvEncoder(nn.Module):
         self.embed_dim = math.prod(grid) * channels[-1]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Frames [..., C, H, W], float in [0, 1], to e_t [..., E]."""
+        """Frames [..., C, H, W], float in [0, 1], to e_t [..., E].
+
+        Raises:
+            ValueError: frames of another shape.
+        """
+        if tuple(pixels.shape[-3:]) != self.shape:
+            raise ValueError(
+                f"{type(self).__name__}: got frames {list(pixels.shape)}; expected [..., "
+                f"{', '.join(map(str, self.shape))}]. Resize them, or build the encoder with their "
+                "image_shape."
+            )
         frames = pixels.reshape(-1, *self.shape)
         frames = frames.clone(memory_format=torch.channels_last).sub_(0.5)
         maps = self.stages(frames)

@@ -35,7 +35,7 @@ class Worker:
     ) -> None:
         self.streams, self.batches = streams, 0
         self.version: int | None = None  # of the weights it plays with; None while it starts
-        self.since = 0.0
+        self.since = time.monotonic()
         self._make, self._weights, self._done = make, weights, done
         self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._collector: Any = None
@@ -63,8 +63,9 @@ class Worker:
             self._collector.stop_remote_collectors()
 
     def silent(self) -> float:
-        """Seconds since it began to play; 0 while it starts."""
-        return 0.0 if self.version is None else time.monotonic() - self.since
+        """Seconds since it began to start or to play; 0 between two batches."""
+        begun = self.is_starting or self.version is not None
+        return time.monotonic() - self.since if begun else 0.0
 
     def lost(self) -> bool:
         """Whether a process of it is gone."""

@@ -79,6 +79,7 @@ class WorkerCollector:
         self._replaced = [0] * len(streams)
         self._failed_at_start = [False] * len(streams)  # the last one lost played no batch
         self._streams, self._workers = streams, list[Worker]()
+        self._hung: list[Worker] = []  # replaced while they started
         self._waited = 0.0  # seconds for the next batch
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -113,10 +114,10 @@ class WorkerCollector:
         first = self._oldest_if_due()
         for worker in [w for w in self._workers if w not in self._ready]:
             patience = self.wait if worker.batches else max(self.wait, START)
-            is_overdue = first in (None, worker) and self._waited > self.wait
+            is_awaited = first in (None, worker) and self._waited > self.wait
             if worker.lost():
                 self._replace(worker, "ended")
-            elif is_overdue and worker.silent() > patience:
+            elif (is_awaited or worker.is_starting) and worker.silent() > patience:
                 self._replace(worker, f"did not answer for {patience:g} s")
         return self._next() is not None
 
@@ -125,7 +126,8 @@ class WorkerCollector:
         end = time.monotonic() + 5.0
         for worker in self._workers:
             worker.kill()
-        while any(worker.is_starting for worker in self._workers) and time.monotonic() < end:
+        started = [*self._workers, *self._hung]
+        while any(worker.is_starting for worker in started) and time.monotonic() < end:
             # TorchRL hands out no collector yet, and Python would wait for its processes.
             for process in set(multiprocessing.active_children()) - self._others:
                 process.kill()
@@ -189,6 +191,7 @@ class WorkerCollector:
             ) from error
         log.warning("collector: worker %d %s and is replaced; its envs begin again", number, why)
         self._replaced[number] += 1
+        self._hung += [worker] if worker.is_starting else []
         self._workers[number] = self._start(number, worker.streams)
 
 

@@ -53,6 +53,12 @@ def test_a_middle_gray_frame_is_a_zero_input() -> None:
     assert (encoder(torch.full((1, 3, 16, 16), 0.6)) != 0).any()
 
 
+def test_frames_of_another_size_are_refused_though_their_numbers_would_fit() -> None:
+    encoder = ConvEncoder((3, 32, 32), depth=2)
+    with pytest.raises(ValueError, match=r"^ConvEncoder: got frames \[4, 3, 16, 16\]; expected \[..., 3, 32, 32\]"):
+        encoder(torch.zeros(4, 3, 16, 16))
+
+
 def test_the_pool_keeps_the_strongest_before_the_norm() -> None:
     names = [type(module).__name__ for module in ConvEncoder((3, 16, 16), depth=2).stages[:4]]
     assert names == ["Conv2d", "MaxPool2d", "ChannelNorm", "SiLU"]

@@ -147,6 +147,26 @@ def test_a_silent_worker_is_replaced_after_the_stated_time() -> None:
     learner.collector.shutdown()
 
 
+def test_a_worker_that_hangs_while_it_starts_is_replaced_though_others_play(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mario_dreamer.training.workers.START", 0.7)
+    stuck = threading.Event()
+
+    def make(number: int, life: int) -> Fake:
+        if number == 1 and not life:
+            stuck.wait(20)
+        return Fake(slow(0.05))
+
+    learner, seen, end = Learner(make), set(), time.monotonic() + 10
+    while len(seen) < 4 and time.monotonic() < end:
+        seen |= set(learner.turn()["stream"][:, 0].tolist())
+    learner.collector.shutdown()
+    stuck.set()
+    assert seen == {0, 1, 2, 3}
+    assert caplog.text.count("worker 1 did not answer for 0.7 s and is replaced") == 1
+
+
 def test_a_worker_that_never_plays_ends_the_run_with_its_reason() -> None:
     def make(number: int, life: int) -> Fake:
         raise ValueError("no such level")
