@@ -10,8 +10,16 @@
 2. Fast: milliseconds of a whole update (CUDA events, median), and back to back; FLOP counted by
    torch over the largest matrix product measured here; bytes that the operators read and write,
    if none were fused, over the copy bandwidth measured here; memory. The kernels of one update by
-   name, with their calls and milliseconds: the rest of its time are gaps between them.
+   name, with their calls and milliseconds, and all of them in order (`*.json.gz`, for
+   chrome://tracing): the rest of its time are gaps between them.
 3. Worlds: frames/s of N games by number of threads.
+
+One preset and mode at a time, several beside each other, in the two minutes that one compiles:
+
+    for p in seed_v1 size12m laptop; do
+      python benchmarks/bench_gpu.py --presets $p --modes on+cudagraph --no-checks --envs \
+        --lock gpu.lock --out "$OUT/$p" &
+    done; wait
 """
 
 from __future__ import annotations
@@ -35,6 +43,7 @@ from gpu_checks import PRESETS, check_compiled, check_graph, check_no_wait, chec
 from gpu_times import ceilings, time_update, worlds
 
 from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.acceleration import MODES
 
 FULL = ["batch_size=16", "batch_length=64", "imag_horizon=15"]
 SMALL = ["batch_size=4", "batch_length=16", "imag_horizon=5"]
@@ -73,6 +82,9 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="tiny, to try the script itself")
     parser.add_argument("--compile", action="store_true", help="with --cpu: check compiled regions")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all that there are")
+    parser.add_argument("--checks", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--lock", type=Path, help="file: take turns with others that name it")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--envs", type=int, nargs="*", default=[16, 32])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2, 4, 8, 16])
@@ -87,7 +99,7 @@ def main() -> None:
             "--cpu tries the script itself."
         )
     device = "cpu" if args.cpu else "cuda"
-    graphs = ["off"] if args.cpu else ["off", "cudagraph", "on+cudagraph"]
+    graphs = args.modes or (["off"] if args.cpu else ["off", "cudagraph", "on+cudagraph"])
     small, full = (TINY, TINY) if args.cpu else (SMALL, FULL)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -101,20 +113,22 @@ def main() -> None:
         ", ".join(f"{key} {facts[key]}" for key in facts if key.startswith(("mach", "version.t")))
     )
     checks: list[dict] = []
-    for preset in args.presets:
+    for preset in args.presets if args.checks else ():
         checks += check_precision(preset, small, device)
         checks.append(check_graph(preset, small, device, "off" if args.cpu else "cudagraph"))
         checks += [attempt(check_no_wait, preset, small, device, graph) for graph in graphs]
         if args.compile or not args.cpu:
             checks.append(attempt(check_compiled, preset, small, device))
-    print("\ncorrect?")
+    print("\ncorrect?" if checks else "")
     for row in checks:
         print(f"  {'yes' if row['good'] else 'NO '}  {row['check']}: {row['found']}", flush=True)
     peaks = ceilings(torch.device(device), args.cpu)
     print(f"\nmeasured here: bf16 product {peaks[0]:.4g} TFLOP/s, copy {peaks[1]:.4g} GB/s\n")
     found: list[dict] = []
     times = [
-        attempt(time_update, preset, full, device, graph, args.repeats, peaks, found)
+        attempt(
+            time_update, preset, full, device, graph, args.repeats, peaks, found, args.lock, args.out
+        )
         for graph in graphs for preset in args.presets
     ]  # fmt: skip
     checks += [row for row in times if "good" in row]

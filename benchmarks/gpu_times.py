@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from gpu_checks import make
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -72,13 +75,21 @@ def timed(function: Callable[[], Any], device: torch.device, repeats: int) -> fl
     return statistics.median(times)
 
 
-def kernels(function: Callable[[], Any], device: torch.device, most: int = 40) -> list[dict]:
-    """The kernels of one call by name, most time first; on a CPU its operators."""
+def kernels(
+    function: Callable[[], Any], device: torch.device, trace: Path | None = None, most: int = 40
+) -> list[dict]:
+    """The kernels of one call by name, most time first; on a CPU its operators.
+
+    Args:
+        trace: a file for all of them in order, as chrome://tracing reads it.
+    """
     on_gpu = device.type == "cuda"
     kind = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     with profile(activities=[kind], acc_events=True) as seen:
         function()
         settle(device)
+    if trace is not None:
+        seen.export_chrome_trace(str(trace))
     rows = [
         {
             "kernel": event.key[:100],
@@ -94,12 +105,14 @@ def kernels(function: Callable[[], Any], device: torch.device, most: int = 40) -
 
 def time_update(
     preset: str, sizes: list[str], device: str, compile: str, repeats: int, peaks: tuple,
-    found: list[dict],
+    found: list[dict], lock: Path | None = None, traces: Path | None = None,
 ) -> dict:  # fmt: skip
     """Time whole updates: draw on the device, learn, step, slow critic, write back.
 
     Args:
         found: gets the kernels of one more.
+        lock: a file; scripts that share it take turns with the device, and compile side by side.
+        traces: a folder for that one's kernels in order.
     """
     learner, replay = make(preset, sizes, device, "auto", "off")
     records = replay.sample().to(learner.device)
@@ -115,16 +128,19 @@ def time_update(
     learner, replay = make(preset, sizes, device, "auto", compile)
     for _ in range(8):  # past warm-up and recording
         learn(replay, learner)
-    alone = timed(lambda: learn(replay, learner), learner.device, repeats)
     settle(learner.device)
-    start = time.perf_counter()
-    for _ in range(repeats):
-        learn(replay, learner)
-    issued = time.perf_counter() - start
-    settle(learner.device)
-    row_ms = 1e3 * (time.perf_counter() - start) / repeats
-    for row in kernels(lambda: learn(replay, learner), learner.device):
-        found.append({"preset": preset, "compile": compile, **row})
+    with contextlib.nullcontext() if lock is None else FileLock(lock):
+        alone = timed(lambda: learn(replay, learner), learner.device, repeats)
+        settle(learner.device)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            learn(replay, learner)
+        issued = time.perf_counter() - start
+        settle(learner.device)
+        row_ms = 1e3 * (time.perf_counter() - start) / repeats
+        trace = None if traces is None else traces / f"{preset}_{compile}.json.gz"
+        for row in kernels(lambda: learn(replay, learner), learner.device, trace):
+            found.append({"preset": preset, "compile": compile, **row})
     done, moved = flops.get_total_flops(), traffic.bytes
     return {
         "preset": preset, "compile": compile, "ms": alone, "ms_in_a_row": row_ms,

@@ -137,6 +137,7 @@ def test_the_benchmark_runs_on_a_cpu(
     assert kernels[0]["kernel"] == "all" and len(kernels) == 41
     assert float(kernels[0]["ms"]) > float(kernels[1]["ms"]) > float(kernels[40]["ms"]) > 0
     assert "correct?" in capsys.readouterr().out
+    assert (tmp_path / "laptop_off.json.gz").stat().st_size > 10_000
 
 
 @pytest.mark.slow
