@@ -10,6 +10,7 @@ from typing import Any
 
 from mario_dreamer.config.moved import new_target
 from mario_dreamer.envs.mario.emulator import actions_of
+from mario_dreamer.envs.mario.recordings import played_stage
 from mario_dreamer.training.checkpoint_files import read_small_text
 from mario_dreamer.viewer.controller import ActionSet
 
@@ -25,17 +26,14 @@ class Recording:
         env: options of the env it was played in.
         actions: index of each action, in order.
         is_random: its env began at random, so the actions alone do not lead there.
+        stage: the one it was played on, where its env has stages.
     """
 
     path: Path
     env: dict[str, Any]
     actions: list[int]
     is_random: bool = False
-
-    @property
-    def stage(self) -> str | None:
-        """Its stage, where its env has stages."""
-        return str(self.env["stage"]) if "stage" in self.env else None
+    stage: str | None = None
 
     def check(self, options: Mapping[str, Any], action_set: ActionSet) -> None:
         """Refuse an episode that an agent could not have played.
@@ -77,7 +75,13 @@ def read_recording(path: Path) -> Recording:
     )  # fmt: skip
     if not isinstance(env, dict) or not whole:
         raise ValueError(f"{path} holds no env with a list of action indices. {expected}")
-    return Recording(path, env, actions, saved.get("random_start") is True)
+    stage = env.get("stage")
+    if stage is not None:
+        try:  # an env of several stages: the last frame says which one it was
+            stage = played_stage(stage, saved.get("stats") or saved.get("facts") or {})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not say which stage it was played on. {expected}") from error
+    return Recording(path, env, actions, saved.get("random_start") is True, stage)
 
 
 class Recordings:

@@ -89,6 +89,17 @@ def test_an_episode_of_another_env_is_refused(
         recording.check(simulation.agent.env_options, simulation.env.action_set)
 
 
+def test_an_episode_of_several_stages_is_of_the_one_that_was_played(tmp_path: Path) -> None:
+    file = record(tmp_path / "a.json", {"stage": ["1-1", "2-3"]})
+    with pytest.raises(ValueError, match="does not say which stage it was played on. Expected an"):
+        read_recording(file)
+    saved = json.loads(file.read_text()) | {"stats": {"world": 2.0, "stage": 3.0}}
+    file.write_text(json.dumps(saved))
+    assert read_recording(file).stage == "2-3"
+    one, none = record(tmp_path / "b.json", {"stage": "1-4"}), record(tmp_path / "c.json", {})
+    assert (read_recording(one).stage, read_recording(none).stage) == ("1-4", None)
+
+
 def test_an_episode_that_began_at_random_is_refused(simulation: Simulation, file: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"random_start": True}))
     with pytest.raises(ValueError, match="random starts .* do not lead there again"):
