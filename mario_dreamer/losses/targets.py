@@ -80,7 +80,8 @@ def _lambda_return(
     trace = torch.full_like(value, lmbda)
     if is_last is not None:
         trace = trace * (~is_last).to(value.dtype)
-    # R_t = direct_t + carry_t * R_{t+1}, of which twice as many steps are put together each time.
+    # R_t = direct_t + carry_t * R_{t+1} holds for R_{t + ahead} too, once the steps between are put
+    # together; `ahead` doubles each time, so that 63 steps take six rounds.
     direct = torch.cat([(reward + discount * (1 - trace) * value)[..., 1:, :], value[..., -1:, :]], -2)
     carry = F.pad((discount * trace)[..., 1:, :], (0, 0, 0, 1))
     ahead = 1
