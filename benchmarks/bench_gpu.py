@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="tiny, to try the script itself")
     parser.add_argument("--compile", action="store_true", help="with --cpu: check compiled regions")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
-    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all that there are")
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: off, cudagraph, on+cudagraph; --cpu: off")
     parser.add_argument("--checks", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--lock", type=Path, help="file: take turns with others that name it")
     parser.add_argument("--repeats", type=int, default=30)

@@ -5,7 +5,7 @@
 Run here, where pip works; `run_gpu.py` installs the folder there. nes-py and gym-super-mario-bros
 publish nothing for Python below 3.13, so their source packages are built here (a C++ compiler is
 needed) and the wheels' METADATA says 3.12. The folder .whl is ignored by git (this script sees to
-it) and weighs about 50 MiB; PyTorch, numpy, matplotlib and what else a GPU image has stay behind.
+it) and weighs 39 MiB; PyTorch, numpy, matplotlib and what else a GPU image has stay behind.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT = 64 * 2**20  # bytes that the device tool carries, the working tree included
-# What torch 2.11's image lacks (/work/.library/device/KINDS.md lists what it has), with the
+LIMIT = 64 * 2**20  # bytes that could be carried to the GPU machine, the working tree included
+# What an image with torch 2.11 lacks, with the
 # versions that were seen working together on Python 3.12. MLflow is left out: tracker=csv.
 PURE = (
     "tensordict==0.14.3", "torchrl==0.14.1", "pyvers==0.2.3", "orjson==3.13.0",
@@ -126,7 +126,7 @@ def main() -> None:
         shown = "  (changed: 3.12 will do)" if allow_python_312(wheel) else ""
         print(f"{wheel.stat().st_size / 2**20:8.2f} MiB  {wheel.name}{shown}")
     size = sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
-    print(f"{size / 2**20:8.2f} MiB in {folder}; the device tool carries {LIMIT / 2**20:.0f} MiB")
+    print(f"{size / 2**20:8.2f} MiB in {folder}; at most {LIMIT / 2**20:.0f} MiB")
     if size > LIMIT:
         sys.exit("error: too much. Leave something out, for instance --without av.")
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PART = 15 * 2**20  # bytes; the device tool brings back files of at most 16 MiB, 8 of them
+PART = 15 * 2**20  # bytes; files of at most 16 MiB come back from the GPU machine, 8 of them
 SITE = Path(tempfile.gettempdir()) / "mario_dreamer_site"
 
 
@@ -128,7 +128,7 @@ def keep_agent(run: Path, folder: Path) -> str:
 
 
 def pack(folder: Path, out: Path) -> list[str]:
-    """Write a folder as an archive in parts that the device tool brings back."""
+    """Write a folder as an archive in parts that come back from the GPU machine."""
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "results.tar.gz"
         with tarfile.open(whole, "w:gz", compresslevel=6) as archive:

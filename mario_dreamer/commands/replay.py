@@ -1,6 +1,6 @@
 """mario-dreamer replay FILE: play a saved action list in the raw emulator and verify it.
 
-    mario-dreamer replay evaluation/sampled-noops0-sticky0.0-0.json
+    mario-dreamer replay evaluation/sampled-flag-0.json
     mario-dreamer replay FILE --video flag.mp4
 
 The NES is deterministic: the same buttons give the same episode, on any machine. This command
