@@ -137,7 +137,7 @@ class ActorLoss(LossModule):
             gain = gain + self.entropy_scale * entropy
         return TensorDict(
             loss_actor=self._reduce_loss(-(weight * gain), tensordict),
-            entropy=weight.new_tensor(math.nan) if entropy is None else entropy.detach().mean(),
+            entropy=weight.new_full((), math.nan) if entropy is None else entropy.detach().mean(),
             advantage_std=advantage.detach().std(correction=0),
         )
 

@@ -151,10 +151,11 @@ class WorldModelLoss(LossModule):
             records.set(key, to_model_input(records.get(key)))
         posterior = self.world_model(records)
         mark("posterior")
-        with beside("decoders"):
+        observed = [records.get(key) for key in self.decoded_keys]
+        with beside("decoders", reads=observed):
             recon = sum(
-                _nats(decoder, posterior, records.get(key))
-                for key, decoder in zip(self.decoded_keys, self.decoders, strict=True)
+                _nats(decoder, posterior, target)
+                for target, decoder in zip(observed, self.decoders, strict=True)
             )
         targets = (reward, self.discount.cont_target(is_terminal))
         seen = self._head_nats(posterior, *targets)

@@ -3,49 +3,75 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 
 @dataclass
 class Branches:
-    """Streams by the name of their branch, and the places that `mark` noted."""
+    """Streams by the name of their branch, and what is known of the update at hand.
+
+    Attributes:
+        marks: the places that `mark` noted.
+        begun: branches of this update.
+        kept: tensors that live until it ends.
+    """
 
     streams: dict[str, torch.cuda.Stream] = field(default_factory=dict)
     marks: dict[str, torch.cuda.Event] = field(default_factory=dict)
+    begun: dict[str, None] = field(default_factory=dict)
+    kept: list[Tensor] = field(default_factory=list)
 
 
 # Where None, everything is computed in a row.
 _branches: ContextVar[Branches | None] = ContextVar("branches", default=None)
+_name: ContextVar[str] = ContextVar("name", default="")
 
 
 @contextlib.contextmanager
 def branching(branches: Branches) -> Iterator[None]:
     """Within it, in this thread, what stands in `beside` has a stream of its own.
 
+    When it ends, also by an error, what follows waits for all branches: a CUDA graph cannot be
+    recorded to the end otherwise, and the error would be lost.
+
     Args:
         branches: keep them for the next time.
     """
-    branches.marks.clear()
+    for of_the_last in (branches.marks, branches.begun, branches.kept):
+        of_the_last.clear()
     token = _branches.set(branches)
     try:
         yield
     finally:
         _branches.reset(token)
+        for name in branches.begun:
+            with contextlib.suppress(RuntimeError):  # a recording that failed
+                torch.cuda.current_stream().wait_stream(branches.streams[name])
+        branches.kept.clear()
+
+
+def branch() -> str:
+    """The name of the branch that is computed here; "" for the trunk."""
+    return _name.get()
 
 
 def mark(name: str) -> None:
-    """Note this place: a branch that needs what is there now, and no more, begins `since` it."""
+    """Note this place: a branch that needs what is there now, and no more, begins `since` it.
+
+    The same name again moves the mark.
+    """
     if (branches := _branches.get()) is not None:
         branches.marks[name] = torch.cuda.Event()
         branches.marks[name].record()
 
 
 @contextlib.contextmanager
-def beside(name: str, since: str | None = None) -> Iterator[None]:
+def beside(name: str, since: str | None = None, reads: Iterable[Tensor] = ()) -> Iterator[None]:
     """Compute this beside what follows, until `join`.
 
     The backward pass of what is computed here runs beside the rest, too. A tensor that is made
@@ -54,6 +80,7 @@ def beside(name: str, since: str | None = None) -> Iterator[None]:
     Args:
         name: of the branch; the same name again goes on with it.
         since: it waits for what was before this mark, where there is one; None: for all before.
+        reads: tensors that live on until the update ends, as nobody else may keep them.
     """
     branches = _branches.get()
     if branches is None:
@@ -62,12 +89,18 @@ def beside(name: str, since: str | None = None) -> Iterator[None]:
     if name not in branches.streams:
         branches.streams[name] = torch.cuda.Stream()
     stream, place = branches.streams[name], branches.marks.get(since)
+    branches.kept.extend(reads)
+    branches.begun[name] = None
     if place is None:
         stream.wait_stream(torch.cuda.current_stream())
     else:
         stream.wait_event(place)
-    with torch.cuda.stream(stream):
-        yield
+    token = _name.set(name)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        _name.reset(token)
 
 
 def join(*names: str) -> None:

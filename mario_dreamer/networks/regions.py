@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mario_dreamer.checks import autocast_type
+from mario_dreamer.networks.branches import branch
 
-# Within `compiled_regions`: the weights rounded so far, by id and whether they carry a gradient.
-_rounded: ContextVar[dict[tuple[int, bool], Tensor] | None] = ContextVar("rounded", default=None)
+# Within `compiled_regions`: the weights rounded so far, by id, whether they carry a gradient, and
+# the branch that waits for them.
+_rounded: ContextVar[dict[tuple[int, bool, str], Tensor] | None] = ContextVar("rounded", default=None)
 
 
 def region(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +72,7 @@ def _rounded_weights(modules: list[nn.Module]) -> Iterator[None]:
             weight = getattr(layer, name)
             if weight is None or (dtype := autocast_type(weight.device)) is None:
                 continue
-            key = id(weight), weight.requires_grad and torch.is_grad_enabled()
+            key = id(weight), weight.requires_grad and torch.is_grad_enabled(), branch()
             if key not in kept:
                 kept[key] = weight.to(dtype)
                 if getattr(layer, "takes_padding", False):

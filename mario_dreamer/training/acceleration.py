@@ -173,10 +173,11 @@ class GraphedUpdate:
         """An ordinary call, on the stream that will record: what autograd keeps belongs there."""
         here = torch.cuda.current_stream()
         self.stream.wait_stream(here)
-        with torch.cuda.stream(self.stream), branching(self.branches):
-            result = self.function(records)
-        here.wait_stream(self.stream)
-        return result
+        try:
+            with torch.cuda.stream(self.stream), branching(self.branches):
+                return self.function(records)
+        finally:
+            here.wait_stream(self.stream)
 
     def _record(self, records: TensorDictBase) -> None:
         self.inputs = records.clone()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import make_tiny, random_records
 
-from mario_dreamer.networks.branches import Branches, beside, branching, join, mark
+from mario_dreamer.networks.branches import Branches, beside, branch, branching, join, mark
 
 
 class Stream:
@@ -40,8 +40,10 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> Branches:
     @contextlib.contextmanager
     def on(stream: Stream) -> Iterator[None]:
         before, Stream.current = Stream.current, stream
-        yield
-        Stream.current = before
+        try:
+            yield
+        finally:
+            Stream.current = before
 
     found = Branches()
     monkeypatch.setattr(Stream, "waits", [])
@@ -69,7 +71,21 @@ def test_a_branch_waits_for_what_was_before_and_join_for_the_branch(branches: Br
         assert Stream.current.name == "main"
         join("left", "right")
     left, right = "branch 0", "branch 1"
-    assert Stream.waits == [(left, "main"), (right, left), ("main", left), ("main", right)]
+    joined = [("main", left), ("main", right)]
+    assert Stream.waits == [(left, "main"), (right, left), *joined, *joined]  # and when all ends
+
+
+def test_an_error_leaves_no_branch_alone(branches: Branches) -> None:
+    with pytest.raises(RuntimeError, match="out of memory"), branching(branches):
+        with beside("left", reads=[torch.ones(1)]):
+            assert branch() == "left" and len(branches.kept) == 1
+            raise RuntimeError("out of memory")
+    assert Stream.waits == [("branch 0", "main"), ("main", "branch 0")]
+    assert Stream.current.name == "main" and branch() == "" and not branches.kept
+    Stream.waits.clear()
+    with branching(branches):  # the next update does not wait for what it has not begun
+        pass
+    assert Stream.waits == []
 
 
 def test_a_branch_begins_since_a_mark_of_this_update(branches: Branches) -> None:
@@ -79,7 +95,8 @@ def test_a_branch_begins_since_a_mark_of_this_update(branches: Branches) -> None
             pass
     with branching(branches), beside("left", since="here"):  # not marked this time
         pass
-    assert Stream.waits == [("branch 0", "event on main"), ("branch 0", "main")]
+    began = [who for who in Stream.waits if who[0] != "main"]
+    assert began == [("branch 0", "event on main"), ("branch 0", "main")]
 
 
 def test_an_update_waits_for_all_its_branches(branches: Branches) -> None:
