@@ -26,7 +26,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]."""
-        missing = self.weight.shape[1] - x.shape[-1]
+        missing = self.weight.shape[1] - self.in_features  # 0 but in compiled regions
         rows = F.linear(F.pad(x, (0, missing)) if missing else x, self.weight, self.bias)
         return rows if rows.shape[-1] == self.out_features else rows[..., : self.out_features]
 

@@ -51,3 +51,5 @@ def test_padded_weights_give_the_same_outputs_and_gradients(
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2)
     assert mlp.out.weight.shape == (7, 24) and mlp.out.weight.dtype == torch.float32
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        mlp(x[:, :12])  # nothing is filled up but the weights
