@@ -29,7 +29,7 @@ from mario_dreamer.config.tracebacks import shows_tracebacks
 from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.training.distributed import ProcessLost
-from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.finite import NonFiniteLoss
 
 EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,

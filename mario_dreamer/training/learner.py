@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +18,9 @@ from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.networks.branches import beside, join
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
+from mario_dreamer.training.finite import FiniteLoss, NonFiniteLoss
 from mario_dreamer.training.optim import ClippedOptimizer
 from mario_dreamer.training.weight_average import WeightAverage
-
-Changed = Sequence[tuple[torch.Tensor, torch.Tensor]]  # (a buffer, its values before the update)
-
-
-class NonFiniteLoss(RuntimeError):
-    """A term of the loss is NaN or infinite; the weights are still those of before."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +89,7 @@ class Learner:
             averaged = {"world_model": self.world_model, "actor": self.actor}
             self.average = WeightAverage(averaged, average_rate)
         self.updates = 0
-        # GPU: how many losses were not finite since the last `check`; their updates were void.
-        self._spoiled = torch.zeros((), device=self.device)
-        waits = self.device.type == "cpu"  # for the number; a GPU is not waited for
-        self._guard = self.check if waits else self._void_if_spoiled
+        self.finite = FiniteLoss(optimizer, device)
         self._forward_backward = accelerate(self.forward_backward, compile, self.device)
         self._step = capture(self.step, compile, self.device)
 
@@ -171,7 +161,7 @@ class Learner:
         try:
             metrics = self._forward_backward(records)
             self.processes.average_(self.optimizer.parameters(), metrics)
-            self._guard(metrics, state)
+            self.finite(metrics, state, self.updates + 1)
         except (NonFiniteLoss, ProcessLost):  # leave nothing of this update behind
             self.optimizer.zero_grad()
             for now, before in state:
@@ -202,29 +192,9 @@ class Learner:
         self.updates += 1
         return metrics
 
-    @torch.no_grad()
-    def _void_if_spoiled(self, metrics: TensorDictBase, state: Changed) -> None:
-        """Where the loss is not finite: no gradients, the range of returns of before; note it."""
-        good = torch.isfinite(metrics["total"])
-        for now, before in state:
-            now.copy_(torch.where(good, now, before))
-        grads = [param.grad for param in self.optimizer.parameters() if param.grad is not None]
-        flat = torch.where(good, torch.cat([grad.reshape(-1) for grad in grads]), 0.0)
-        parts = flat.split([grad.numel() for grad in grads])  # a few kernels, not two a tensor
-        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
-        self._spoiled.add_((~good).float())
-
-    def check(self, metrics: TensorDictBase, state: Changed = ()) -> None:
+    def check(self, metrics: TensorDictBase) -> None:
         """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""
-        if bool(torch.isfinite(metrics["total"])) and not bool(self._spoiled):
-            return
-        self._spoiled.zero_()
-        terms = {name: float(metrics[name]) for name in metrics.keys() if name.startswith("loss_")}
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        raise NonFiniteLoss(
-            f"update {self.updates + 1}: {', '.join(bad) or 'the total loss'} is not finite "
-            f"({terms}). Lower the learning rate, or set precision=fp32 to rule out bf16."
-        )
+        self.finite.ask(metrics, self.updates + 1)
 
     @property
     def modules(self) -> nn.ModuleDict:

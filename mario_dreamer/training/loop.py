@@ -16,8 +16,9 @@ from mario_dreamer.replay import Replay
 from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import ProcessLost
 from mario_dreamer.training.evaluation import episode_ends
+from mario_dreamer.training.finite import NonFiniteLoss
 from mario_dreamer.training.interrupt import Interrupt
-from mario_dreamer.training.learner import Learner, NonFiniteLoss
+from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.report import Report
 from mario_dreamer.training.schedule import EntropySchedule
 from mario_dreamer.training.snapshot import Snapshot

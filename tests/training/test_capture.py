@@ -126,7 +126,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_learner(*changes: str) -> Learner:
     learner = make_tiny("optimizer.warmup=20", *changes).learner
-    learner._guard = learner._void_if_spoiled  # a GPU waits for no number
+    learner.finite.waits = False  # a GPU waits for no number
     return learner
 
 
@@ -186,7 +186,7 @@ def test_a_recorded_update_with_nan_leaves_weights_and_range() -> None:
     learner.update(spoiled)
     assert all(value.isfinite().all() for value in learner.optimizer.parameters())
     assert all(map(torch.equal, learner.returns.norm.buffers(), before))
-    assert float(learner._spoiled) == 1
+    assert float(learner.finite.spoiled) == 1
 
 
 class OneDevice(TorchDispatchMode):
@@ -244,7 +244,7 @@ def test_no_kind_of_several_choices_waits(kind: str, meta_step: Any) -> None:
 def test_an_update_reads_no_value_back_from_the_device() -> None:
     """The whole of `learn`: sample, update, write-back. Only the host's own books are read."""
     tiny = make_tiny().fill()
-    tiny.learner._guard = tiny.learner._void_if_spoiled
+    tiny.learner.finite.waits = False
     learn(tiny.replay, tiny.learner)
     with Recorder(WAITING - {"lift_fresh"}) as recorder:  # fresh windows come pinned
         learn(tiny.replay, tiny.learner)

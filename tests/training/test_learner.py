@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import Tiny, make_tiny
 
-from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.finite import NonFiniteLoss
 from mario_dreamer.training.optim import ClippedOptimizer
 
 

@@ -14,7 +14,7 @@ from mario_dreamer.tracking.progress import Progress
 from mario_dreamer.tracking.run_stats import RunStats
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read
-from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.finite import NonFiniteLoss
 from mario_dreamer.training.loop import Parts, train
 
 

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, settings
 from omegaconf.errors import OmegaConfBaseException
 
 from mario_dreamer.training.checkpoint_files import CheckpointError
-from mario_dreamer.training.learner import NonFiniteLoss
+from mario_dreamer.training.finite import NonFiniteLoss
 
 MANY = int(os.environ.get("MARIO_FUZZ", "0"))
 COLLECT = bool(os.environ.get("MARIO_FUZZ_COLLECT"))

@@ -1,0 +1,73 @@
+"""A loss that is not a finite number changes nothing: an error on a CPU, a void update on a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from mario_dreamer.training.optim import ClippedOptimizer
+
+Changed = Sequence[tuple[Tensor, Tensor]]  # (a buffer, its values before the update)
+
+
+class NonFiniteLoss(RuntimeError):
+    """A term of the loss is NaN or infinite; the weights are still those of before."""
+
+
+class FiniteLoss:
+    """Look at the loss between the backward pass and the optimiser's step.
+
+    Args:
+        optimizer: holds the gradients.
+        device: where they are. A CPU raises at once; a GPU is not waited for: it makes the update
+            void, and `ask` raises when metrics are fetched.
+
+    Attributes:
+        waits: whether it raises at once.
+        spoiled: GPU: how many losses were not finite since the last `ask`, 0-dim.
+    """
+
+    def __init__(self, optimizer: ClippedOptimizer, device: torch.device) -> None:
+        self.optimizer, self.waits = optimizer, device.type == "cpu"
+        self.spoiled = torch.zeros((), device=device)
+
+    def __call__(self, metrics: TensorDictBase, state: Changed, update: int) -> None:
+        """Let a finite loss pass.
+
+        Args:
+            metrics: with `total` and each `loss_*`, 0-dim.
+            state: what the update has changed already.
+            update: its number, for the error.
+
+        Raises:
+            NonFiniteLoss: on a CPU.
+        """
+        self.ask(metrics, update) if self.waits else self._void(metrics, state)
+
+    @torch.no_grad()
+    def _void(self, metrics: TensorDictBase, state: Changed) -> None:
+        """Where the loss is not finite: no gradients, the state of before; note it."""
+        good = torch.isfinite(metrics["total"])
+        for now, before in state:
+            now.copy_(torch.where(good, now, before))
+        grads = [param.grad for param in self.optimizer.parameters() if param.grad is not None]
+        flat = torch.where(good, torch.cat([grad.reshape(-1) for grad in grads]), 0.0)
+        parts = flat.split([grad.numel() for grad in grads])  # a few kernels, not two a tensor
+        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
+        self.spoiled.add_((~good).float())
+
+    def ask(self, metrics: TensorDictBase, update: int) -> None:
+        """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""
+        if bool(torch.isfinite(metrics["total"])) and not bool(self.spoiled):
+            return
+        self.spoiled.zero_()
+        terms = {name: float(metrics[name]) for name in metrics.keys() if name.startswith("loss_")}
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        raise NonFiniteLoss(
+            f"update {update}: {', '.join(bad) or 'the total loss'} is not finite "
+            f"({terms}). Lower the learning rate, or set precision=fp32 to rule out bf16."
+        )
