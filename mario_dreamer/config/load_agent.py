@@ -217,4 +217,10 @@ def agent_of(cfg: DictConfig) -> LoadedAgent:
         print("no checkpoint yet: an untrained agent that draws its actions uniformly plays")
     elif agent.checkpoint == shipped_checkpoint() and cfg.checkpoint == "auto":
         print(f"no run in {cfg.runs_dir}: the agent that comes with the package plays")
+    elif agent.steps < agent.cfg.get("prefill", 0) and not agent.cfg.get("init_from"):
+        print(
+            f"{agent.checkpoint} has learned nothing: it stands at agent step {agent.steps:,}, and "
+            f"learning begins at {agent.cfg.prefill:,}; checkpoint=shipped is the agent that comes "
+            "with the package"
+        )
     return agent

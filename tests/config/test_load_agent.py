@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tiny import make_tiny
 
 import mario_dreamer
@@ -125,6 +126,20 @@ def test_the_best_checkpoint_plays(lent: Path) -> None:
     checkpoints = Checkpoints(lent / "checkpoints")
     checkpoints.save_best(48, checkpoints.latest(), {})
     assert load_agent("best", runs_dir=lent.parent).checkpoint == lent / "checkpoints" / "best"
+
+
+@pytest.mark.parametrize(("prefill", "said"), [(100, True), (48, False)])
+def test_an_agent_that_has_learned_nothing_says_so(
+    prefill: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tiny = make_tiny(*OPTIONS, f"prefill={prefill}", without=["env.length"]).fill()
+    parts, _ = tiny.parts(tmp_path / "toy" / "checkpoints")
+    parts.snapshot.save(parts, 48)
+    options = {"runs_dir": str(tmp_path), "trust_config": False, "device": "cpu", "env": {}}
+    options |= {"checkpoint": "auto", "precision": "auto", "threads": 1, "seed": 0}
+    assert module.agent_of(OmegaConf.create(options)).steps == 48
+    hint = "has learned nothing: it stands at agent step 48, and learning begins at 100; checkpoint="
+    assert (hint in capsys.readouterr().out) is said
 
 
 def test_options_of_the_env_need_no_plus_sign() -> None:
