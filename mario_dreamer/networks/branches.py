@@ -42,8 +42,6 @@ def branching(branches: Branches) -> Iterator[None]:
     Args:
         branches: keep them for the next time.
     """
-    for of_the_last in (branches.marks, branches.begun, branches.kept):
-        of_the_last.clear()
     token = _branches.set(branches)
     try:
         yield
@@ -52,11 +50,12 @@ def branching(branches: Branches) -> Iterator[None]:
         for name in branches.begun:
             with contextlib.suppress(RuntimeError):  # a recording that failed
                 torch.cuda.current_stream().wait_stream(branches.streams[name])
-        branches.kept.clear()
+        for of_this_update in (branches.marks, branches.begun, branches.kept):
+            of_this_update.clear()
 
 
 def branch() -> str:
-    """The name of the branch that is computed here; "" for the trunk."""
+    """The name of the branch that is computed here; "" outside of all."""
     return _name.get()
 
 

@@ -131,21 +131,22 @@ class RSSM(nn.Module):
         # What does not depend on the state before is computed for all t at once: the embedding's
         # share of the posterior before the loop, the prior and the gradients of weights after it.
         seen = self.posterior.share_of_y(embed)
-        action = _bounded(prev_action, stoch.dtype) * ~is_first.bool()
+        first = is_first.bool()
+        action = _bounded(prev_action, stoch.dtype) * ~first
         start, steps = (deter.detach(), stoch.detach()), []
 
         def again() -> tuple[Tensor, Tensor]:
             # Every step once more, from the states that the loop went through.
             pairs = zip(start, after, strict=True)
             before = (torch.cat([x.unsqueeze(1), y[:, :-1]], 1) for x, y in pairs)
-            inputs = (*before, action, is_first, seen, after[0])
+            inputs = (*before, action, first, seen, after[0])
             rows = (x.detach().flatten(0, 1) for x in inputs)
             return self._all_steps([x.detach().repeat_interleave(shape[1], 0) for x in fresh], *rows)
 
         modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
         with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
             weight = self.posterior.weight_of_x(seen.dtype)
-            inputs = (self._read(action), is_first, seen, noise, *zeros)
+            inputs = (self._read(action), first, seen, noise, *zeros)
             length = STEPS if are_compiled() else shape[1]
             for part in zip(*(x.split(length, 1) for x in inputs), strict=True):
                 *states, deter, stoch = self._steps(fresh, weight, deter, stoch, *part)
@@ -270,8 +271,7 @@ class RSSM(nn.Module):
         self, fresh: Sequence[Tensor], deter: Tensor, stoch: Tensor, action: Tensor, first: Tensor
     ) -> Tensor:
         """h_t of h, z and a at t - 1, reset to `fresh` where t opens an episode."""
-        first = first.bool()  # [N, 1]
-        deter = torch.where(first, fresh[0], deter)
+        deter = torch.where(first, fresh[0], deter)  # first: [N, 1]
         stoch = torch.where(first[..., None], fresh[1], stoch)
         return self.sequence_model(deter, stoch, action)
 

@@ -52,7 +52,7 @@ def weight_gradients_at_once(
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts [t, B, ...] of a sequence as [B, T, ...]; each gets a gradient that lies in one piece."""
-    rows = torch.cat(tuple(parts))
+    rows = torch.cat(parts)
     if rows.requires_grad:
         rows.register_hook(Tensor.contiguous)
     return rows.transpose(0, 1).contiguous()

@@ -46,7 +46,10 @@ class FiniteLoss:
         Raises:
             NonFiniteLoss: on a CPU.
         """
-        self.ask(metrics, update) if self.waits else self._void(metrics, state)
+        if self.waits:
+            self.ask(metrics, update)
+        else:
+            self._void(metrics, state)
 
     @torch.no_grad()
     def _void(self, metrics: TensorDictBase, state: Changed) -> None:
