@@ -159,6 +159,7 @@ class WorldModelLoss(LossModule):
             )
         targets = (reward, self.discount.cont_target(is_terminal))
         seen = self._head_nats(posterior, *targets)
+        kl_terms = self._kl_terms(posterior, tensordict)
         join("decoders")
         terms = {"loss_recon": recon, "loss_reward": seen[0], "loss_cont": seen[1]}  # [B, T] each
         losses = TensorDict(
@@ -167,7 +168,7 @@ class WorldModelLoss(LossModule):
         if self.beta_prior:
             predicted = sum(self._head_nats(self.world_model.predict(posterior), *targets))
             losses["loss_prior"] = self.beta_prior * self._reduce_loss(predicted, tensordict)
-        return losses.update(self._kl_terms(posterior, tensordict)), posterior
+        return losses.update(kl_terms), posterior
 
     def _head_nats(
         self, states: TensorDictBase, reward: Tensor, cont: Tensor

@@ -70,7 +70,9 @@ def mark(name: str) -> None:
 
 
 @contextlib.contextmanager
-def beside(name: str, since: str | None = None, reads: Iterable[Tensor] = ()) -> Iterator[None]:
+def beside(
+    name: str, since: str | None = None, reads: Iterable[Tensor] = (), first: bool = False
+) -> Iterator[None]:
     """Compute this beside what follows, until `join`.
 
     The backward pass of what is computed here runs beside the rest, too. A tensor that is made
@@ -80,13 +82,15 @@ def beside(name: str, since: str | None = None, reads: Iterable[Tensor] = ()) ->
         name: of the branch; the same name again goes on with it.
         since: it waits for what was before this mark, where there is one; None: for all before.
         reads: tensors that live on until the update ends, as nobody else may keep them.
+        first: where the GPU can choose, these kernels go first: many small ones in a row, which
+            would each wait for larger ones beside them.
     """
     branches = _branches.get()
     if branches is None:
         yield
         return
     if name not in branches.streams:
-        branches.streams[name] = torch.cuda.Stream()
+        branches.streams[name] = torch.cuda.Stream(priority=-2 if first else 0)
     stream, place = branches.streams[name], branches.marks.get(since)
     branches.kept.extend(reads)
     branches.begun[name] = None

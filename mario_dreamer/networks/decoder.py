@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.simple import MSE, SymlogMSE
+from mario_dreamer.networks.convolutions import Stages, convolution
 from mario_dreamer.networks.decoder_input import BlockInput, LinearInput
 from mario_dreamer.networks.encoder import V1 as ENCODER_V1
 from mario_dreamer.networks.encoder import image_grid
-from mario_dreamer.networks.layers import MLP, Stages, convolution
+from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 V1 = ENCODER_V1 | {"input": "linear", "sigmoid": False}
@@ -67,7 +68,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
-        self.image_shape, self.sigmoid = tuple(image_shape), sigmoid
+        self.image_shape = tuple(image_shape)
         channels = [depth * mult for mult in reversed(mults)]
         blocks_input = functools.partial(BlockInput, units=units, blocks=blocks, norm=norm)
         inputs = {"blocks": blocks_input, "linear": LinearInput}
@@ -83,7 +84,7 @@ class ConvDecoder(nn.Module):
             self.stages.extend([conv, ChannelNorm(channel_norm), nn.SiLU()])
         patch = (kernel, self.stride) if self.patch == 2 else (self.patch, self.patch)
         last = convolution(channels[-1], image_shape[0], *patch, True, True, init, 1.0)
-        self.stages.append(last)
+        self.stages.extend([last, _Frames(sigmoid)])
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         """Decode the expected frame.
@@ -96,15 +97,25 @@ class ConvDecoder(nn.Module):
             Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
         """
         flat = (x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2)))  # to [N, n]
-        maps = self.input(*flat)
-        # In the memory layout of replay's frames, for the loss.
-        frames = self.stages(maps).to(torch.float32, memory_format=torch.contiguous_format)
-        frames = frames.sigmoid() if self.sigmoid else frames.add_(0.5)
+        frames = self.stages(self.input(*flat))
         return frames.reshape(*deter.shape[:-1], *self.image_shape)
 
     def dist(self, mean: Tensor) -> MSE:
         """The distribution of x_t, [..., C, H, W], around the mean; log_prob is [...]."""
         return MSE(mean, event_dims=3)
+
+
+class _Frames(nn.Module):
+    """Maps of any float type to frames: float32, squashed or shifted."""
+
+    def __init__(self, sigmoid: bool) -> None:
+        super().__init__()
+        self.sigmoid = sigmoid
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # In the memory layout of replay's frames, for the loss.
+        frames = maps.to(torch.float32, memory_format=torch.contiguous_format)
+        return frames.sigmoid() if self.sigmoid else frames.add_(0.5)
 
 
 class StridedConvDecoder(ConvDecoder):

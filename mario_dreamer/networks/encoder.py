@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer.distributions.twohot import symlog
-from mario_dreamer.networks.layers import MLP, Stages, convolution
+from mario_dreamer.networks.convolutions import Stages, convolution
+from mario_dreamer.networks.downsampling import MaxOfFour
+from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
 
 
@@ -99,9 +101,12 @@ class ConvEncoder(nn.Module):
             side, stride = kernel, self.stride
             if not self.stages and self.patch > 2:
                 side, stride = 2 * self.patch, self.patch
-            self.stages.append(convolution(before, after, side, stride, bias=bias, init=init))
-            if self.stride == 1:
-                self.stages.append(nn.MaxPool2d(2))
+            pools = self.stride == 1
+            folded = pools and before < 8  # a frame's channels are too few by themselves
+            conv = convolution(before, after, side, stride, bias=bias, init=init, folded=folded)
+            self.stages.append(conv)
+            if pools:
+                self.stages.append(MaxOfFour() if folded else nn.MaxPool2d(2))
             self.stages.extend([ChannelNorm(channel_norm), nn.SiLU()])
         self.embed_dim = math.prod(grid) * channels[-1]
 

@@ -1,17 +1,13 @@
-"""Layers: linear, convolution, MLP."""
+"""Layers: linear, MLP."""
 
 from __future__ import annotations
 
-import itertools
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.norms import make_norm
 from mario_dreamer.networks.regions import region
-from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
 
 
 class Linear(nn.Linear):
@@ -103,66 +99,3 @@ class MLP(nn.Module):
         rows = self.hidden(x.reshape(-1, x.shape[-1]))
         rows = rows if self.out is None else self.out(rows)
         return rows.reshape(*x.shape[:-1], rows.shape[-1])
-
-
-class Stages(nn.Sequential):
-    """Convolutions, each with layers after it that a compiler may fuse: pool, norm, SiLU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, C, H, W], lying channels_last, to others."""
-        kinds = nn.Conv2d | nn.ConvTranspose2d
-        starts = [i for i, layer in enumerate(self) if isinstance(layer, kinds)]
-        for start, end in itertools.pairwise([*starts, len(self)]):
-            x = self[start](x)
-            x = x if start + 1 == end else self._after(x, start + 1, end)
-        return x
-
-    @region
-    def _after(self, x: Tensor, start: int, end: int) -> Tensor:
-        # One region each: torch's own pool and norm over channels were a quarter of an update.
-        for layer in list(self)[start:end]:
-            x = layer(x)
-        return x
-
-
-def convolution(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int = 1,
-    enlarges: bool = False,
-    bias: bool = True,
-    init: str = "fan_in",
-    outscale: float | None = None,
-) -> nn.Module:
-    """Build a convolution that keeps the side (stride 1), halves it (stride 2) or enlarges it.
-
-    Args:
-        in_channels, out_channels: of the maps [N, C, H, W].
-        kernel: odd for stride 1, even for stride 2, so that the padding is symmetric.
-        stride: 1 or 2; more for a patch.
-        enlarges: double the side: of stride 1 by repeating every pixel 2 x 2 first
-            (`DoublingConv`), else transposed (`PatchConv` where the kernel is the stride).
-        bias: False before a norm that shifts.
-        init, outscale: see `linear`.
-
-    Raises:
-        ValueError: kernel and stride do not pad evenly.
-    """
-    if kernel < stride or (kernel - stride) % 2:
-        raise ValueError(
-            f"A convolution of stride {stride} needs a kernel of {stride}, {stride + 2},"
-            f" {stride + 4}, ... to pad both sides equally; got {kernel}."
-        )
-    if enlarges and (stride == 1 or stride == kernel):
-        kind = DoublingConv if stride == 1 else PatchConv
-        layer = kind(in_channels, out_channels, kernel, bias)
-    else:
-        kind, padding = nn.ConvTranspose2d if enlarges else nn.Conv2d, (kernel - stride) // 2
-        layer = kind(in_channels, out_channels, kernel, stride, padding, bias=bias)
-    area = kernel * kernel
-    init_(layer.weight, area * in_channels, area * out_channels, init, outscale)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    # Maps lie channels_last, the fastest layout for convolutions and for the norm over channels.
-    return layer.to(memory_format=torch.channels_last)

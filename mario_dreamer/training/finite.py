@@ -34,6 +34,8 @@ class FiniteLoss:
     def __init__(self, optimizer: ClippedOptimizer, device: torch.device) -> None:
         self.optimizer, self.waits = optimizer, device.type == "cpu"
         self.spoiled = torch.zeros((), device=device)
+        self._of: list[int] = []  # parameters by id, of
+        self._laid: tuple[Tensor, list[Tensor]]  # a row of numbers, and its parts
 
     def __call__(self, metrics: TensorDictBase, state: Changed, update: int) -> None:
         """Let a finite loss pass.
@@ -57,11 +59,25 @@ class FiniteLoss:
         good = torch.isfinite(metrics["total"])
         for now, before in state:
             now.copy_(torch.where(good, now, before))
-        grads = [param.grad for param in self.optimizer.parameters() if param.grad is not None]
-        flat = torch.where(good, torch.cat([grad.reshape(-1) for grad in grads]), 0.0)
-        parts = flat.split([grad.numel() for grad in grads])  # a few kernels, not two a tensor
-        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=True)])
+        row = self._row([param for param in self.optimizer.parameters() if param.grad is not None])
+        row.copy_(torch.where(good, row, 0.0))
         self.spoiled.add_((~good).float())
+
+    def _row(self, params: list[Tensor]) -> Tensor:
+        """Lay the gradients in a row, of which they are parts from then on; return the row."""
+        if self._of != [id(param) for param in params]:
+            self._of = [id(param) for param in params]
+            sizes = [param.numel() for param in params]
+            row = torch.empty(sum(sizes), device=self.spoiled.device)
+            self._laid = row, [
+                part.as_strided(param.shape, param.stride(), part.storage_offset())
+                for part, param in zip(row.split(sizes), params, strict=True)
+            ]
+        row, parts = self._laid
+        torch._foreach_copy_(parts, [param.grad for param in params])  # a few kernels for all
+        for param, part in zip(params, parts, strict=True):
+            param.grad = part
+        return row
 
     def ask(self, metrics: TensorDictBase, update: int) -> None:
         """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""

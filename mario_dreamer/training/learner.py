@@ -110,7 +110,7 @@ class Learner:
         # Imagination from the posterior states; a GPU does not wait for the decoders first.
         last = self.imagination_starts
         starts = posterior if last is None else posterior[:, -last:]
-        with beside("imagination", since="posterior"):
+        with beside("imagination", since="posterior", first=True):
             states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
             with autocast(self.device, self.dtype):
                 rollouts = self.imagination(states)

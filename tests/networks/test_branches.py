@@ -50,7 +50,7 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> Branches:
     Stream.current = Stream("main")
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream.current)
     monkeypatch.setattr(torch.cuda, "stream", on)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: Stream(f"branch {len(found.streams)}"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda priority: Stream(f"branch {len(found.streams)}"))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     return found
 

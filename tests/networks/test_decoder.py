@@ -34,7 +34,7 @@ def test_every_choice_combines_with_every_other(
 def test_a_decoder_without_an_opinion_paints_gray(kind: type[ConvDecoder]) -> None:
     for sigmoid in (True, False):
         decoder = kind(**STATE, image_shape=(3, 16, 16), depth=2, sigmoid=sigmoid)
-        torch.nn.init.zeros_(decoder.stages[-1].weight)
+        torch.nn.init.zeros_(decoder.stages[-2].weight)
         frames = decoder(*state(1))
         assert torch.equal(frames, torch.full((1, 3, 16, 16), 0.5))
         white = torch.ones(1, 3, 16, 16)
@@ -43,7 +43,7 @@ def test_a_decoder_without_an_opinion_paints_gray(kind: type[ConvDecoder]) -> No
 
 def test_a_sigmoid_keeps_frames_between_black_and_white() -> None:
     decoder = ConvDecoder(**STATE, image_shape=(3, 16, 16), depth=2)
-    torch.nn.init.normal_(decoder.stages[-1].weight, std=9.0)
+    torch.nn.init.normal_(decoder.stages[-2].weight, std=9.0)
     frames = decoder(*state(8))
     assert 0.0 <= frames.min() < 0.1 and 0.9 < frames.max() <= 1.0
 
@@ -99,7 +99,7 @@ def test_a_patch_of_pixels_depends_on_one_place_of_the_map() -> None:
     decoder = StridedConvDecoder(
         8, (2, 4), (3, 32, 32), depth=2, mults=(2, 4), patch=4, input="linear"
     )
-    last = decoder.stages[-1]
+    last = decoder.stages[-2]
     assert last.weight.shape == (4, 3, 4, 4) and last.stride == (4, 4)
     maps = torch.zeros(1, 4, 8, 8)
     quiet = last(maps)

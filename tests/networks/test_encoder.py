@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mario_dreamer.networks import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
 
@@ -60,8 +61,10 @@ def test_frames_of_another_size_are_refused_though_their_numbers_would_fit() -> 
 
 
 def test_the_pool_keeps_the_strongest_before_the_norm() -> None:
-    names = [type(module).__name__ for module in ConvEncoder((3, 16, 16), depth=2).stages[:4]]
-    assert names == ["Conv2d", "MaxPool2d", "ChannelNorm", "SiLU"]
+    stages = ConvEncoder((3, 16, 16), depth=2).stages
+    x, conv, norm = torch.randn(2, 3, 16, 16), stages[0], stages[2]
+    pooled = F.max_pool2d(F.conv2d(x, conv.weight, conv.bias, padding=2), 2)
+    torch.testing.assert_close(stages[:4](x), F.silu(norm(pooled)))
 
 
 def test_sensors_are_squashed_by_symlog_first() -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from mario_dreamer.networks.block_linear import BlockLinear
+from mario_dreamer.networks.convolutions import convolution
 from mario_dreamer.networks.initialisation import init_
-from mario_dreamer.networks.layers import convolution, linear
+from mario_dreamer.networks.layers import linear
 
 
 def weight(rows: int = 400, columns: int = 300) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mario_dreamer.networks.block_linear import BlockLinear
-from mario_dreamer.networks.layers import MLP, convolution, normed
+from mario_dreamer.networks.convolutions import convolution
+from mario_dreamer.networks.layers import MLP, normed
 from mario_dreamer.networks.norms import LayerNorm
 
 

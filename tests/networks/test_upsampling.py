@@ -1,4 +1,4 @@
-"""Doubling and patch convolutions give what torch's own operations give."""
+"""Doubling, sub-pixel and patch convolutions give what torch's own operations give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mario_dreamer.networks.upsampling import DoublingConv, PatchConv
+from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelConv
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
@@ -40,12 +40,18 @@ def test_the_output_lies_channels_last() -> None:
     assert layer(torch.randn(2, 4, 4, 4)).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_patch_convolution_equals_the_transposed_one() -> None:
+TRANSPOSED = [(PatchConv(5, 3, 4), 4, 0)] + [(SubpixelConv(5, 3, k), 2, k // 2 - 1) for k in (2, 4, 6, 8)]
+
+
+@pytest.mark.parametrize(("layer", "stride", "padding"), TRANSPOSED)
+def test_it_equals_the_transposed_convolution(
+    layer: PatchConv | SubpixelConv, stride: int, padding: int
+) -> None:
     torch.manual_seed(0)
-    layer = PatchConv(5, 3, 4).double()
+    layer = layer.double()
     x = torch.randn(2, 5, 3, 2, dtype=torch.float64, requires_grad=True)
     torch.nn.init.normal_(layer.bias)
-    plain = F.conv_transpose2d(x, layer.weight, layer.bias, stride=4)
+    plain = F.conv_transpose2d(x, layer.weight, layer.bias, stride, padding)
     torch.testing.assert_close(layer(x), plain)
     toward, inputs = torch.randn_like(plain), [x, *layer.parameters()]
     wanted = torch.autograd.grad(plain, inputs, toward)
