@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.networks.downsampling import FoldedConv, MaxOfFour
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.regions import are_compiled, region
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelConv
@@ -17,7 +16,7 @@ from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelC
 class Convolution(nn.Conv2d):
     """A convolution in two parts: sums of products, and what a compiler fuses with what follows.
 
-    `DoublingConv`, `FoldedConv`, `PatchConv` and `SubpixelConv` have the same two methods.
+    `DoublingConv`, `PatchConv` and `SubpixelConv` have the same two methods.
     """
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -57,10 +56,11 @@ class Stages(nn.Sequential):
     def _after(self, maps: Tensor, start: int, end: int, apart: bool) -> Tensor:
         # One region each: torch's own pool and norm over channels were a quarter of an update on a
         # GPU, and the biases of the largest maps a tenth.
-        conv, *layers = list(self)[start:end]
+        conv, layers = self[start], list(self)[start + 1 : end]
         maps = conv.finish(maps)
-        if layers and isinstance(layers[0], nn.MaxPool2d | MaxOfFour):
-            maps = layers.pop(0)(maps)  # same maximum without the bias, then fewer to add it to
+        if layers and isinstance(layers[0], nn.MaxPool2d):
+            maps = layers[0](maps)  # same maximum without the bias, then fewer to add it to
+            layers = layers[1:]
         if apart and conv.bias is not None:
             maps = maps + conv.bias.to(maps.dtype).view(-1, 1, 1)
         for layer in layers:
@@ -77,7 +77,6 @@ def convolution(
     bias: bool = True,
     init: str = "fan_in",
     outscale: float | None = None,
-    folded: bool = False,
 ) -> nn.Module:
     """Build a convolution that keeps the side (stride 1), halves it (stride 2) or enlarges it.
 
@@ -90,7 +89,6 @@ def convolution(
             `SubpixelConv` where few channels come out).
         bias: False before a norm that shifts.
         init, outscale: see `linear`.
-        folded: of stride 1; a `FoldedConv`, for `MaxOfFour` after it.
 
     Raises:
         ValueError: kernel and stride do not pad evenly.
@@ -101,9 +99,7 @@ def convolution(
             f" {stride + 4}, ... to pad both sides equally; got {kernel}."
         )
     padding = (kernel - stride) // 2
-    if folded:
-        layer = FoldedConv(in_channels, out_channels, kernel, bias)
-    elif enlarges and (stride == 1 or stride == kernel):
+    if enlarges and (stride == 1 or stride == kernel):
         kind = DoublingConv if stride == 1 else PatchConv
         layer = kind(in_channels, out_channels, kernel, bias)
     elif enlarges and stride == 2 and out_channels < 8:

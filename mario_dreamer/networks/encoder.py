@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.checks import autocast_type
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.convolutions import Stages, convolution
-from mario_dreamer.networks.downsampling import MaxOfFour
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
+from mario_dreamer.networks.regions import region
 
 
 def image_grid(
@@ -101,12 +102,9 @@ class ConvEncoder(nn.Module):
             side, stride = kernel, self.stride
             if not self.stages and self.patch > 2:
                 side, stride = 2 * self.patch, self.patch
-            pools = self.stride == 1
-            folded = pools and before < 8  # a frame's channels are too few by themselves
-            conv = convolution(before, after, side, stride, bias=bias, init=init, folded=folded)
-            self.stages.append(conv)
-            if pools:
-                self.stages.append(MaxOfFour() if folded else nn.MaxPool2d(2))
+            self.stages.append(convolution(before, after, side, stride, bias=bias, init=init))
+            if self.stride == 1:
+                self.stages.append(nn.MaxPool2d(2))
             self.stages.extend([ChannelNorm(channel_norm), nn.SiLU()])
         self.embed_dim = math.prod(grid) * channels[-1]
 
@@ -122,10 +120,14 @@ class ConvEncoder(nn.Module):
                 f"{', '.join(map(str, self.shape))}]. Resize them, or build the encoder with their "
                 "image_shape."
             )
-        frames = pixels.reshape(-1, *self.shape)
-        frames = frames.clone(memory_format=torch.channels_last).sub_(0.5)
-        maps = self.stages(frames)
+        maps = self.stages(_shift(pixels.reshape(-1, *self.shape)))
         return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)
+
+
+@region
+def _shift(frames: Tensor) -> Tensor:
+    dtype = autocast_type(frames.device) or frames.dtype  # what the first convolution reads
+    return (frames - 0.5).to(dtype, memory_format=torch.channels_last)
 
 
 class StridedConvEncoder(ConvEncoder):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mario_dreamer.checks import show
+from mario_dreamer.networks.regions import region
 
 
 def to_model_input(observation: Tensor) -> Tensor:
@@ -22,6 +23,9 @@ def to_model_input(observation: Tensor) -> Tensor:
             f"to_model_input: got observations {show(observation)}; expected uint8 frames, or "
             "floats, frames then in [0, 1]."
         )
-    if observation.dtype == torch.uint8:
-        return observation.float().div_(255.0)  # of our own copy
-    return observation
+    return _unit(observation) if observation.dtype == torch.uint8 else observation
+
+
+@region
+def _unit(frames: Tensor) -> Tensor:
+    return frames.float().div_(255.0)  # of our own copy

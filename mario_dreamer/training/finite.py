@@ -60,7 +60,7 @@ class FiniteLoss:
         for now, before in state:
             now.copy_(torch.where(good, now, before))
         row = self._row([param for param in self.optimizer.parameters() if param.grad is not None])
-        row.copy_(torch.where(good, row, 0.0))
+        torch.where(good, row, torch.zeros_like(self.spoiled), out=row)
         self.spoiled.add_((~good).float())
 
     def _row(self, params: list[Tensor]) -> Tensor:
