@@ -10,34 +10,23 @@ from torch import Tensor, nn
 
 from mario_dreamer.networks.initialisation import init_
 from mario_dreamer.networks.regions import are_compiled, region
-from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelConv
+from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelConv, TwoParts
 
 
-class Convolution(nn.Conv2d):
-    """A convolution in two parts: sums of products, and what a compiler fuses with what follows.
-
-    `DoublingConv`, `PatchConv` and `SubpixelConv` have the same two methods.
-    """
+class Convolution(TwoParts, nn.Conv2d):
+    """A plain convolution."""
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """The sums of products, and the bias if it is given."""
+        """The sums of products of maps [N, C, H, W], and the bias if it is given."""
         return F.conv2d(x, self.weight, bias, self.stride, self.padding)
 
-    def finish(self, maps: Tensor) -> Tensor:
-        """Put the numbers where they belong; here they are there already."""
-        return maps
 
-
-class TransposedConv(nn.ConvTranspose2d):
-    """A transposed convolution in the two parts of `Convolution`."""
+class TransposedConv(TwoParts, nn.ConvTranspose2d):
+    """A transposed convolution to many channels."""
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """The sums of products, and the bias if it is given."""
+        """The sums of products of maps [N, C, H, W], and the bias if it is given."""
         return F.conv_transpose2d(x, self.weight, bias, self.stride, self.padding)
-
-    def finish(self, maps: Tensor) -> Tensor:
-        """Put the numbers where they belong; here they are there already."""
-        return maps
 
 
 class Stages(nn.Sequential):
@@ -45,7 +34,7 @@ class Stages(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, C, H, W], lying channels_last, to others."""
-        starts = [i for i, layer in enumerate(self) if hasattr(layer, "convolve")]
+        starts = [i for i, layer in enumerate(self) if isinstance(layer, TwoParts)]
         apart = are_compiled()  # then the bias is added where it costs nothing
         for start, end in itertools.pairwise([*starts, len(self)]):
             maps = self[start].convolve(x, None if apart else self[start].bias)
@@ -55,7 +44,7 @@ class Stages(nn.Sequential):
     @region
     def _after(self, maps: Tensor, start: int, end: int, apart: bool) -> Tensor:
         # One region each: torch's own pool and norm over channels were a quarter of an update on a
-        # GPU, and the biases of the largest maps a tenth.
+        # GPU, the biases of large maps, added by themselves, 7 %.
         conv, layers = self[start], list(self)[start + 1 : end]
         maps = conv.finish(maps)
         if layers and isinstance(layers[0], nn.MaxPool2d):
