@@ -158,6 +158,15 @@ def tiny_with(target: str, *overrides: str) -> Tiny:
     return make_tiny(*dead, *overrides, without=["env.length", "env.image_size"])
 
 
+def depend_on_what_is_seen(module: nn.Module, seed: int = 0) -> None:
+    """Add noise to a module's weights, but not to its biases: a fresh actor is nearly uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+
+
 def gradients(module: nn.Module) -> list[str]:
     """Names of the parameters that have a gradient other than zero."""
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,16 +20,21 @@ from mario_dreamer.config.moved import MOVED, with_new_targets
 from mario_dreamer.training.checkpoint_files import shipped_checkpoint
 
 HERE = Path(__file__).parent / "before_move"
-# Written by the code of commit a84b743: torch, one thread, seed 0.
-ACTIONS = json.loads((HERE / "actions.json").read_text())
+# Of the agent that the code of commit a84b743 wrote: for a black and a white frame, one after the
+# other. Written when 50 sampled actions were still those that a84b743 had chosen.
+CHANCES = json.loads((HERE / "chances.json").read_text())
+
+
+def agent_in(checkpoint: str | Path, precision: str = "auto") -> Any:
+    cfg = OmegaConf.create(
+        {"checkpoint": str(checkpoint), "runs_dir": "nowhere", "trust_config": False,
+         "device": "cpu", "precision": precision, "threads": 1, "seed": 0, "env": {}}
+    )  # fmt: skip
+    return agent_of(cfg)
 
 
 def first_actions(checkpoint: str | Path) -> list[int]:
-    cfg = OmegaConf.create(
-        {"checkpoint": str(checkpoint), "runs_dir": "nowhere", "trust_config": False,
-         "device": "cpu", "precision": "auto", "threads": 1, "seed": 0, "env": {}}
-    )  # fmt: skip
-    agent = agent_of(cfg)
+    agent = agent_in(checkpoint)
     env = agent.make_env()
     with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
         played = env.rollout(50, agent.policy, break_when_any_done=False)
@@ -49,7 +55,19 @@ def test_an_old_mario_configuration_acts_as_the_new_one(tmp_path: Path) -> None:
 
 def test_a_toy_agent_acts_as_before_the_move() -> None:
     assert "mario_dreamer.envs.toy.make_toy_env" in (HERE / "toy" / "config.yaml").read_text()
-    assert first_actions(HERE / "toy") == ACTIONS["toy"]
+    agent = agent_in(HERE / "toy", "fp32")
+    state = agent.make_env().reset()
+    found = []
+    with torch.no_grad():
+        for shade in (0, 255):
+            state["pixels"].fill_(shade)
+            point = torch.full((1, agent.policy.world_model.rssm.stoch_shape[0], 1), 0.5)
+            deter, stoch, _, _ = agent.policy.observe(state, point)
+            dist = agent.policy.distribution(deter, stoch)
+            found.append(dist.probs.flatten().tolist())
+            state["deter"], state["stoch"], state["prev_action"] = deter, stoch, dist.mode.float()
+            state["is_init"].fill_(False)
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(CHANCES["toy"]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())

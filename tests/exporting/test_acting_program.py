@@ -56,9 +56,7 @@ def play(agent: tiny.Tiny, greedy: bool, steps: int) -> tuple[dict, list]:
 @pytest.fixture(scope="module")
 def agent() -> tiny.Tiny:
     made = tiny.make_tiny()
-    with torch.no_grad():  # a fresh actor is nearly uniform: let its choices depend on what it sees
-        for parameter in made.agent.actor.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    tiny.depend_on_what_is_seen(made.agent.actor)
     return made
 
 

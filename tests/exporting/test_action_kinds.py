@@ -39,9 +39,7 @@ def make(kind: str) -> tiny.Tiny:
         "env=own", "env._target_=echo_env.make_echo_env", f"+env.kind={spec}", *KINDS.get(kind, []),
         without=["env.length", "env.image_size", "env"],
     )  # fmt: skip
-    with torch.no_grad():
-        for parameter in made.agent.actor.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    tiny.depend_on_what_is_seen(made.agent.actor)
     return made
 
 

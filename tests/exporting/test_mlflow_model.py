@@ -35,9 +35,7 @@ from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, examp
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     agent = tiny.make_tiny()
-    with torch.no_grad():
-        for parameter in agent.agent.actor.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    tiny.depend_on_what_is_seen(agent.agent.actor)
     acting = ActingProgram(agent.policy)
     path = tmp_path_factory.mktemp("model") / "policy.pt2"
     ProgramFile(acting, ProgramInfo.of(acting, agent.env, {})).write(path, "runs/a", 123)
