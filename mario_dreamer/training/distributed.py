@@ -97,28 +97,27 @@ class Processes:
         return bool(found)
 
     @torch.no_grad()
-    def average_(self, parameters: Iterable[Tensor], metrics: TensorDictBase) -> None:
+    def average_(self, gradients: Callable[[], Tensor], metrics: TensorDictBase) -> None:
         """Replace gradients and 0-dim metrics by their mean over all processes, in place.
 
         One all-reduce of everything in a row; no host sync, so a CUDA graph can capture it.
 
         Args:
-            parameters: those with a gradient take part, the same ones in every process.
+            gradients: gives all of them in a row, of which they are parts; of the same parameters in
+                every process.
             metrics: its 0-dim floats take part; other entries stay.
         """
         if self.size == 1:
             return
         names = sorted(k for k, v in metrics.items() if isinstance(v, Tensor) and v.ndim == 0)
-        grads = [param.grad for param in parameters if param.grad is not None]
-        tensors = [*grads, *(metrics[name] for name in names)]
-        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+        row = gradients()
+        flat = torch.cat([row, *(metrics[name].reshape(1).float() for name in names)])
         with self._watching():
             dist.all_reduce(flat)
         flat /= self.size
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(grads, [p.view_as(g) for p, g in zip(parts, grads, strict=False)])
-        for name, part in zip(names, parts[len(grads) :], strict=True):
-            metrics[name] = part.reshape(()).clone()
+        row.copy_(flat[: len(row)])
+        for name, mean in zip(names, flat[len(row) :].clone().unbind(), strict=True):
+            metrics[name] = mean
 
     @torch.no_grad()
     def gather(self, tensor: Tensor) -> Tensor:

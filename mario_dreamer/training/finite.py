@@ -34,8 +34,6 @@ class FiniteLoss:
     def __init__(self, optimizer: ClippedOptimizer, device: torch.device) -> None:
         self.optimizer, self.waits = optimizer, device.type == "cpu"
         self.spoiled = torch.zeros((), device=device)
-        self._of: list[int] = []  # parameters by id, of
-        self._laid: tuple[Tensor, list[Tensor]]  # a row of numbers, and its parts
 
     def __call__(self, metrics: TensorDictBase, state: Changed, update: int) -> None:
         """Let a finite loss pass.
@@ -59,25 +57,9 @@ class FiniteLoss:
         good = torch.isfinite(metrics["total"])
         for now, before in state:
             now.copy_(torch.where(good, now, before))
-        row = self._row([param for param in self.optimizer.parameters() if param.grad is not None])
+        row = self.optimizer.row()
         torch.where(good, row, torch.zeros_like(self.spoiled), out=row)
         self.spoiled.add_((~good).float())
-
-    def _row(self, params: list[Tensor]) -> Tensor:
-        """Lay the gradients in a row, of which they are parts from then on; return the row."""
-        if self._of != [id(param) for param in params]:
-            self._of = [id(param) for param in params]
-            sizes = [param.numel() for param in params]
-            row = torch.empty(sum(sizes), device=self.spoiled.device)
-            self._laid = row, [
-                part.as_strided(param.shape, param.stride(), part.storage_offset())
-                for part, param in zip(row.split(sizes), params, strict=True)
-            ]
-        row, parts = self._laid
-        torch._foreach_copy_(parts, [param.grad for param in params])  # a few kernels for all
-        for param, part in zip(params, parts, strict=True):
-            param.grad = part
-        return row
 
     def ask(self, metrics: TensorDictBase, update: int) -> None:
         """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""

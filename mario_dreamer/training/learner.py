@@ -160,7 +160,7 @@ class Learner:
         state = [] if norm is None else [(now, now.clone()) for now in norm.buffers()]
         try:
             metrics = self._forward_backward(records)
-            self.processes.average_(self.optimizer.parameters(), metrics)
+            self.processes.average_(self.optimizer.row, metrics)
             self.finite(metrics, state, self.updates + 1)
         except (NonFiniteLoss, ProcessLost):  # leave nothing of this update behind
             self.optimizer.zero_grad()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.training.gradient_row import GradientRow
 from mario_dreamer.training.laprop import LaProp
 
 
@@ -112,6 +113,7 @@ class ClippedOptimizer:
             clips += [partial(norm_clip_, clip=limit)] if limit is not None else []
             self._clips[name] = clips
         self.optimizer = optimizer(groups)
+        self._row = GradientRow()
         self.updates = torch.zeros((), dtype=torch.float32, device=params[0].device)
 
     @torch.no_grad()
@@ -150,6 +152,10 @@ class ClippedOptimizer:
         """Go through everything it trains, group by group."""
         for group in self.optimizer.param_groups:
             yield from group["params"]
+
+    def row(self) -> Tensor:
+        """All gradients in one vector, of which they are parts from then on; see `GradientRow`."""
+        return self._row(self.parameters())
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

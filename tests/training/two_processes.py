@@ -31,7 +31,7 @@ def gradients(learner: build.Learner, records: torch.Tensor) -> tuple[dict, dict
     """Averaged gradients, metrics and percentiles of one batch."""
     metrics = learner.forward_backward(records)
     metrics.pop("posterior")
-    learner.processes.average_(learner.optimizer.parameters(), metrics)
+    learner.processes.average_(learner.optimizer.row, metrics)
     grads = {
         f"{part}.{name}": param.grad.clone()
         for part, module in learner.modules.items()
