@@ -159,7 +159,7 @@ class WorldModelLoss(LossModule):
             )
         targets = (reward, self.discount.cont_target(is_terminal))
         seen = self._head_nats(posterior, *targets)
-        kl_terms = self._kl_terms(posterior, tensordict)
+        kl_terms = self._kl_terms(posterior, tensordict)  # and its gradient: beside the decoders
         join("decoders")
         terms = {"loss_recon": recon, "loss_reward": seen[0], "loss_cont": seen[1]}  # [B, T] each
         losses = TensorDict(

@@ -83,7 +83,7 @@ def beside(
         since: it waits for what was before this mark, where there is one; None: for all before.
         reads: tensors that live on until the update ends, as nobody else may keep them.
         first: where the GPU can choose, these kernels go first: many small ones in a row, which
-            would each wait for larger ones beside them.
+            would each wait for larger ones beside them. It counts when a branch is first named.
     """
     branches = _branches.get()
     if branches is None:

@@ -30,12 +30,23 @@ class TransposedConv(TwoParts, nn.ConvTranspose2d):
 
 
 class Stages(nn.Sequential):
-    """Convolutions, each with layers after it that a compiler may fuse: pool, norm, SiLU."""
+    """Convolutions, each with layers after it that a compiler may fuse: pool, norm, SiLU.
+
+    Args:
+        layers: the first is one of `convolution`. Forward hooks on these do not run.
+
+    Raises:
+        TypeError: when called, if the first is another.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, C, H, W], lying channels_last, to others."""
         starts = [i for i, layer in enumerate(self) if isinstance(layer, TwoParts)]
-        apart = are_compiled()  # then the bias is added where it costs nothing
+        if starts[:1] != [0]:
+            first = [type(layer).__name__ for layer in self][:1]
+            raise TypeError(f"Stages: the first layer is {first}; expected one of convolution().")
+        # In compiled regions the bias is added after the convolution, where it costs nothing.
+        apart = not torch.compiler.is_compiling() and are_compiled()
         for start, end in itertools.pairwise([*starts, len(self)]):
             maps = self[start].convolve(x, None if apart else self[start].bias)
             x = self._after(maps, start, end, apart)

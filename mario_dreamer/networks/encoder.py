@@ -127,7 +127,7 @@ class ConvEncoder(nn.Module):
 @region
 def _shift(frames: Tensor) -> Tensor:
     dtype = autocast_type(frames.device) or frames.dtype  # what the first convolution reads
-    return (frames - 0.5).to(dtype, memory_format=torch.channels_last)
+    return frames.clone(memory_format=torch.channels_last).sub_(0.5).to(dtype)
 
 
 class StridedConvEncoder(ConvEncoder):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type
+from mario_dreamer.checks import autocast_type, has_functorch
 
 
 class TwoParts(nn.Module):
@@ -47,16 +47,21 @@ class FourCases(TwoParts):
     order = "oikl"  # of the weight's sides: out, in, row, column
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """[N, C, H, W] to [N, 4 * out_channels or more, H, W]; sums of weights, then rounding."""
+        """[N, C, H, W] to [N, 4 * out_channels or more, H, W].
+
+        The weights are summed in their own type, and rounded afterwards.
+        """
         off = autocast_type(x.device) is None
         with contextlib.nullcontext() if off else torch.autocast(x.device.type, enabled=False):
             share = self.share.to(self.weight.dtype)
             weight = torch.einsum(f"ayk,{self.order},bxl->aboiyx", share, self.weight, share)
         weight = weight.flatten(0, 2)
-        missing = -len(weight) % 8 if x.is_cuda else 0  # what tensor cores want
-        weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing))
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        bias = None if bias is None else F.pad(bias.repeat(4), (0, missing))
+        bias = None if bias is None else bias.repeat(4)
+        if x.is_cuda and (missing := -len(weight) % 8):  # tensor cores need multiples of 8
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing))
+            bias = None if bias is None else F.pad(bias, (0, missing))
+        if not has_functorch():  # vmap does not know the layout
+            weight = weight.contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
     def finish(self, maps: Tensor) -> Tensor:
@@ -104,7 +109,7 @@ class SubpixelConv(FourCases, nn.ConvTranspose2d):
     convolution).
 
     The same numbers. Transposed to the three channels of a frame it took a tenth of an update on
-    a GPU; so a little more than half of that.
+    a GPU; as a sub-pixel convolution it takes a little more than half as long.
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].

@@ -162,13 +162,13 @@ class Learner:
             metrics = self._forward_backward(records)
             self.processes.average_(self.optimizer.row, metrics)
             self.finite(metrics, state, self.updates + 1)
+            metrics.update(self.optimizer.step())
         except (NonFiniteLoss, ProcessLost):  # leave nothing of this update behind
-            self.optimizer.zero_grad()
             for now, before in state:
                 now.copy_(before)
             raise
-        metrics.update(self.optimizer.step())
-        self.optimizer.zero_grad()
+        finally:
+            self.optimizer.zero_grad()  # after any error, too: the next update would add to them
         self.slow_critic.follow(self.critic)
         if self.average is not None:
             self.average.follow([self.world_model, self.actor])

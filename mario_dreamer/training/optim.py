@@ -154,7 +154,7 @@ class ClippedOptimizer:
             yield from group["params"]
 
     def row(self) -> Tensor:
-        """All gradients in one vector, of which they are parts from then on; see `GradientRow`."""
+        """All gradients in one vector, of which they are parts then; see `GradientRow`."""
         return self._row(self.parameters())
 
     def zero_grad(self) -> None:

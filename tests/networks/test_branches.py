@@ -18,8 +18,8 @@ class Stream:
     waits: list[tuple[str, str]] = []
     current: Stream
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, priority: int = 0) -> None:
+        self.name, self.priority = name, priority
 
     def wait_stream(self, other: Stream) -> None:
         self.waits.append((self.name, other.name))
@@ -50,7 +50,8 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> Branches:
     Stream.current = Stream("main")
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream.current)
     monkeypatch.setattr(torch.cuda, "stream", on)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda priority: Stream(f"branch {len(found.streams)}"))
+    numbered = lambda priority: Stream(f"branch {len(found.streams)}", priority)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "Stream", numbered)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     return found
 
@@ -64,10 +65,11 @@ def test_without_branches_all_is_one_row() -> None:
 
 def test_a_branch_waits_for_what_was_before_and_join_for_the_branch(branches: Branches) -> None:
     with branching(branches):
-        with beside("left"):
+        with beside("left", first=True):
             assert Stream.current is branches.streams["left"]
             with beside("right"):
                 assert Stream.current is branches.streams["right"]
+        assert branches.streams["left"].priority < branches.streams["right"].priority
         assert Stream.current.name == "main"
         join("left", "right")
     left, right = "branch 0", "branch 1"

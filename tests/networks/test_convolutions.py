@@ -34,6 +34,17 @@ def test_compiled_stages_give_the_same(kind: str) -> None:
         torch.testing.assert_close(got, want)
 
 
+def test_stages_compile_as_a_whole() -> None:
+    stages, x = Stages(*LAYERS["convolution and pool"]()), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(stages, fullgraph=True)
+    torch.testing.assert_close(compiled(x), stages(x))
+
+
+def test_stages_that_begin_with_another_layer_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"first layer is \['Conv2d'\]; expected one of conv"):
+        Stages(nn.Conv2d(3, 4, 3), nn.SiLU())(torch.randn(2, 3, 8, 8))
+
+
 def test_plain_stages_equal_torchs_own_layers() -> None:
     torch.manual_seed(0)
     conv = convolution(3, 4, 5)

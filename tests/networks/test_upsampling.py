@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mario_dreamer.networks.upsampling import DoublingConv, PatchConv, SubpixelConv
+
+
+@pytest.fixture(params=[False, True], ids=["as on a CPU", "as on a GPU"], autouse=True)
+def padded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU there are more channels, for tensor cores."""
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: request.param))
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
@@ -57,3 +64,13 @@ def test_it_equals_the_transposed_convolution(
     wanted = torch.autograd.grad(plain, inputs, toward)
     for got, want in zip(torch.autograd.grad(layer(x), inputs, toward), wanted, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("layer", [DoublingConv(4, 3, 5), SubpixelConv(4, 3, 4)])
+def test_an_ensemble_of_weights_works(layer: DoublingConv | SubpixelConv) -> None:
+    def double(weight: Tensor, x: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, x)
+
+    weights, x = torch.randn(2, *layer.weight.shape), torch.randn(5, 4, 6, 6)
+    both = torch.func.vmap(double, (0, None))(weights, x)
+    torch.testing.assert_close(both, torch.stack([double(weight, x) for weight in weights]))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.training.gradient_row import GradientRow
 from mario_dreamer.training.optim import ClippedOptimizer, LaProp, adaptive_clip_, norm_clip_
 
 
@@ -222,19 +221,3 @@ def _saved(state: dict) -> object:
     torch.save(state, file)
     file.seek(0)
     return file
-
-
-def test_gradients_in_a_row_are_what_the_optimiser_sees() -> None:
-    one = torch.nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last)
-    two, row = torch.nn.Linear(2, 2), GradientRow()
-    params = [*one.parameters(), *two.parameters()]
-    for factor in (1.0, 2.0):
-        for param in params[:-1]:  # the last one has no gradient
-            param.grad = torch.full_like(param, factor)
-        found = row(params)
-        assert found.shape == (3 * 2 * 2 * 2 + 3 + 2 * 2,) and bool((found == factor).all())
-        found.mul_(3.0)
-        assert row(params).data_ptr() == found.data_ptr()
-        assert all(bool((param.grad == 3 * factor).all()) for param in params[:-1])
-        assert [param.grad.stride() for param in params[:-1]] == [p.stride() for p in params[:-1]]
-        assert params[-1].grad is None
