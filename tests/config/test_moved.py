@@ -20,8 +20,9 @@ from mario_dreamer.config.moved import MOVED, with_new_targets
 from mario_dreamer.training.checkpoint_files import shipped_checkpoint
 
 HERE = Path(__file__).parent / "before_move"
-# Of the agent that the code of commit a84b743 wrote: for a black and a white frame, one after the
-# other. Written when 50 sampled actions were still those that a84b743 had chosen.
+# Written by the code of commit a84b743: torch 2.15, one thread, seed 0.
+ACTIONS = json.loads((HERE / "actions.json").read_text())
+# Of the same agent, for a black and a white frame, one after the other; with any torch.
 CHANCES = json.loads((HERE / "chances.json").read_text())
 
 
@@ -51,6 +52,11 @@ def test_an_old_mario_configuration_acts_as_the_new_one(tmp_path: Path) -> None:
     text = (old / "config.yaml").read_text()
     assert "mario_dreamer.envs.mario.make_mario_env" in text and text.count("_target_") > 10
     assert first_actions(old) == first_actions("shipped")
+
+
+@pytest.mark.skipif(torch.__version__ < "2.15", reason="draws other random numbers")
+def test_a_toy_agent_draws_the_actions_of_before_the_move() -> None:
+    assert first_actions(HERE / "toy") == ACTIONS["toy"]
 
 
 def test_a_toy_agent_acts_as_before_the_move() -> None:
