@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from mario_dreamer import keys
 from mario_dreamer.config import build
-from mario_dreamer.config.instantiate import instantiate
+from mario_dreamer.config.contracts import instantiate
 from mario_dreamer.config.stored import stored_config
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.tracking.provenance import provenance

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mario_dreamer.commands import _sweep
 from mario_dreamer.config.command_line import CONFIGS, checked_words
 from mario_dreamer.config.compose import given_overrides
+from mario_dreamer.config.contracts import root_cause
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.config.tracebacks import shows_tracebacks
 from mario_dreamer.envs.base import EnvFailed
@@ -146,8 +147,7 @@ def _root(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
         reason = (str(error).strip().splitlines() or ["MemoryError"])[0][:200]
         return f"out of memory ({reason}). Lower batch_size, batch_length or replay.capacity."
-    while isinstance(error, HydraException) and error.__cause__ is not None:
-        error = error.__cause__
+    error = root_cause(error)
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

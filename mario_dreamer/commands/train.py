@@ -36,7 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.commands import _command, _folder, _sweep
 from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
-from mario_dreamer.config.contracts import require
+from mario_dreamer.config.contracts import make_part
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.progress import print_line
 from mario_dreamer.tracking.provenance import provenance
@@ -55,8 +55,8 @@ def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = Tr
     if not first:
         return NoTracker(folder, folder.name)
     name = _sweep.job_name() or folder.name
-    chosen = build.instantiate(cfg.tracker, folder=folder, run_name=name, run_id=run_id)
-    return with_files(require("tracker", chosen), folder)
+    chosen = make_part("tracker", cfg.tracker, folder=folder, run_name=name, run_id=run_id)
+    return with_files(chosen, folder)
 
 
 def _warn_of_no_update(cfg: DictConfig, core: Core) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 
@@ -23,8 +24,7 @@ from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config.actions import action_sizes
-from mario_dreamer.config.contracts import require
-from mario_dreamer.config.instantiate import instantiate
+from mario_dreamer.config.contracts import instantiate, make_part, require
 from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.base import count_cpus, env_call
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
@@ -101,23 +101,20 @@ def make_agent(cfg: DictConfig, env: EnvBase) -> Agent:
         key: {"image_shape": shape} if keys.is_image(key) else {"vector_dim": shape[0]}
         for key, shape in shapes.items()
     }
-    encoder = MultiEncoder(
-        {
-            key: require("encoder", instantiate(part_for(cfg, "encoder", key), **size))
-            for key, size in sizes.items()
-        },
-        shapes,
-    )
-    rssm = instantiate(cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
-    require("rssm", rssm)
+    encoders = {
+        key: make_part("encoder", part_for(cfg, "encoder", key), **size)
+        for key, size in sizes.items()
+    }
+    encoder = MultiEncoder(encoders, shapes)
+    rssm = make_part("rssm", cfg.rssm, embed_dim=encoder.embed_dim, action_dim=action_dim)
     state = {"deter_dim": rssm.deter_dim, "stoch_shape": rssm.stoch_shape}
     decoders = {
-        key: require("decoder", instantiate(part_for(cfg, "decoder", key), **size, **state))
+        key: make_part("decoder", part_for(cfg, "decoder", key), **size, **state)
         for key, size in sizes.items()
     }
     sizes_of = {"actor": action_sizes(cfg.actor, env.action_spec)}
     reward, cont, actor, critic = (
-        require(slot, instantiate(cfg[slot], feat_dim=rssm.feat_dim, **sizes_of.get(slot, {})))
+        make_part(slot, cfg[slot], feat_dim=rssm.feat_dim, **sizes_of.get(slot, {}))
         for slot in ("reward", "cont", "actor", "critic")
     )
     return Agent(
@@ -138,28 +135,28 @@ def make_learner(cfg: DictConfig, agent: Agent, processes: Processes | None = No
     if device.type == "cpu":
         keep_freed_memory()
     world_model, actor, critic = agent.world_model, agent.actor, agent.critic
-    modules = {"world_model": world_model, "actor": actor, "critic": critic}
-    for module in modules.values():
-        module.to(device)
+    nn.ModuleDict(vars(agent)).to(device)
     slow_critic = SlowCritic(critic, rate=cfg.slow_rate)
-    discount = require("loss.discount", instantiate(cfg.loss.discount))
+    discount = make_part("loss.discount", cfg.loss.discount)
     heads = {"reward": world_model.reward, "cont": world_model.cont, "critic": critic}
     shared = {"gather": processes.gather} if together else {}
-    actor_loss = require("loss.actor", instantiate(cfg.loss.actor, actor=actor)).to(device)
+    actor_loss = make_part("loss.actor", cfg.loss.actor, actor=actor).to(device)
     differentiable = getattr(actor_loss, "actor_grad", None) == "dynamics"
-    world_model_loss = instantiate(cfg.loss.world_model, world_model=world_model, discount=discount)
-    returns = instantiate(cfg.loss.returns, **heads, **shared, discount=discount)
-    critics = {"critic": critic, "slow_critic": slow_critic}
+    returns = make_part("loss.returns", cfg.loss.returns, **heads, **shared, discount=discount)
+    critics = {"critic": critic, "slow_critic": slow_critic, "discount": discount}
+    learned = {"world_model": world_model, "discount": discount}
     losses = Losses(
-        require("loss.world_model", world_model_loss),
+        make_part("loss.world_model", cfg.loss.world_model, **learned),
         Imagination(world_model.rssm, actor, cfg.imag_horizon, differentiable),
-        require("loss.returns", returns).to(device),
+        returns.to(device),
         actor_loss,
-        require("loss.critic", instantiate(cfg.loss.critic, **critics, discount=discount)),
+        make_part("loss.critic", cfg.loss.critic, **critics),
         slow_critic,
     )
-    optimizer: ClippedOptimizer = instantiate(cfg.optimizer, modules=modules, _convert_="all")
-    require("optimizer.optimizer", require("optimizer", optimizer).optimizer)
+    optimizer: ClippedOptimizer = make_part(
+        "optimizer", cfg.optimizer, modules=vars(agent), _convert_="all"
+    )
+    require("optimizer.optimizer", optimizer.optimizer)
     return Learner(
         agent, losses, optimizer, device, autocast_dtype(cfg.precision, device), str(cfg.compile),
         cfg.imagination_starts, cfg.get("average_rate"), processes,
@@ -207,7 +204,8 @@ def make_replay(
     options: dict[str, Any] = {"device": device if device.type == "cuda" else "cpu"}
     if cfg.replay.get("storage") in FILES:
         options = {"path": cfg.replay.get("path") or path, "device": "cpu"}
-    replay = instantiate(
+    return make_part(
+        "replay",
         cfg.replay,
         num_streams=cfg.collector.num_envs,
         batch_size=cfg.batch_size,
@@ -215,7 +213,6 @@ def make_replay(
         seed=cfg.seed + seed_offset,
         **options,
     )
-    return require("replay", replay)
 
 
 def make_run(cfg: DictConfig) -> Run:

@@ -1,14 +1,19 @@
-"""Check that what a configuration put into a slot is what the slot takes."""
+"""Build what a configuration names, and check that it is what its slot takes."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from hydra.errors import HydraException
+from hydra.utils import instantiate as build_from
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from mario_dreamer.agent.agent import Agent
+from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.networks.rssm import RSSM
 
@@ -42,6 +47,49 @@ CONTRACTS = {
     "loss.critic": LOSS, "loss.returns": (("norm",), "a mario_dreamer.agent.returns.Returns"),
     "loss.discount": (("cont_target", "per_step"), "a mario_dreamer.losses.targets.Discount"),
 }  # fmt: skip
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return what went wrong first, from below the layers of Hydra."""
+    while isinstance(error, HydraException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
+    """Build what a configuration names; say which part it was when that cannot be done.
+
+    Args:
+        cfg: with `_target_`.
+        sizes: what only the run knows.
+
+    Raises:
+        ValueError: naming the part, its class and its options.
+    """
+    try:
+        return build_from(cfg, **sizes)
+    except (HydraException, TypeError, AttributeError) as error:
+        cause = root_cause(error)
+        frames = traceback.extract_tb(cause.__traceback__)
+        ours = bool(frames) and "/mario_dreamer/" in frames[-1].filename
+        if ours and isinstance(cause, ValueError | KeyError | ImportError):
+            raise cause from error  # it says what is wrong in words of ours
+        part = str(cfg._get_full_key(None))
+        options = {name: value for name, value in cfg.items() if name != "_target_"}
+        reason = (str(cause).splitlines() or [""])[0][:300]
+        raise ValueError(
+            f"{part} cannot be built by {cfg.get('_target_')} from {str(options)[:300]}: "
+            f"{type(cause).__name__}: {reason}. Compare with the files of configs/{folder_of(part)}."
+        ) from error
+
+
+def make_part(slot: str, cfg: DictConfig, **sizes: Any) -> Any:
+    """Build what a configuration names for a slot.
+
+    Raises:
+        ValueError: as `instantiate` and `require`.
+    """
+    return require(slot, instantiate(cfg, **sizes))
 
 
 def require[T](slot: str, part: T) -> T:
@@ -96,21 +144,20 @@ def rehearse(agent: Agent) -> None:
     Raises:
         ValueError: one fails, or returns another shape than the next one reads.
     """
-    model, parts = agent.world_model, (agent.world_model, agent.actor, agent.critic)
-    modes = [(module, module.training) for part in parts for module in part.modules()]
+    parts = nn.ModuleDict(vars(agent))
+    modes = [(module, module.training) for module in parts.modules()]
+    parts.eval()  # no running statistics are touched
     with torch.random.fork_rng(devices=[]):
-        for part in parts:
-            part.eval()  # no running statistics are touched
         try:
-            _rehearse_heads(agent, *_rehearse_state(model, model.rssm))
+            _rehearse_heads(agent, *_rehearse_state(agent.world_model))
         finally:
             for module, mode in modes:
                 module.training = mode
 
 
-def _rehearse_state(model: Any, rssm: Any) -> tuple[Tensor, Tensor]:
+def _rehearse_state(model: WorldModel) -> tuple[Tensor, Tensor]:
     """Encode, take a step; return deter [2, D] and stoch [2, S, K]."""
-    embeds = []
+    rssm, embeds = model.rssm, []
     for key, encoder in model.encoder.encoders.items():
         frame = torch.zeros(2, *model.encoder.shapes[key])
         embed = _call("encoder", encoder, encoder, frame)

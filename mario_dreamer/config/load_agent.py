@@ -170,8 +170,7 @@ def _load(
     env = build.make_env(stored, 1, 0)
     agent = build.make_agent(stored, env)
     close_env(env)
-    parts = {"world_model": agent.world_model, "actor": agent.actor, "critic": agent.critic}
-    modules = nn.ModuleDict(parts).to(place)
+    modules = nn.ModuleDict(vars(agent)).to(place)
     if checkpoint is not None:
         try:
             load_weights(modules, checkpoint, weights == "average")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 from omegaconf import DictConfig
+from torch import nn
 from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
@@ -48,8 +49,7 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
     if cfg.replay.get("latents"):
         rssm = agent.world_model.rssm
         record += 2 * rssm.deter_dim + rssm.stoch_shape[0]
-    parts = (agent.world_model, agent.actor, agent.critic)
-    networks = 16 * sum(param.numel() for part in parts for param in part.parameters())
+    networks = 16 * sum(param.numel() for param in nn.ModuleDict(vars(agent)).parameters())
     device, capacity = resolve_device(cfg.device), cfg.replay.get("capacity") or 0
     if device.type == "cuda":  # allocated at once
         name, free, records = "GPU memory", torch.cuda.mem_get_info(device)[0], capacity
