@@ -1,14 +1,16 @@
-"""Options that must fit each other; checked before anything is built."""
+"""Options that must fit each other, and places that results go to; checked before a run."""
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config.limits import RULES
-from mario_dreamer.config.writable import check_writable
 
 OPEN = ("hydra", "env", "encoders", "decoders", "experiment_name")  # hold names of anybody's choice
 MOST_PLAYED = 100_000  # agent steps before a film is written; minutes
@@ -63,6 +65,38 @@ def _export(cfg: DictConfig) -> None:
         raise ValueError("register=... registers an MLflow model; add format=mlflow.")
     if cfg.format == "pt2" and cfg.out is not None and Path(str(cfg.out)).suffix != ".pt2":
         raise ValueError(f"out={cfg.out}: the program is a file ending in .pt2.")
+
+
+def check_writable(option: str, path: str | Path, is_folder: bool = False) -> None:
+    """Refuse a file or folder, named by an option, that cannot be written; nothing is made yet.
+
+    Raises:
+        ValueError: naming the option, the place and what is wrong with it.
+    """
+    try:
+        place = Path(os.path.abspath(path))
+        problem = _problem(place, is_folder)
+    except UnicodeEncodeError:
+        problem = "its name is not UTF-8, and torch reads no such file"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise ValueError(f"cannot write to {option}={path}: {problem}. Choose another {option}.")
+
+
+def _problem(path: Path, is_folder: bool) -> str:
+    """What is wrong with a place; a file that vanishes at once is written next to it."""
+    str(path).encode()
+    try:
+        if stat.S_ISDIR(path.stat().st_mode) != is_folder:
+            return "a file is there" if is_folder else "a folder is there"
+        near = path if is_folder else path.parent
+    except FileNotFoundError:
+        if is_folder and path.is_symlink():
+            return "a link that leads nowhere is there"
+        near = next(parent for parent in path.parents if os.path.lexists(parent))
+    with tempfile.TemporaryFile(dir=near):
+        return ""
 
 
 def is_read(cfg: DictConfig, name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mario_dreamer.config.writable import check_writable
+from mario_dreamer.config.combinations import check_writable
 
 
 @pytest.fixture
