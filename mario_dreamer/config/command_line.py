@@ -7,7 +7,6 @@ import difflib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -71,18 +70,9 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     parsed = parse(words)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
-    # A class from elsewhere has rules of its own.
-    foreign = tuple(
-        o.key_or_group.removesuffix("_target_") for o in parsed
-        if o.key_or_group.endswith("._target_") and not str(_value(o)).startswith(limits.OURS)
-    )  # fmt: skip
-    for job in jobs:
-        for override in parse(job):  # first what was typed, by the name that was typed
-            name = override.key_or_group
-            if name.startswith(foreign) or "${" in override.input_line:
-                continue
-            if not override.is_sweep_override():
-                limits.check_numbers({name: override.value()}, command)
+    for job in jobs:  # first what was typed, by the name that was typed
+        plain = [o for o in parse(job) if not (o.is_sweep_override() or "${" in o.input_line)]
+        limits.check_numbers({o.key_or_group: o.value() for o in plain}, command)
     if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
         for job in jobs[:COMPOSED]:
             cfg = compose_config(command, job)
@@ -159,8 +149,6 @@ def _check_groups(command: str, words: list[str]) -> None:
         and o.key_or_group not in limits.RULES
     ]  # fmt: skip
     added = [o for o in parsed if (o.is_add() or o.is_force_add()) and (o.package or o not in choices)]
-    if not suspects and not added:
-        return
     plain = compose_config(command, [o.input_line for o in choices if o not in added])
     for override in added:
         name = override.package or override.key_or_group
@@ -176,15 +164,12 @@ def _resumes(parsed: list[Override]) -> bool:
     return any(o.key_or_group == "resume" and o.value() is not None for o in parsed)
 
 
-def _value(override: Override) -> Any:
-    return None if override.is_sweep_override() else override.value()
-
-
 def _for_hydra(command: str, override: Override, parsed: list[Override]) -> str:
     """A word as Hydra needs it: numbers stay text where text belongs; what belongs to a stored
     configuration may be missing in this one."""
     word, name = override.input_line, override.key_or_group
-    if limits.is_text(name, command) and isinstance(_value(override), int | float):
+    single = not override.is_sweep_override()
+    if single and limits.is_text(name, command) and isinstance(override.value(), int | float):
         word = f"{word.partition('=')[0]}='{word.partition('=')[2]}'"
     own = name in ("resume", "runs_dir", "trust_config") or name.startswith("hydra")
     stored = name.startswith("env.") if command != "train" else _resumes(parsed) and not own

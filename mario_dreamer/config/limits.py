@@ -163,8 +163,8 @@ def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -
     pairs = list(leaves({key: found[key] for key in found if key != "hydra"}))
     # A class from elsewhere has rules of its own.
     foreign = tuple(
-        f"{name}." for name, value in pairs
-        if isinstance(value, dict) and not str(value.get("_target_", OURS[0])).startswith(OURS)
+        name.removesuffix("_target_") for name, value in pairs
+        if name.endswith("._target_") and not str(value).startswith(OURS)
     )  # fmt: skip
     for name, value in pairs:
         rule = rule_of(name, command)
