@@ -14,23 +14,21 @@ OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-n
 SWEPT = 1000  # values of an option that are read
 
 
-def with_bare_path(
-    arguments: list[str], path: str = "checkpoint", recording: str | None = None
-) -> list[str]:
-    """Let a path that comes first stand for `checkpoint=PATH`.
+def with_bare_path(arguments: list[str], path: str, recording: str) -> list[str]:
+    """Let a path that comes first stand for an option.
 
     Args:
         arguments: as typed.
         path: the option it stands for.
-        recording: the option that a .json stands for; None: the same.
+        recording: the option that a .json stands for.
 
     Examples:
-        >>> with_bare_path(["latest", "port=9000"])
+        >>> with_bare_path(["latest", "port=9000"], "checkpoint", "recording")
         ["checkpoint='latest'", 'port=9000']
     """
     if not begins_with_path(arguments):
         return arguments
-    option = recording if recording and arguments[0].endswith(".json") else path
+    option = recording if arguments[0].endswith(".json") else path
     quoted = arguments[0].replace("\\", "\\\\").replace("'", "\\'")
     return [f"{option}='{quoted}'", *arguments[1:]]
 

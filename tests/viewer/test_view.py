@@ -103,13 +103,14 @@ def test_help_is_the_commands_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_bare_path_stands_for_the_checkpoint() -> None:
-    assert with_bare_path(["a b/it's"]) == [r"checkpoint='a b/it\'s'"]
-    assert with_bare_path(["runs/a", "seed=1"], "resume") == ["resume='runs/a'", "seed=1"]
-    assert with_bare_path(["best.json"], recording="recording") == ["recording='best.json'"]
-    assert with_bare_path(["best.json"]) == ["checkpoint='best.json'"]
-    assert with_bare_path(["port=1"]) == ["port=1"]
-    assert with_bare_path(["--cfg", "job"]) == ["--cfg", "job"]
-    assert with_bare_path([]) == []
+    view, train = ("checkpoint", "recording"), ("resume", "resume")
+    assert with_bare_path(["a b/it's"], *view) == [r"checkpoint='a b/it\'s'"]
+    assert with_bare_path(["runs/a", "seed=1"], *train) == ["resume='runs/a'", "seed=1"]
+    assert with_bare_path(["best.json"], *view) == ["recording='best.json'"]
+    assert with_bare_path(["best.json"], *train) == ["resume='best.json'"]
+    assert with_bare_path(["port=1"], *view) == ["port=1"]
+    assert with_bare_path(["--cfg", "job"], *view) == ["--cfg", "job"]
+    assert with_bare_path([], *view) == []
 
 
 def test_a_port_or_host_that_cannot_be_gets_a_clear_error() -> None:
