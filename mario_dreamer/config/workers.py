@@ -7,7 +7,6 @@ import functools
 import math
 import multiprocessing
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from unittest import mock
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase, TensorDictPrimer
 
@@ -84,7 +84,7 @@ def make_workers(
         ]
         port = {}
         if together:
-            port = {"tcp_port": _free_port()}
+            port = {"tcp_port": get_free_port()}
             if torch.distributed.is_initialized():  # of workers that are replaced
                 torch.distributed.destroy_process_group()
         # A copy: while it starts, TorchRL takes the weights out of the policy, and other workers
@@ -161,9 +161,3 @@ def _connect(address: str | None) -> None:
             "the address out for one on this machine. A cluster with tokens (see `ray start`) "
             "wants RAY_AUTH_MODE=token and the head's ~/.ray/auth_token on every machine."
         ) from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
