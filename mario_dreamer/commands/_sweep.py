@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from mario_dreamer.config.command_words import MULTIRUN
+from mario_dreamer.config.command_words import MULTIRUN, parse
 from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
@@ -25,17 +25,12 @@ def announce_sweep(words: list[str]) -> None:
         words: as typed after the command.
     """
     if any(word in MULTIRUN for word in words):
-        swept = [word for word in words if "=" in word and _is_swept(word)]
+        options = [word for word in words if "=" in word and word[0] != "-"]
+        swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         os.environ[SWEEP] = " ".join([name, *swept])
     else:
         os.environ.pop(SWEEP, None)
-
-
-def _is_swept(word: str) -> bool:
-    value = word.partition("=")[2]
-    in_list = value.startswith("[") and value.endswith("]")
-    return not in_list and ("," in value or value.startswith(("range(", "choice(", "glob(")))
 
 
 def in_sweep() -> bool:
