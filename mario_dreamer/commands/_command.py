@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mario_dreamer.commands import _sweep
-from mario_dreamer.config.command_line import CONFIGS, checked_words
+from mario_dreamer.config.command_line import CONFIGS
 from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.config.contracts import root_cause
 from mario_dreamer.config.moved import with_new_targets
@@ -56,15 +56,10 @@ def command(name: str) -> Callable[[Command], Callable[..., Any]]:
         program = configured(entry_point(function))
 
         @functools.wraps(function)
-        def main(words: list[str] | None = None) -> Any:
-            """Run with words that are checked already, or with those of this process."""
-            try:
-                ready = checked_words(name, sys.argv[1:]) if words is None else words
-            except ValueError as error:
-                print(f"error: {error}", file=sys.stderr)
-                sys.exit(1)
-            sys.argv = [f"mario-dreamer {name}", *ready]
-            _sweep.announce_sweep(ready)  # before Hydra hands the jobs to other processes
+        def main(words: list[str]) -> Any:
+            """Run with words of `checked_words`."""
+            sys.argv = [f"mario-dreamer {name}", *words]
+            _sweep.announce_sweep(words)  # before Hydra hands the jobs to other processes
             with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
                 file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
                 os.environ[FAILED_JOBS] = str(file)

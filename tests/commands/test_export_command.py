@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
 from omegaconf import OmegaConf
 
-from mario_dreamer.commands import export
+from mario_dreamer import cli
 from mario_dreamer.training.checkpoint import Checkpoints
 
 
@@ -29,13 +28,12 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["export", *words])
         if code:
             with pytest.raises(SystemExit) as ended:
-                export.main()
+                cli.main(["export", *words])
             assert ended.value.code == code
         else:
-            export.main()
+            cli.main(["export", *words])
         shown = capsys.readouterr()
         return shown.out + shown.err
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typed import command
 
+from mario_dreamer import cli
 from mario_dreamer.commands import _folder, _sweep, train
 from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
@@ -123,44 +124,40 @@ BAD = {
 }  # fmt: skip
 
 
-def output_of(
-    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> tuple[int, str]:
+def output_of(words: list[str], folder: Path, capfd: pytest.CaptureFixture) -> tuple[int, str]:
     """Run the command in this process; return its exit code and what it said on stderr."""
-    typed = ["train", *TINY, *words, f"runs_dir={folder}"]
-    monkeypatch.setattr(sys, "argv", typed)
     with pytest.raises(SystemExit) as end:
-        train.main()
+        cli.main(["train", *TINY, *words, f"runs_dir={folder}"])
     return end.value.code, capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_gets_one_clear_message_and_no_traceback(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     words, message = BAD[kind]
-    code, said = output_of(words, tmp_path, monkeypatch, capfd)
+    code, said = output_of(words, tmp_path, capfd)
     assert code == 1
     assert message in said
     assert "Traceback" not in said
 
 
 def test_a_gpu_that_is_not_there_is_a_clear_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    code, said = output_of(["device=cuda"], tmp_path, monkeypatch, capfd)
+    code, said = output_of(["device=cuda"], tmp_path, capfd)
     assert code == 1 and "no CUDA GPU" in said and "device=cpu" in said
     assert "Traceback" not in said
 
 
 def test_a_second_run_does_not_settle_in_the_folder_of_the_first(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    runs: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    code, said = output_of(["name=one"], runs, monkeypatch, capfd)
+    code, said = output_of(["name=one"], runs, capfd)
     assert code == 1 and "holds a run already" in said and "resume=" in said
 
 
@@ -204,7 +201,7 @@ def test_a_run_that_could_not_be_saved_has_failed(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint.torch, "save", refuse)
-    code, said = output_of(["steps=64", "eval_every=0", "name=full"], tmp_path, monkeypatch, capfd)
+    code, said = output_of(["steps=64", "eval_every=0", "name=full"], tmp_path, capfd)
     assert code == 1 and "its last checkpoint could not be saved" in said
     assert json.loads((tmp_path / "full" / "run.json").read_text())["status"] == "FAILED"
 
@@ -227,11 +224,11 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         return result | {"metrics": {}, "first": True}
 
     monkeypatch.setattr(train, "run_training", run)
-    code, said = output_of(["-m", "seed=1,2"], tmp_path / "runs", monkeypatch, capfd)
+    code, said = output_of(["-m", "seed=1,2"], tmp_path / "runs", capfd)
     assert ran == [1, 2] and code == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
     assert "error: not this one" in said and "1 run failed: " in said and "seed=1" in said
-    code, _ = output_of(["-m", "seed=3,4"], tmp_path / "runs", monkeypatch, capfd)
+    code, _ = output_of(["-m", "seed=3,4"], tmp_path / "runs", capfd)
     assert ran[2:] == [3] and code == 130, "Ctrl-C ends the sweep"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from omegaconf import OmegaConf
 from tiny import make_tiny
 
 import mario_dreamer
+from mario_dreamer import cli
 from mario_dreamer.commands import evaluate
 from mario_dreamer.config import build
 from mario_dreamer.config import load_agent as module
@@ -114,8 +114,7 @@ def test_evaluate_loads_once_and_stores_step_and_sum(
 
     monkeypatch.setattr(evaluate, "play_episodes", pruned_while_playing)
     typed = [f"checkpoint={lent}", "episodes=2", "num_envs=2", "track=false", "env.max_steps=5"]
-    monkeypatch.setattr(sys, "argv", ["evaluate", *typed])
-    evaluate.main()
+    cli.main(["evaluate", *typed])
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert results["agent_steps"] == 48 and len(results["provenance"]["agent_sha256"]) == 64
     assert [entry["name"] for entry in results["results"]] == ["sampled", "greedy"]
