@@ -10,13 +10,16 @@ DIED: it says that it runs, but its process is gone; go on with it by `train res
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import platform
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from mario_dreamer.tracking.append_only import parse_row
+
+NOT_OURS = (ValueError, TypeError, AttributeError, OverflowError)  # what odd files raise
 SHOWN = {
     "run/agent_steps": "steps",
     "run/updates": "updates",
@@ -35,29 +38,22 @@ def summary_of(folder: Path) -> dict[str, Any]:
     Returns:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """
-    try:
-        status = _status(json.loads(_text(folder / "run.json")))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
-        status = "?"
+    status = "?"
+    with contextlib.suppress(*NOT_OURS):
+        status = _status(parse_row(_text(folder / "run.json")) or {})
     last: dict[str, float] = {}
-    try:
-        for line in _text(folder / "metrics.jsonl").splitlines():
-            try:
-                entry = json.loads(line)
-                values = entry.get("values", entry)
-                last.update({name: float(values[name]) for name in SHOWN if name in values})
-            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-                continue  # half a line, or nothing of ours
-    except OSError:
-        pass
-    return {"name": _plain(folder.name), "status": status, **{SHOWN[k]: v for k, v in last.items()}}
+    for row in filter(None, map(parse_row, _text(folder / "metrics.jsonl").splitlines())):
+        with contextlib.suppress(*NOT_OURS):
+            values = row.get("values", row)
+            last.update({SHOWN[name]: float(values[name]) for name in SHOWN if name in values})
+    return {"name": _plain(folder.name), "status": status, **last}
 
 
 def _text(path: Path) -> str:
-    """Read a regular file: a pipe or a device would make the reader wait for ever."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    return path.read_text(encoding="utf-8", errors="replace")
+    """Read a regular file, if it is one: a pipe or a device would make the reader wait for ever."""
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return ""
 
 
 def _plain(text: str) -> str:
