@@ -75,16 +75,6 @@ def _line(first: str, cells: list[str]) -> str:
     return f"{first:<22}" + "".join(f"{cell:>9}" for cell in cells)
 
 
-def _env_options(cfg: DictConfig, condition: Condition, stored: DictConfig) -> dict[str, Any]:
-    """Options of the envs. An episode without an end is truncated by its env, and counts."""
-    changes: dict[str, Any] = {}
-    if "random_noops" in stored:
-        changes = {"random_noops": condition.random_noops, "sticky": condition.sticky}
-    if "max_steps" in stored:
-        changes["max_steps"] = min(cfg.max_steps, stored.max_steps or cfg.max_steps)
-    return changes
-
-
 def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation) -> None:
     folder = agent.checkpoint.parents[1] if agent.checkpoint is not None else None
     if not uses_mlflow(cfg.track, folder):
@@ -105,7 +95,8 @@ def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     agent = agent_of(cfg)  # once: a run in training may replace its checkpoint meanwhile
     drawn = torch.get_rng_state()
-    conditions = chosen_conditions(cfg, "random_noops" in agent.cfg.env)
+    is_mario = "random_noops" in agent.cfg.env
+    conditions = chosen_conditions(cfg, is_mario)
     Path(cfg.out).mkdir(parents=True, exist_ok=True)  # before hours of play, not after
     source = {**provenance(), "seed": str(cfg.seed), "agent_sha256": str(agent.sha256)}
     evaluation = Evaluation(
@@ -117,7 +108,9 @@ def main(cfg: DictConfig) -> None:
         print(f"agent step {agent.steps:,}, sha256 {str(agent.sha256)[:16]}")
     print(_line("condition", [title for _, title in TABLE]))
     for condition in conditions:
-        changes = _env_options(cfg, condition, agent.cfg.env)
+        changes: dict[str, Any] = agent.truncating(cfg.max_steps)
+        if is_mario:
+            changes |= {"random_noops": condition.random_noops, "sticky": condition.sticky}
         build.seed_everything(cfg.seed)
         env = agent.make_env(min(cfg.num_envs, cfg.episodes), cfg.seed, **changes)
         torch.set_rng_state(drawn)  # each condition begins from the same random state

@@ -22,7 +22,6 @@ from omegaconf import DictConfig
 
 from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
-from mario_dreamer.config.stored import stored_config
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.exporting.evaluated import find_results, read_results
@@ -73,13 +72,9 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
 def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -> dict[str, float]:
     """Let the checkpoint play and draw what that shows; return numbers for the tracker."""
     cfg.checkpoint = str(checkpoint)
-    stored = stored_config(checkpoint, cfg.trust_config)
-    changes: dict[str, int] = {}
-    if "max_steps" in stored.env:  # an episode that the env cuts off still counts
-        changes["max_steps"] = min(cfg.max_steps, stored.env.max_steps or cfg.max_steps)
     num_envs = min(8, cfg.episodes)
     agent = agent_of(cfg)
-    env = agent.make_env(num_envs, cfg.seed, **changes)
+    env = agent.make_env(num_envs, cfg.seed, **agent.truncating(cfg.max_steps))
     longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
     watched = watch(agent.policy, env, agent, cfg.episodes, longest)
     close_env(env)

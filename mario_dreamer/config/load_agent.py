@@ -81,6 +81,16 @@ class LoadedAgent:
         """Options of the env as plain values, `_target_` among them."""
         return OmegaConf.to_container(self.cfg.env, resolve=True)
 
+    def truncating(self, max_steps: int) -> dict[str, int]:
+        """Return the env's option that ends an episode after so many steps: it counts then.
+
+        Args:
+            max_steps: agent steps; fewer where the env's own limit is lower.
+        """
+        if "max_steps" not in self.cfg.env:
+            return {}
+        return {"max_steps": min(max_steps, self.cfg.env.max_steps or max_steps)}
+
     def make_env(self, num_envs: int = 1, seed: int = 0, **changes: Any) -> EnvBase:
         """Build [N] envs as it was trained in, which carry the policy's state.
 
