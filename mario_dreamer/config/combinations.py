@@ -109,9 +109,14 @@ def is_read(cfg: DictConfig, name: str) -> bool:
     parts = name.split(".")
     above = [OmegaConf.select(cfg, ".".join(parts[:length])) for length in range(1, len(parts))]
     built = any(isinstance(part, DictConfig) and "_target_" in part for part in above)
-    group = above[-1] if above else cfg
-    there = isinstance(group, DictConfig) and parts[-1] in group
-    return built or there or parts[0] in OPEN or name in RULES
+    return built or has_option(cfg, name) or parts[0] in OPEN or name in RULES
+
+
+def has_option(cfg: DictConfig, name: str) -> bool:
+    """Whether a configuration has an option of a dotted name."""
+    path, _, leaf = name.rpartition(".")
+    group = OmegaConf.select(cfg, path) if path else cfg
+    return OmegaConf.is_dict(group) and leaf in group
 
 
 CHECKS: dict[str, Callable[[DictConfig], None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -74,7 +75,7 @@ def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     return flags, rest
 
 
-def parse(words: list[str]) -> list[Override]:
+def parse(words: Sequence[str]) -> list[Override]:
     """Read NAME=VALUE words as Hydra does.
 
     Raises:

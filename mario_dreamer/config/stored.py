@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.config.combinations import is_read
+from mario_dreamer.config.combinations import has_option, is_read
+from mario_dreamer.config.command_words import parse
 from mario_dreamer.config.moved import with_new_targets
 from mario_dreamer.config.trusted import check_destinations, check_stored
 from mario_dreamer.training.checkpoint_files import CheckpointError, read_small_text
@@ -82,14 +82,14 @@ def resumed_config(
             be changed, or when the stored one is not to be trusted.
     """
     cfg = stored_config(checkpoint, trust)
-    values, choices = [], []
-    for override in overrides:
-        name = override.lstrip("+~").split("=", 1)[0]
-        is_choice = "@" in name or OmegaConf.is_dict(OmegaConf.select(cfg, name.replace("/", ".")))
-        (choices if is_choice or name == "experiment" else values).append(override)
-    # As the command line is read.
-    parsed = OverridesParser.create().parse_overrides(values)
-    typed = {override.key_or_group: override for override in parsed}
+    typed, choices = {}, []
+    for override in parse(overrides):
+        name = override.key_or_group
+        group = OmegaConf.select(cfg, name.replace("/", "."))
+        if override.package or OmegaConf.is_dict(group) or name == "experiment":
+            choices.append(override.input_line)
+        else:
+            typed[name] = override
     if not trust:
         check_destinations(cfg, folder, typed)
     before = {name: OmegaConf.select(cfg, name) for name in typed}
@@ -101,7 +101,7 @@ def resumed_config(
                 f"{name}={value} cannot be changed on a resume: {reason}"
                 f"{'' if before[name] is None else f' ({name}={before[name]})'}."
             )
-        if not (is_read(cfg, name) if override.is_add() else _has(cfg, name)):
+        if not (is_read(cfg, name) if override.is_add() else has_option(cfg, name)):
             hint = f", or add it with +{name}=..." if is_read(cfg, name) else "."
             raise ValueError(
                 f"{name!r} is not in the run's configuration {checkpoint / 'config.yaml'}. Look it "
@@ -133,9 +133,3 @@ def _depth(text: str) -> int:
         depth += (character in "[{") - (character in "]}")
         deepest = max(deepest, depth)
     return deepest
-
-
-def _has(cfg: DictConfig, name: str) -> bool:
-    *path, leaf = name.split(".")
-    parent = OmegaConf.select(cfg, ".".join(path)) if path else cfg
-    return OmegaConf.is_dict(parent) and leaf in parent
