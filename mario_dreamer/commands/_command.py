@@ -99,9 +99,6 @@ def entry_point(function: Command) -> Command:
             atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
         try:
             return function(with_new_targets(cfg))
-        except KeyboardInterrupt:
-            print("stopped at once, as asked", file=sys.stderr)
-            sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)  # nobody reads any more: as for other programs in a pipe

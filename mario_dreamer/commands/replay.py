@@ -47,9 +47,10 @@ def read_actions(path: Path) -> dict[str, Any]:
         if "stage" not in saved["env"]:
             raise ValueError("it is of an env without stages; the emulator plays Mario alone")
         buttons = len(actions_of(saved["env"]["action_set"]))
-        right = all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"])
-        parse_stage(played_stage(saved["env"]["stage"], saved["stats"]))
+        if not all(isinstance(a, int) and 0 <= a < buttons for a in saved["actions"]):
+            raise ValueError(f"its actions are not indices into a set of {buttons}")
         repeat, stats = saved["env"]["action_repeat"], saved["stats"]
+        parse_stage(played_stage(saved["env"]["stage"], stats))
         if isinstance(repeat, bool) or not isinstance(repeat, int) or not 1 <= repeat <= 1000:
             raise ValueError(f"action_repeat is {repeat!r}, not a whole number from 1 to 1000")
         for name in ("x_max", *(claim for claim in ("flag", "time") if claim in stats)):
@@ -61,8 +62,6 @@ def read_actions(path: Path) -> dict[str, Any]:
             f"{path} is not an action list ({type(error).__name__}: {error}). "
             "Expected a file written by mario-dreamer evaluate."
         ) from error
-    if not right:
-        raise ValueError(f"{path}: its actions are not indices into a set of {buttons}.")
     return saved
 
 
@@ -100,9 +99,7 @@ def main() -> None:
         encode_mp4(frames, arguments.video, 60 / env["action_repeat"], 2)
     claims = {name: int(claimed[name]) for name in ("x_max", "flag", "time") if name in claimed}
     differs = {name: (value, found[name]) for name, value in claims.items() if found[name] != value}
-    print(
-        f"stage {stage}: {len(saved['actions'])} actions, {found['frames']} frames, {found}"
-    )
+    print(f"stage {stage}: {len(saved['actions'])} actions, {found['frames']} frames, {found}")
     if differs:
         print(f"NOT VERIFIED: claimed and found differ: {differs}", file=sys.stderr)
         sys.exit(1)

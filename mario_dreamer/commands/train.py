@@ -107,7 +107,7 @@ def _silence() -> Iterator[None]:
 
 
 def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[str, Any]:
-    checkpoint, saved, agent_steps, run_id = None, None, 0, None
+    checkpoint, saved, source, agent_steps, run_id = None, None, None, 0, None
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
     same_everywhere(processes, "the configuration", OmegaConf.to_yaml(cfg, resolve=True))
     if cfg.resume is not None:
@@ -120,12 +120,12 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         saved = Saved.read(checkpoint, processes)
         run_id, agent_steps = saved.run_id, saved.agent_steps
     else:
-        cfg, foreign = compose.own_env_options(cfg, overrides or [])
+        cfg, foreign = compose.own_env_options(cfg, overrides)
         if foreign:
             print(f"env: options of the recipe's own env are left out: {', '.join(foreign)}")
-    source = None
-    if checkpoint is None and cfg.get("init_from") is not None:
-        source = processes.first_says(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
+        if cfg.get("init_from") is not None:
+            origin = str(cfg.init_from)
+            source = processes.first_says(lambda: find_checkpoint(origin, str(runs_dir)))
     limits.check_numbers(cfg)
     folder = processes.first_says(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
     build.set_threads(cfg.threads, processes.local_size)
@@ -175,7 +175,7 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
     if tracker.watch_hint is not None:
         print_line(f"results: {tracker.watch_hint}")
     return {
-        "folder": str(folder), "status": status, "stopped": parts.state.stopped,
+        "folder": str(folder), "status": status, "stopped": state.stopped,
         "updates": parts.learner.updates, "metrics": parts.report.last,
         "first": parts.processes.first,
     }  # fmt: skip

@@ -6,7 +6,7 @@ import inspect
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config.command_line import compose_config
 from mario_dreamer.config.moved import with_new_targets
@@ -38,12 +38,8 @@ def own_env_options(cfg: DictConfig, typed: list[str]) -> tuple[DictConfig, list
         str(key) for key in cfg.env
         if key not in taken and not str(key).startswith("_") and f"env.{key}" not in named
     ]  # fmt: skip
-    if not foreign:
-        return cfg, []
     cfg = cfg.copy()
-    with open_dict(cfg):
-        for key in foreign:
-            del cfg.env[key]
+    cfg.env = OmegaConf.masked_copy(cfg.env, [key for key in cfg.env if key not in foreign])
     return cfg, foreign
 
 
