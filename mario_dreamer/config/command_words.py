@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 MULTIRUN = ("-m", "--multirun")
 QUESTIONS = ("-c", "--cfg", "-i", "--info", "--hydra-help")  # Hydra answers, and nothing runs
-FLAGS = (*QUESTIONS, "-p", "--package", "--resolve", *MULTIRUN)
+WITH_WORD = (*QUESTIONS, "-p", "--package")  # the next word may belong to them
+FLAGS = (*WITH_WORD, "--resolve", *MULTIRUN)
 OTHER_FILES = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
 SWEPT = 1000  # values of an option that are read
 
@@ -63,15 +64,10 @@ def check_form(command: str, word: str, following: str) -> None:
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
     """Return Hydra's flags, each with the word that belongs to it, and the other words."""
-    flags, rest = [], list(words)
-    for flag in FLAGS:
-        while flag in rest:
-            at = rest.index(flag)
-            follows = rest[at + 1 : at + 2] if flag not in (*MULTIRUN, "--resolve") else []
-            is_its = bool(follows) and "=" not in follows[0] and not follows[0].startswith("-")
-            end = at + 1 + is_its
-            flags += rest[at:end]
-            del rest[at:end]
+    flags, rest = [], []
+    for before, word in pairwise(["", *words]):
+        is_its = before in WITH_WORD and "=" not in word and not word.startswith("-")
+        (flags if word in FLAGS or is_its else rest).append(word)
     return flags, rest
 
 
