@@ -66,14 +66,11 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
         runs_dir: folder of the runs.
     """
     for file in sorted(runs_dir.glob("*/config.yaml")):
-        try:
-            if not file.is_file() or file.read_text("utf-8") != config:
-                continue
-            status = json.loads((file.parent / "run.json").read_text("utf-8")).get("status")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if status == "FINISHED":
-            return file.parent
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if file.is_file() and file.read_text("utf-8") == config:
+                info = json.loads((file.parent / "run.json").read_text("utf-8"))
+                if info.get("status") == "FINISHED":
+                    return file.parent
     return None
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.exporting.acting_program import ActingProgram
@@ -65,19 +64,11 @@ def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
             return
         in_run = agent.checkpoint.parent.name == "checkpoints"
         run_id = recorded_run(agent.checkpoint.parents[1]) if in_run else None
-        model = log_model(
-            program,
-            card,
-            store_uri(cfg.tracking_uri),
-            run_id,
-            cfg.experiment,
-            str(cfg.register),
-            tags := _tags(cfg, agent.checkpoint, card),
-        )
+        tags, uri = _tags(cfg, agent.checkpoint, card), store_uri(cfg.tracking_uri)
+        model = log_model(program, card, uri, run_id, cfg.experiment, str(cfg.register), tags)
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
 
 
-@_command.command("export")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     agent = agent_of(cfg)
