@@ -97,7 +97,8 @@ def _run(typed: list[str]) -> None:
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if command in ("train", "view") and (alone or os.environ.get("RANK") == "0"):
         print(f"starting {command} ...", flush=True)  # of several processes, one prints
-    _module(command).main(ready)
+    main = _module(command).main
+    _module("_command").run(command, main, ready)
 
 
 def _module(command: str) -> ModuleType:

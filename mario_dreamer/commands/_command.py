@@ -44,36 +44,29 @@ Command = Callable[[DictConfig], Any]
 FAILED_JOBS = "MARIO_DREAMER_FAILED_JOBS"
 
 
-def command(name: str) -> Callable[[Command], Callable[..., Any]]:
-    """Make a function a program: Hydra's options, a bare path, errors in one line.
+def run(name: str, function: Command, words: list[str]) -> None:
+    """Run a command: Hydra's options, a sweep's jobs, errors in one line.
 
     Args:
         name: of the command, and of the file in configs/ that holds its options.
+        function: takes the configuration.
+        words: of `checked_words`.
+
+    Raises:
+        SystemExit: with 1 where jobs of a sweep failed.
     """
-
-    def make(function: Command) -> Callable[..., Any]:
-        configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
-        program = configured(entry_point(function))
-
-        @functools.wraps(function)
-        def main(words: list[str]) -> Any:
-            """Run with words of `checked_words`."""
-            sys.argv = [f"mario-dreamer {name}", *words]
-            _sweep.announce_sweep(words)  # before Hydra hands the jobs to other processes
-            with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
-                file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
-                os.environ[FAILED_JOBS] = str(file)
-                program()
-                failed = file.read_text("utf-8").splitlines() if file.exists() else []
-            if failed:
-                runs = "run" if len(failed) == 1 else "runs"
-                listed = "; ".join(failed)
-                print(f"error: {len(failed)} {runs} failed: {listed}", file=sys.stderr)
-                sys.exit(1)
-
-        return main
-
-    return make
+    configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
+    sys.argv = [f"mario-dreamer {name}", *words]
+    _sweep.announce_sweep(words)  # before Hydra hands the jobs to other processes
+    with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
+        file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
+        os.environ[FAILED_JOBS] = str(file)
+        configured(entry_point(function))()
+        failed = file.read_text("utf-8").splitlines() if file.exists() else []
+    if failed:
+        runs = "run" if len(failed) == 1 else "runs"
+        print(f"error: {len(failed)} {runs} failed: {'; '.join(failed)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def entry_point(function: Command) -> Command:

@@ -24,7 +24,6 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
-from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.base import close_env, env_call
 from mario_dreamer.envs.screens import to_rgb
@@ -81,7 +80,6 @@ def why_no_pictures(env_options: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-@_command.command("dream")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)

@@ -16,13 +16,13 @@ save_episodes, track, tracking_uri, register, seed, device, env.*; see configs/e
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from mario_dreamer.commands import _command
 from mario_dreamer.config import build
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.base import close_env
@@ -31,10 +31,7 @@ from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, use
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.evaluation import play_episodes
 
-NAMES = tuple(
-    f"{actions}{noops}{sticky}"
-    for actions in ("sampled", "greedy") for noops in ("", "-noops") for sticky in ("", "-sticky")
-)  # fmt: skip
+NAMES = tuple(map("".join, product(("sampled", "greedy"), ("", "-noops"), ("", "-sticky"))))
 TABLE = (
     ("flag_rate", "flag"), ("flag_low", "low"), ("flag_high", "high"), ("return", "return"),
     ("length", "steps"), ("x_max", "mean x"), ("x_max_best", "best x"),
@@ -90,7 +87,6 @@ def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation) -> None:
         print(f"logged in MLflow, run {run}")
 
 
-@_command.command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     agent = agent_of(cfg)  # once: a run in training may replace its checkpoint meanwhile

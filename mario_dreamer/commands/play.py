@@ -16,7 +16,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.tracking.video import film_encoder
@@ -48,7 +47,6 @@ def sentence_of(info: Mapping[str, float], action_repeat: int, path: Path) -> st
     return f"{what} after {seconds:.1f} s of play ({steps}); the film is {path}."
 
 
-@_command.command("play")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     out = Path(cfg.out)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mario_dreamer.commands import _command
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
@@ -124,7 +123,6 @@ def _intro(history: History, checkpoint: Path | None) -> str:
     return f"{experiment}{plays}; written {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"
 
 
-@_command.command("report")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     began = time.monotonic()

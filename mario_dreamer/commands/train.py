@@ -198,7 +198,6 @@ def _run(parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: 
     return train(parts, run, agent_steps)
 
 
-@_command.command("train")
 def main(cfg: DictConfig) -> float | None:
     """Run the command; return what a sweeper such as Optuna maximises, play/return_mean.
 

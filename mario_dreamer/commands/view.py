@@ -19,10 +19,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mario_dreamer.commands import _command
 
-
-@_command.command("view")
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
     # Imported only now: `--help` and a bad option should not wait for the web server.
