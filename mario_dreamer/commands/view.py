@@ -19,15 +19,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.config.load_agent import agent_of
+from mario_dreamer.viewer.agents import Agents
+from mario_dreamer.viewer.server import make_app
+from mario_dreamer.viewer.serving import address_of, bind, host_check, is_local, run
+
 
 def main(cfg: DictConfig) -> None:
     """Run the command; see the top of this file."""
-    # Imported only now: `--help` and a bad option should not wait for the web server.
-    from mario_dreamer.config.load_agent import agent_of
-    from mario_dreamer.viewer.agents import Agents
-    from mario_dreamer.viewer.server import make_app
-    from mario_dreamer.viewer.serving import address_of, bind, host_check, is_local, run
-
     agents = Agents(
         lambda place: agent_of(OmegaConf.merge(cfg, {"checkpoint": place})),
         str(cfg.checkpoint),

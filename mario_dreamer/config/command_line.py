@@ -143,20 +143,17 @@ def _check_groups(command: str, words: list[str]) -> None:
         if isinstance(override.value(), list):
             options = ", ".join(_options(override.key_or_group))
             raise ValueError(f"{override.input_line}: give one of {options}.")
-    suspects = [
-        o for o in parsed
-        if o not in choices and not isinstance(o.value(), dict | list | None)
-        and o.key_or_group not in limits.RULES
-    ]  # fmt: skip
     added = [o for o in parsed if (o.is_add() or o.is_force_add()) and (o.package or o not in choices)]
     plain = compose_config(command, [o.input_line for o in choices if o not in added])
-    for override in added:
+    for override in parsed:
         name = override.package or override.key_or_group
-        if not is_read(plain, name) and not any("${" + name in word for word in words):
+        is_used = is_read(plain, name) or any("${" + name in word for word in words)
+        if override in added and not is_used:
             raise ValueError(_unknown(command, override, plain))
-    for override in suspects:
-        if isinstance(inside := OmegaConf.select(plain, override.key_or_group), DictConfig):
-            names = ", ".join(f"{override.key_or_group}.{key}" for key in inside if key[0] != "_")
+        group = None if name in limits.RULES else OmegaConf.select(plain, name)
+        single = override not in choices and not isinstance(override.value(), dict | list | None)
+        if single and OmegaConf.is_dict(group):
+            names = ", ".join(f"{name}.{key}" for key in group if key[0] != "_")
             raise ValueError(f"{override.input_line}: this is a group of options: {names}.")
 
 
@@ -197,7 +194,9 @@ def _explained(command: str, words: list[str], error: Exception) -> str:
         value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
         optional = override.key_or_group == "experiment"
         if value not in options and not (value == "null" and optional):
-            return f"{override.input_line}: {_suggestion(value, options)}"
+            near = _near(value, options)
+            hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
+            return f"{override.input_line}: {hint}"
     try:
         plain = compose(command, [o.input_line for o in choices])
     except Exception:  # the choices themselves do not fit together
@@ -223,9 +222,4 @@ def _unknown(command: str, override: Override, plain: DictConfig) -> str:
     near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
     hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."
     return f"{override.input_line}: there is no option {name!r}; {hint}"
-
-
-def _suggestion(value: str, options: list[str]) -> str:
-    near = _near(value, options)
-    return f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
 
