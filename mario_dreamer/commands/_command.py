@@ -75,9 +75,6 @@ def entry_point(function: Command) -> Command:
     A failed job of a sweep lets the others run. SIGTERM and SIGHUP end the process in one line as
     well, with exit code 128 + signal; a training in progress saves first and a viewer that serves
     closes its pages. MARIO_DREAMER_TRACEBACK=1 shows tracebacks.
-
-    Args:
-        function: takes the configuration.
     """
 
     @functools.wraps(function)

@@ -55,9 +55,6 @@ def remove_if_unused(folder: Path) -> None:
 def lock(folder: Path) -> FileLock:
     """Keep a run's folder for this process alone, until the returned lock is released.
 
-    Args:
-        folder: the run's folder; it exists.
-
     Raises:
         ValueError: when another process has it; its pid is named.
     """

@@ -48,8 +48,6 @@ def make_core(
     """Build what plays and learns; no file is written, nothing is logged.
 
     Args:
-        cfg: the run's configuration.
-        folder: the run's folder.
         agent_steps: steps played before a resume.
         source: checkpoint whose weights the run starts from.
         processes: those that train together; None: this one alone.
@@ -96,9 +94,6 @@ def make_report(cfg: DictConfig, core: Core, tracker: Tracker, agent_steps: int 
     Of several processes only the first one evaluates, shows progress and writes models.
 
     Args:
-        cfg: the run's configuration.
-        core: what plays and learns.
-        tracker: logs it.
         agent_steps: steps played before a resume.
     """
     learner, replay, average = core.learner, core.replay, core.learner.average

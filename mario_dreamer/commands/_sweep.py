@@ -19,11 +19,7 @@ from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
 
 def announce_sweep(words: list[str]) -> None:
-    """Describe the sweep that this process starts, for its jobs in whatever process they run.
-
-    Args:
-        words: as typed after the command.
-    """
+    """Describe the sweep that this process starts, for its jobs in whatever process they run."""
     if any(word in MULTIRUN for word in words):
         options = [word for word in words if "=" in word and word[0] != "-"]
         swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
@@ -63,7 +59,6 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
 
     Args:
         config: the job's resolved configuration as YAML, as a run's `config.yaml` holds it.
-        runs_dir: folder of the runs.
     """
     for file in sorted(runs_dir.glob("*/config.yaml")):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -76,7 +71,6 @@ def finished_before(config: str, runs_dir: Path) -> Path | None:
 
 def last_return(folder: Path) -> float | None:
     """Return the last `play/return_mean` that a run logged, for the sweeper; None without one."""
-    with contextlib.suppress(FileNotFoundError):
-        points = read_metrics(folder).get("play/return_mean")
-        return points[-1][1] if points else None
+    with contextlib.suppress(FileNotFoundError, KeyError):  # no metrics, or not this one
+        return read_metrics(folder)["play/return_mean"][-1][1]
     return None

@@ -34,12 +34,7 @@ from mario_dreamer.tracking.mlflow.store import store_uri
 
 
 def export_program(agent: LoadedAgent, path: Path) -> Path:
-    """Write an agent's policy as a program; return its card's path.
-
-    Args:
-        agent: with a checkpoint.
-        path: the .pt2 file.
-    """
+    """Write an agent's policy as a program, a .pt2 file; return its card's path."""
     program, env = ActingProgram(agent.policy), agent.make_env()
     file = ProgramFile(program, ProgramInfo.of(program, env, agent.env_options))
     close_env(env)

@@ -23,10 +23,6 @@ from mario_dreamer.training.evaluation import play_episodes
 from mario_dreamer.training.filming import NO_PICTURE, film
 
 
-def _path(out: Path, number: int, count: int) -> Path:
-    return out if count == 1 else out.with_stem(f"{out.stem}-{number}")
-
-
 def sentence_of(info: Mapping[str, float], action_repeat: int, path: Path) -> str:
     """Return one sentence: how the episode ended, where, after how long, and which file shows it.
 
@@ -60,7 +56,6 @@ def main(cfg: DictConfig) -> None:
     if episodes[0].frames.ndim != 4:
         raise ValueError(f"nothing to film: {NO_PICTURE}.")
     for number, episode in enumerate(episodes):
-        path = encode(
-            episode.frames, _path(out, number, len(episodes)), 60 / agent.action_repeat, cfg.scale
-        )
+        file = out if len(episodes) == 1 else out.with_stem(f"{out.stem}-{number}")
+        path = encode(episode.frames, file, 60 / agent.action_repeat, cfg.scale)
         print(sentence_of(episode.stats, agent.action_repeat, path))

@@ -66,11 +66,7 @@ def read_actions(path: Path) -> dict[str, Any]:
 
 
 def buttons_of(saved: dict[str, Any]) -> tuple[list[int], int]:
-    """Return the controller bytes to press, and how many raw frames each is held.
-
-    Args:
-        saved: what `read_actions` returned.
-    """
+    """Return the controller bytes to press, and how many raw frames each is held."""
     if "buttons" in saved:
         return unpack_buttons(saved["buttons"]), 1
     names = actions_of(saved["env"]["action_set"])

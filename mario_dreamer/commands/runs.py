@@ -32,9 +32,6 @@ SHOWN = {
 def summary_of(folder: Path) -> dict[str, Any]:
     """Read what a run's own files say; a damaged line is passed over.
 
-    Args:
-        folder: the run's folder, with run.json and metrics.jsonl.
-
     Returns:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """

@@ -76,7 +76,6 @@ def run_training(cfg: DictConfig, overrides: list[str] | None = None) -> dict[st
     Under torchrun all processes train one run; the first of them prints, logs and evaluates.
 
     Args:
-        cfg: the configuration, as composed.
         overrides: what was typed, applied to the stored configuration on a resume.
 
     Returns:

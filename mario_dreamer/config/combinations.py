@@ -100,12 +100,7 @@ def _problem(path: Path, is_folder: bool) -> str:
 
 
 def is_read(cfg: DictConfig, name: str) -> bool:
-    """Whether an option can have an effect: it is there, or a class is built with it.
-
-    Args:
-        cfg: a configuration without it, or with.
-        name: dotted.
-    """
+    """Whether an option of a dotted name can have an effect: it is there, or a class is built with it."""
     parts = name.split(".")
     above = [OmegaConf.select(cfg, ".".join(parts[:length])) for length in range(1, len(parts))]
     built = any(isinstance(part, DictConfig) and "_target_" in part for part in above)

@@ -86,11 +86,10 @@ def answered(command: str, words: list[str]) -> bool:
     """Let Hydra answer `--cfg job`, `--info` and the like, without torch and without a run.
 
     Args:
-        command: one of `CONFIGURED`.
         words: of `checked_words`.
 
     Returns:
-        False where nothing was asked.
+        whether something was asked.
     """
     if not any(word in QUESTIONS for word in words):
         return False
@@ -100,11 +99,7 @@ def answered(command: str, words: list[str]) -> bool:
 
 
 def compose_config(command: str, words: list[str]) -> DictConfig:
-    """Compose configs/COMMAND.yaml.
-
-    Args:
-        command: name of the file.
-        words: choices and values, as typed.
+    """Compose configs/COMMAND.yaml with choices and values as typed.
 
     Raises:
         ValueError: one line that says what does not fit, and what is near.

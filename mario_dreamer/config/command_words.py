@@ -20,7 +20,6 @@ def with_bare_path(arguments: list[str], path: str, recording: str) -> list[str]
     """Let a path that comes first stand for an option.
 
     Args:
-        arguments: as typed.
         path: the option it stands for.
         recording: the option that a .json stands for.
 
