@@ -25,7 +25,7 @@ from mario_dreamer.commands import _sweep
 from mario_dreamer.config.command_line import CONFIGS
 from mario_dreamer.config.compose import given_overrides
 from mario_dreamer.config.contracts import root_cause
-from mario_dreamer.config.moved import with_new_targets
+from mario_dreamer.config.stored import with_new_targets
 from mario_dreamer.config.tracebacks import shows_tracebacks
 from mario_dreamer.envs.base import EnvFailed
 from mario_dreamer.training.checkpoint_files import CheckpointError

@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config.command_line import compose_config
-from mario_dreamer.config.moved import with_new_targets
+from mario_dreamer.config.stored import with_new_targets
 
 
 def given_overrides() -> list[str]:

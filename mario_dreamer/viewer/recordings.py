@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.config.moved import new_target
+from mario_dreamer.config.stored import new_target
 from mario_dreamer.envs.mario.emulator import actions_of
 from mario_dreamer.envs.mario.recordings import played_stage
 from mario_dreamer.training.checkpoint_files import read_small_text

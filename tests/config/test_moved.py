@@ -16,7 +16,7 @@ from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.config.compose import compose_default
 from mario_dreamer.config.load_agent import agent_of
-from mario_dreamer.config.moved import MOVED, with_new_targets
+from mario_dreamer.config.stored import MOVED, with_new_targets
 from mario_dreamer.training.checkpoint_files import shipped_checkpoint
 
 HERE = Path(__file__).parent / "before_move"
