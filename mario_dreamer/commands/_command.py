@@ -1,4 +1,4 @@
-"""The entry point that the commands share: options, a run folder's lock, errors in one line."""
+"""Run a command: Hydra's options, the jobs of a sweep, errors in one line."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
 
 
-def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool = True) -> Tracker:
+def _tracker(cfg: DictConfig, folder: Path, run_id: str | None, first: bool) -> Tracker:
     """The configured tracker, and always the plain files; none but in the first process."""
     if not first:
         return NoTracker(folder, folder.name)
@@ -123,8 +123,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         if foreign:
             print(f"env: options of the recipe's own env are left out: {', '.join(foreign)}")
         if cfg.get("init_from") is not None:
-            origin = str(cfg.init_from)
-            source = processes.first_says(lambda: find_checkpoint(origin, str(runs_dir)))
+            source = processes.first_says(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
     limits.check_numbers(cfg)
     folder = processes.first_says(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
     build.set_threads(cfg.threads, processes.local_size)
@@ -145,7 +144,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
         processes.meeting = checkpoints.folder
         if processes.first:
-            _begin(cfg, folder, config, tracker, agent_steps)
+            _begin(cfg, folder, config, tracker)
             cut_off = core.state.evaluating if run.eval_every else None
             tracker.truncate_after(agent_steps, cut_off)  # logged again from here on
             if checkpoint is not None and checkpoints.folder == checkpoint.parent:
@@ -180,7 +179,7 @@ def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[st
     }  # fmt: skip
 
 
-def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker, agent_steps: int) -> None:
+def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker) -> None:
     """Log what the run is made from."""
     tracker.log_hparams(OmegaConf.to_container(cfg, resolve=True))
     tracker.log_tags({**provenance(), **_sweep.job_command()})

@@ -160,8 +160,9 @@ def _for_hydra(command: str, override: Override, parsed: list[Override]) -> str:
     """A word as Hydra needs it: numbers stay text where text belongs; what belongs to a stored
     configuration may be missing in this one."""
     word, name = override.input_line, override.key_or_group
-    single = not override.is_sweep_override()
-    if single and limits.is_text(name, command) and isinstance(override.value(), int | float):
+    rule, single = limits.rule_of(name, command), not override.is_sweep_override()
+    is_text = rule is not None and rule.kind == "text"  # as in name=42
+    if single and is_text and isinstance(override.value(), int | float):
         word = f"{word.partition('=')[0]}='{word.partition('=')[2]}'"
     own = name in ("resume", "runs_dir", "trust_config") or name.startswith("hydra")
     stored = name.startswith("env.") if command != "train" else _resumes(parsed) and not own

@@ -141,12 +141,6 @@ def rule_of(name: str, command: str = "train") -> Rule | None:
     return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatch(name, pattern)), None)
 
 
-def is_text(name: str, command: str = "train") -> bool:
-    """Whether a number typed for this option is meant as text, as in name=42."""
-    rule = rule_of(name, command)
-    return rule is not None and rule.kind == "text"
-
-
 def check_numbers(cfg: DictConfig | Mapping[str, Any], command: str = "train") -> None:
     """Refuse words where numbers belong, unknown words, and numbers that cannot mean anything.
 
