@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torchrl.data import Binary, Bounded, MultiOneHot, OneHot, TensorSpec, Unbounded
 
 from mario_dreamer.networks import action_heads
@@ -47,7 +47,7 @@ def action_sizes(actor: DictConfig, spec: TensorSpec) -> dict[str, Any]:
         ValueError: the head writes actions of another kind.
     """
     kind, sizes = describe_actions(spec)
-    target = str(actor.get("_target_"))
+    target = str(actor.get("_target_")) if OmegaConf.is_dict(actor) else ""
     if target == FACTORY:
         return {"kind": kind, **sizes}
     module, _, name = target.rpartition(".")

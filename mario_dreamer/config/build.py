@@ -57,8 +57,8 @@ def make_env(cfg: DictConfig, num_envs: int, seed: int, **changes: Any) -> EnvBa
     Raises:
         ValueError: an env from outside this package that does not keep the contract of the slot.
     """
-    env = with_agent_interface(instantiate(cfg.env, num_envs=num_envs, seed=seed, **changes))
-    env = with_agent_actions(env)
+    env = instantiate("env", cfg.env, num_envs=num_envs, seed=seed, **changes)
+    env = with_agent_actions(with_agent_interface(env))
     if not str(cfg.env._target_).startswith("mario_dreamer."):
         check_contract(env)
         env_call(env.set_seed, seed)

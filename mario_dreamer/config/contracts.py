@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate as build_from
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mario_dreamer.agent.agent import Agent
@@ -56,16 +56,20 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
+def instantiate(slot: str, cfg: DictConfig, **sizes: Any) -> Any:
     """Build what a configuration names; say which part it was when that cannot be done.
 
     Args:
+        slot: name of the part.
         cfg: with `_target_`.
         sizes: what only the run knows.
 
     Raises:
-        ValueError: naming the part, its class and its options.
+        ValueError: naming the part, its class and its options; or no class is named.
     """
+    if not (OmegaConf.is_dict(cfg) and "_target_" in cfg):
+        folder = folder_of(slot)
+        raise ValueError(f"{slot}={cfg!r} names no class. Choose a file of configs/{folder}.")
     try:
         return build_from(cfg, **sizes)
     except (HydraException, TypeError, AttributeError) as error:
@@ -74,12 +78,11 @@ def instantiate(cfg: DictConfig, **sizes: Any) -> Any:
         ours = bool(frames) and "/mario_dreamer/" in frames[-1].filename
         if ours and isinstance(cause, ValueError | KeyError | ImportError):
             raise cause from error  # it says what is wrong in words of ours
-        part = str(cfg._get_full_key(None))
         options = {name: value for name, value in cfg.items() if name != "_target_"}
         reason = (str(cause).splitlines() or [""])[0][:300]
         raise ValueError(
-            f"{part} cannot be built by {cfg.get('_target_')} from {str(options)[:300]}: "
-            f"{type(cause).__name__}: {reason}. Compare with the files of configs/{folder_of(part)}."
+            f"{slot} cannot be built by {cfg._target_} from {str(options)[:300]}: "
+            f"{type(cause).__name__}: {reason}. Compare with the files of configs/{folder_of(slot)}."
         ) from error
 
 
@@ -89,7 +92,7 @@ def make_part(slot: str, cfg: DictConfig, **sizes: Any) -> Any:
     Raises:
         ValueError: as `instantiate` and `require`.
     """
-    return require(slot, instantiate(cfg, **sizes))
+    return require(slot, instantiate(slot, cfg, **sizes))
 
 
 def require[T](slot: str, part: T) -> T:

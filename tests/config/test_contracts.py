@@ -72,6 +72,15 @@ def test_a_part_of_the_wrong_kind_is_one_clear_line(
     assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("slot", ["env", "encoder", "rssm", "reward", "actor", "optimizer", "loss.actor"])
+@pytest.mark.parametrize("value", [3, "word", None, [1, 2], {"layers": 1}])
+def test_a_slot_that_names_no_class_is_one_clear_line(slot: str, value: Any, tmp_path: Path) -> None:
+    cfg = OmegaConf.create(OmegaConf.to_container(tiny_config(), resolve=True))
+    OmegaConf.update(cfg, slot, value, merge=False)
+    with pytest.raises(ValueError, match=rf"^{slot}=.* names no class\. Choose a file of configs/"):
+        make_core(cfg, tmp_path)
+
+
 def test_a_rehearsal_leaves_no_trace() -> None:
     agent = make_tiny().agent
     modules = torch.nn.ModuleList([agent.world_model, agent.actor, agent.critic])
