@@ -9,10 +9,9 @@ from torchrl.envs.transforms import Compose
 from mario_dreamer.replay.buffer import Replay
 from mario_dreamer.replay.compression import CompressedRecordStorage
 from mario_dreamer.replay.records import ToRecords
-from mario_dreamer.replay.sampler import StreamSampler
+from mario_dreamer.replay.sampler import StreamSampler, ToWindows
 from mario_dreamer.replay.storage import MemmapRecordStorage, RecordStorage
 from mario_dreamer.replay.streams import Streams
-from mario_dreamer.replay.windows import ToWindows
 from mario_dreamer.replay.writer import StreamWriter
 
 FILES = ("memmap", "compressed")  # storages whose records lie on disk
