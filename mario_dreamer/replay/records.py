@@ -29,7 +29,7 @@ from torchrl.envs.transforms import Transform
 from mario_dreamer import keys
 from mario_dreamer.checks import check, show
 
-LATENTS = (keys.DETER, keys.STOCH)
+ENDS = [("next", key) for key in ("terminated", "truncated", "done")]  # each but the first may lack
 
 
 def to_records(
@@ -82,7 +82,7 @@ def to_records(
         frame[is_first] = flat[key][opens]  # the root frame goes before
         return frame
 
-    terminated, done = _ends(after)
+    ends = [flat[key] for key in ENDS if key in flat.keys(True)]
     records = {key: observed(key) for key in flat.keys() if keys.is_observation(key)}
     action = flat[keys.ACTION]  # one-hot integers fit a byte
     records[keys.PREV_ACTION] = shifted(
@@ -90,8 +90,8 @@ def to_records(
     )
     records[keys.REWARD] = shifted(after[keys.REWARD].float())
     records[keys.IS_FIRST] = is_first[:, None]
-    records[keys.IS_LAST] = shifted(done)
-    records[keys.IS_TERMINAL] = shifted(terminated)
+    records[keys.IS_LAST] = shifted(torch.stack(ends).any(0))
+    records[keys.IS_TERMINAL] = shifted(after["terminated"])
     stream = flat.get(keys.STREAM, None)
     records[keys.STREAM] = row // steps if stream is None else stream.index_select(0, row)
     if latents:
@@ -113,12 +113,16 @@ def check_batch(transitions: TensorDictBase) -> None:
 
 def _check_transitions(transitions: TensorDictBase, latents: bool) -> None:
     """Raise unless `transitions` has what `to_records` reads."""
-    needed: list = ["is_init", keys.ACTION, ("next", keys.REWARD), ("next", "terminated")]
+    wanted: dict = {"is_init": "1: flag", keys.ACTION: "A: one-hot"}
+    wanted |= {("next", keys.REWARD): "1: number", ("next", "terminated"): "1: flag"}
     seen = [key for key in transitions.keys() if keys.is_observation(key)]
-    needed += [key for name in (seen or [keys.PIXELS]) for key in (name, ("next", name))]
-    needed += [("next", key) for key in LATENTS] if latents else []
+    for number, key in enumerate(seen or [keys.PIXELS]):  # sizes of its own for each observation
+        sizes = "C{0} Y{0} X{0}: number" if keys.is_image(key) else "V{0}: number"
+        wanted |= dict.fromkeys((key, ("next", key)), sizes.format(number))
+    if latents:
+        wanted |= {("next", keys.DETER): "D: number", ("next", keys.STOCH): "S K: number"}
     present = set(transitions.keys(include_nested=True))
-    missing = [key for key in needed if key not in present]
+    missing = [key for key in wanted if key not in present]
     if missing:
         cure = {
             "is_init": "append torchrl.envs.InitTracker to the environment",
@@ -128,18 +132,9 @@ def _check_transitions(transitions: TensorDictBase, latents: bool) -> None:
         raise KeyError(
             f"to_records: transitions lack {missing}; got {sorted(map(str, present))}; {cure}."
         )
-    wanted = {key: "... 1: flag" for key in ("is_init", ("next", "terminated"))}
-    wanted |= {("next", key): "... 1: flag" for key in ("truncated", "done")}
-    wanted |= {keys.ACTION: "... A: one-hot", ("next", keys.REWARD): "... 1: number"}
-    for number, key in enumerate(seen):  # names of sizes of its own for each observation
-        sizes = "C{0} Y{0} X{0}" if keys.is_image(key) else "V{0}"
-        shape = f"... {sizes.format(number)}: number"
-        wanted |= {key: shape, ("next", key): shape}
-    if latents:
-        wanted |= {("next", keys.DETER): "... D: number", ("next", keys.STOCH): "... S K: number"}
-    fields = {key: (transitions.get(key), want) for key, want in wanted.items() if key in present}
-    batch = " ".join(map(str, transitions.shape))  # so that no dimension of the batch is missing
-    fields = {key: (value, want.replace("...", batch)) for key, (value, want) in fields.items()}
+    wanted |= {key: "1: flag" for key in ENDS if key in present}
+    batch = " ".join(map(str, transitions.shape))
+    fields = {key: (transitions.get(key), f"{batch} {want}") for key, want in wanted.items()}
     check("to_records", None, {}, fields)
     for key in seen:
         if transitions[key].dtype != transitions["next", key].dtype:
@@ -172,16 +167,6 @@ def to_classes(stoch: Tensor) -> Tensor:
             "Use at most 256 classes, or latents=False."
         )
     return stoch.detach().argmax(-1).to(torch.uint8)
-
-
-def _ends(after: TensorDictBase) -> tuple[Tensor, Tensor]:
-    """Return (terminated, done) bool [M, 1]; done also where only `truncated` says so."""
-    terminated = after["terminated"]
-    done = terminated.clone()
-    for key in ("truncated", "done"):
-        if key in after:
-            done |= after[key]
-    return terminated, done
 
 
 class ToRecords(Transform):
