@@ -31,25 +31,19 @@ def deal(
     rings = replay.streams.num_streams
     number = 0
     for state in states:
-        records = TensorDict(state["records"], [_filled(state)])
+        counts = state["streams"]
+        lengths = [min(written, counts["rows"]) for written in counts["written"]]
+        records = TensorDict(state["records"], [sum(lengths)])
         if replay.buffer.transform[0].classes is None:
             replay.buffer.transform[0].classes = state["classes"]
         stretches = math.ceil(size / count)
-        first = 0
-        for written in state["streams"]["written"]:
-            length = min(written, state["streams"]["rows"])
-            for part in torch.arange(first, first + length).tensor_split(stretches):
+        for stream in records.split(lengths):
+            for part in torch.arange(len(stream)).tensor_split(stretches):
                 ring = number % (size * rings)
                 number += 1
                 if len(part) and ring // rings == rank:
-                    _append(replay, ring % rings, records[part[0] : part[-1] + 1])
-            first += length
+                    _append(replay, ring % rings, stream[part[0] : part[-1] + 1])
     replay.buffer.sampler.skip_fresh()
-
-
-def _filled(state: dict[str, Any]) -> int:
-    rows = state["streams"]["rows"]
-    return sum(min(written, rows) for written in state["streams"]["written"])
 
 
 def _append(replay: Replay, ring: int, records: TensorDict) -> None:
