@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from mario_dreamer.checks import require_package
@@ -105,14 +105,11 @@ class CompressedRecordStorage(MemmapRecordStorage):
         """Records at `index`, as `RecordStorage.get`, images unpacked."""
         if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim == 0:
             index = torch.arange(self.streams.capacity)[index]
-        packed = super().get(index)
-        found = {key: packed[key] for key in self._kinds if key not in self.images}
+        rows = index.flatten()
+        packed = super().get(rows)
         for key in self.images:
-            sizes = packed[key + SIZE].reshape(-1)
-            slots = packed[key].reshape(len(sizes), self.slot_bytes)
-            images = self._unpacked(key, index.reshape(-1), slots, sizes)
-            found[key] = images.reshape(*index.shape, *images.shape[1:])
-        return TensorDict(found, index.shape)
+            packed[key] = self._unpacked(key, rows, packed[key], packed.pop(key + SIZE))
+        return packed.reshape(index.shape)
 
     def _unpacked(self, key: str, rows: Tensor, slots: Tensor, sizes: Tensor) -> Tensor:
         shape = self._kinds[key][0]
