@@ -149,18 +149,14 @@ class Replay:
         if not self.latents:
             raise ValueError("Replay.update_latents: built with latents=False; set replay.latents.")
         storage = self.buffer.storage
-        width = "D" if not storage.initialized else storage.column(keys.PREV_DETER).shape[1]
+        width, groups = (storage.column(key).shape[1] for key in (keys.PREV_DETER, keys.PREV_STOCH))
+        sizes = {"D": width, "S": groups, "K": self.buffer.transform[0].classes}
         wanted = {"index": (index, "B T: index"), "step_id": (step_id, "B T: index"),
-                  "deter": (deter, f"B T {width}: number"),
-                  "stoch": (stoch, "B T S K: number")}  # fmt: skip
-        classes = self.buffer.transform[0].classes
-        count = {} if classes is None else {"K": classes}
-        if storage.initialized:
-            count["S"] = storage.column(keys.PREV_STOCH).shape[1]
-        check("Replay.update_latents", None, count, wanted)
+                  "deter": (deter, "B T D: number"), "stoch": (stoch, "B T S K: number")}  # fmt: skip
+        check("Replay.update_latents", None, sizes, wanted)
         self._flush()
-        row, position = index[:, 1:].flatten(), step_id[:, 1:].flatten()
-        row, position = row.to(self.streams.device), position.to(self.streams.device)
+        row = index[:, 1:].flatten().to(self.streams.device)
+        position = step_id[:, 1:].flatten().to(self.streams.device)
         is_first = storage.column(keys.IS_FIRST)[row, 0]
         still_there = self.streams.position_at(row) == position
         latents = {keys.PREV_DETER: deter, keys.PREV_STOCH: to_classes(stoch)}
