@@ -54,10 +54,8 @@ class StreamWriter(Writer):
         row = streams.row_of(stream, position)
         streams.advance(counts.tolist())
         stays = rank >= counts[stream] - streams.rows
-        if stays.all():
-            self._storage.set(row.to(streams.device), data.to(streams.device))
-        else:
-            self._storage.set(row[stays].to(streams.device), data[stays].to(streams.device))
+        kept, records = (row, data) if stays.all() else (row[stays], data[stays])
+        self._storage.set(kept.to(streams.device), records.to(streams.device))
         return row.to(data[keys.STREAM].device)
 
     def _check(self, data: TensorDictBase) -> None:
