@@ -24,10 +24,10 @@ from mario_dreamer.agent.policy import Policy
 from mario_dreamer.checks import require_package
 from mario_dreamer.config.build import make_env
 from mario_dreamer.training.acceleration import autocast_dtype
-from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.schedule import UpdateRatio
+from mario_dreamer.training.worker import ActingPolicy
 from mario_dreamer.training.workers import WorkerCollector
 
 ENDLESS = 10**12  # batches; the loop counts

@@ -16,8 +16,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from mario_dreamer.agent.policy import Policy
-from mario_dreamer.training.acting_policy import VERSION, learner_weights
-from mario_dreamer.training.worker import Worker
+from mario_dreamer.training.worker import VERSION, Worker, learner_weights
 
 log = logging.getLogger(__name__)
 

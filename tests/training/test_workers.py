@@ -21,11 +21,10 @@ from tiny import make_loop, make_tiny
 from torch import nn
 
 from mario_dreamer.config import compose, workers
-from mario_dreamer.training.acting_policy import ActingPolicy
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.loop import train
-from mario_dreamer.training.worker import Worker
+from mario_dreamer.training.worker import ActingPolicy, Worker
 from mario_dreamer.training.workers import WorkerCollector
 
 OPTIONS = {"max_policy_age": 12, "weights_every": 1, "wait": 0.6, "updates_per_batch": 2}
