@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import make_tiny, random_records
 
-from mario_dreamer.training.gradient_row import GradientRow
+from mario_dreamer.training.optim import GradientRow
 
 
 def test_gradients_in_a_row_are_what_the_optimiser_sees() -> None:
