@@ -40,8 +40,13 @@ def save_together(
     """
     signing = processes.survivors()[0]
     problem, path = None, None
+    own_file = _part(checkpoints, step, processes.rank)
     if processes.rank != signing:
-        problem = _write_part(_part(checkpoints, step, processes.rank), own)
+        try:
+            with whole_file(own_file) as draft:
+                save_tensors(own, draft)
+        except (OSError, RuntimeError) as error:
+            problem = f"cannot save {own_file}: {error}"
     if not processes.apart:
         problem = next(filter(None, processes.exchange(problem)), None)
     if processes.rank == signing and problem is None:
@@ -56,7 +61,7 @@ def save_together(
         path, problem = processes.exchange((path, problem))[signing]
     elif processes.rank != signing:
         path = checkpoints.folder / f"step_{step:09d}"
-        _wait(lambda: not _part(checkpoints, step, processes.rank).exists())
+        _wait(lambda: not own_file.exists())
     if problem is not None:
         raise CheckpointError(problem)
     return path
@@ -64,16 +69,6 @@ def save_together(
 
 def _part(checkpoints: Checkpoints, step: int, rank: int) -> Path:
     return checkpoints.folder / f".part-{step:09d}-{rank:03d}.pt"
-
-
-def _write_part(path: Path, own: dict[str, Any]) -> str | None:
-    """Write this process's part; return what went wrong."""
-    try:
-        with whole_file(path) as draft:
-            save_tensors(own, draft)
-    except (OSError, RuntimeError) as error:
-        return f"cannot save {path}: {error}"
-    return None
 
 
 def _parts(processes: Processes, checkpoints: Checkpoints, step: int) -> dict[str, Path]:
@@ -112,29 +107,11 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
     }
 
 
-def _replay(path: Path, stem: str) -> dict[str, Any]:
-    """The replay of one process, as a checkpoint holds it."""
-    state = read(path, stem)
-    return state if stem == "replay" else state["replay"]
-
-
-def deal_replay(
-    path: Path,
-    learning: dict[str, Any],
-    processes: Processes,
-    replay: Replay,
-    own: dict[str, Any] | None = None,
-) -> str:
-    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line.
-
-    Args:
-        own: what `own_part` returned, so that its replay is not read again.
-    """
-    stems = {0: "replay"} | {int(p.stem[-3:]): p.stem for p in sorted(path.glob("process_*.pt"))}
-    states = (
-        own["replay"] if own is not None and rank == processes.rank else _replay(path, stem)
-        for rank, stem in stems.items()
-    )  # one in memory at a time
+def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, replay: Replay) -> str:
+    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line."""
+    stems = ["replay", *sorted(part.stem for part in path.glob("process_*.pt"))]
+    files = (read(path, stem) for stem in stems)  # one in memory at a time
+    states = (state.get("replay", state) for state in files)  # a process_*.pt holds more than it
     deal(states, len(stems), replay, processes.rank, processes.size)
     found = len(replay)
     with contextlib.suppress(ValueError):
