@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Iterator
@@ -184,22 +185,20 @@ def act(parts: Parts, run: Run, batches: Iterator[TensorDictBase]) -> None:
         reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         failure, problem = error, f"{type(error).__name__}: {reason}"
     notes = processes.exchange((ended, new_steps, problem, parts.replay.ready()))
-    all_steps = sum(steps for _, steps, _, _ in notes)
-    agent_steps = state.agent_steps + all_steps
-    for rank, (_, _, reason, _) in enumerate(notes):
+    all_ended, all_steps, reasons, ready = zip(*notes, strict=True)
+    for rank, reason in enumerate(reasons):
         if reason:
             where = f" of process {rank}" if processes.size > 1 else ""
             raise EnvFailed(
                 f"the environment{where} failed after agent step {state.agent_steps:,}: {reason}"
             ) from failure
-    all_ended = [stats for note in notes for stats in note[0]]
-    parts.report.played(all_ended, agent_steps, all_steps)
-    ready = all(note[3] for note in notes)
+    agent_steps = state.agent_steps + sum(all_steps)
+    parts.report.played(itertools.chain(*all_ended), agent_steps, sum(all_steps))
     state.agent_steps = agent_steps
 
     # Learn: `train_ratio` replayed records for each new step.
     pretrain = 0
-    if not state.learning and agent_steps >= run.prefill and ready:
+    if not state.learning and agent_steps >= run.prefill and all(ready):
         state.learning, policy.uniform = True, False
         pretrain = run.pretrain
     if state.learning:
