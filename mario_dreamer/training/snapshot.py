@@ -83,7 +83,8 @@ class Saved:
         with _saying_which(self.path):
             core.learner.load_state_dict(learning | {"modules": read(self.path, "agent")})
             if self.own is None or not core.replay.fits(self.own["replay"]):
-                again = deal_replay(self.path, learning, self.processes, core.replay)
+                own, processes = self.own, self.processes
+                again = deal_replay(self.path, learning, processes, core.replay, own)
             else:
                 core.replay.load_state_dict(self.own["replay"])
                 again = restore_env_state(self.own["envs"], core.env, core.collector, env_options)

@@ -107,10 +107,23 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
     }
 
 
-def deal_replay(path: Path, learning: dict[str, Any], processes: Processes, replay: Replay) -> str:
-    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line."""
+def deal_replay(
+    path: Path,
+    learning: dict[str, Any],
+    processes: Processes,
+    replay: Replay,
+    own: dict[str, Any] | None = None,
+) -> str:
+    """Fill `replay` with this process's share of a checkpoint's records; describe it in one line.
+
+    Args:
+        own: what `own_part` returned, so that its replay is not read again; no part lacks then.
+    """
     stems = ["replay", *sorted(part.stem for part in path.glob("process_*.pt"))]
-    files = (read(path, stem) for stem in stems)  # one in memory at a time
+    files = (
+        own if own is not None and rank == processes.rank else read(path, stem)
+        for rank, stem in enumerate(stems)
+    )  # one in memory at a time
     states = (state.get("replay", state) for state in files)  # a process_*.pt holds more than it
     deal(states, len(stems), replay, processes.rank, processes.size)
     found = len(replay)
