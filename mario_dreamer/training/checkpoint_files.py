@@ -35,11 +35,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Files, dangling links and folders by other names, such as copies of a user, are left out.
     """
     try:
-        names = [entry.name for entry in os.scandir(folder) if OWN_NAME.fullmatch(entry.name)]
+        own = [path for path in folder.iterdir() if OWN_NAME.fullmatch(path.name)]
     except OSError:  # not there, not a folder, not ours to read
         return []
-    own = [folder / name for name in names if os.path.isdir(folder / name)]
-    return sorted(own, key=age, reverse=True)
+    return sorted(filter(os.path.isdir, own), key=age, reverse=True)
 
 
 def age(path: Path) -> tuple[int, bool]:
@@ -60,10 +59,8 @@ def newest_whole(folder: Path) -> Path | None:
 def file_info(path: Path) -> dict[str, Any]:
     """Return size and SHA-256 sum of a file, as a manifest holds them."""
     with path.open("rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+        digest = hashlib.file_digest(file, "sha256")
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def read_small_text(path: Path, most: int = SMALL) -> str:
