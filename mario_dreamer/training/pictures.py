@@ -60,11 +60,8 @@ def unbroken(windows: TensorDictBase, count: int) -> TensorDictBase:
 
 def eval_metrics(episodes: list[Episode], group: str) -> dict[str, float]:
     """Summarise evaluation episodes under the names of the metric table."""
-    summary = summarise(episodes)
-    names = {"return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best"}
-    more = {f"{group}/{name}": summary[key] for key, name in names.items() if key in summary}
     stages = stage_flag_rates((episode.stats for episode in episodes), group)
-    return episode_metrics(summary, group) | more | stages
+    return episode_metrics(summarise(episodes), group) | stages
 
 
 @dataclass

@@ -21,10 +21,11 @@ from mario_dreamer.tracking.values import numbers
 from mario_dreamer.training.best import keep_best
 
 GIB = 2**30
-# An episode's statistics -> the metric table's names.
+# Statistics of one episode, or of those of an evaluation -> the metric table's names.
 EPISODE_NAMES = {
     "return": "return", "length": "length", "x_max": "x_max", "flag": "flag", "score": "score",
     "coins": "coins", "time": "time_left",
+    "return_std": "return_std", "flag_rate": "flag_rate", "x_max_best": "x_best",
 }  # fmt: skip
 
 
