@@ -222,18 +222,14 @@ class ToRecords(Transform):
         """Expand bytes to what the model reads: float32 prev_action, one-hot prev_stoch (uint8)."""
         tensordict[keys.PREV_ACTION] = tensordict[keys.PREV_ACTION].float()
         if self.latents:
-            onehot = one_hot_bytes(tensordict[keys.PREV_STOCH], self.classes)
+            if self.classes is None:
+                raise ValueError(
+                    "ToRecords: the number of classes of prev_stoch is not known yet; extend with "
+                    "transitions first, or pass classes=K."
+                )
+            index = tensordict[keys.PREV_STOCH][..., None]
+            onehot = index == torch.arange(self.classes, device=index.device)  # [..., S, K]
             # Class 0 at an episode's start means no class at all: z there is zero.
-            onehot *= ~tensordict[keys.IS_FIRST][..., None]
-            tensordict[keys.PREV_STOCH] = onehot
+            onehot &= ~tensordict[keys.IS_FIRST][..., None]
+            tensordict[keys.PREV_STOCH] = onehot.to(torch.uint8)
         return tensordict
-
-
-def one_hot_bytes(index: Tensor, classes: int | None) -> Tensor:
-    """Class indices uint8 [..., S] -> one-hot uint8 [..., S, K]."""
-    if classes is None:
-        raise ValueError(
-            "ToRecords: the number of classes of prev_stoch is not known yet; extend with "
-            "transitions first, or pass classes=K."
-        )
-    return (index[..., None] == torch.arange(classes, device=index.device)).to(torch.uint8)
