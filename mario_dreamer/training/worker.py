@@ -133,9 +133,8 @@ class Worker:
                 steps = batch.shape[-1]
                 # [1, N, n] or [W, N / W, n] -> [N, n], copied: the next batch comes to its place.
                 batch = batch.reshape(-1, steps).to_tensordict()
-                self._done.put(
-                    (self, batch.set(keys.STREAM, self.streams[:, None].expand(-1, steps)))
-                )
+                batch[keys.STREAM] = self.streams[:, None].expand(-1, steps)
+                self._done.put((self, batch))
         except BaseException as error:
             self._done.put((self, error))
         finally:

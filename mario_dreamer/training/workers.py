@@ -75,8 +75,7 @@ class WorkerCollector:
         self._ages: deque[int] = deque(maxlen=100)
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: dict[Worker, TensorDictBase] = {}
-        self._replaced = [0] * len(streams)
-        self._failed_at_start = [False] * len(streams)  # the last one lost played no batch
+        self._past: list[list[int]] = [[] for _ in streams]  # batches that those replaced played
         self._streams, self._workers = streams, list[Worker]()
         self._hung: list[Worker] = []  # replaced while they started
         self._waited = 0.0  # seconds for the next batch
@@ -135,7 +134,7 @@ class WorkerCollector:
             worker.thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self, number: int, streams: Tensor) -> Worker:
-        life = self._replaced[number]
+        life = len(self._past[number])
         worker = Worker(
             lambda: self._make(number, life), streams, lambda: self._weights, self._done
         )
@@ -181,15 +180,13 @@ class WorkerCollector:
         number = self._workers.index(worker)
         self._ready.pop(worker, None)
         worker.kill()
-        failed_before = self._failed_at_start[number]
-        self._failed_at_start[number] = not worker.batches
-        if failed_before and not worker.batches:
+        if not worker.batches and self._past[number][-1:] == [0]:
             raise RuntimeError(
                 f"collector: worker {number} {why}, and so did the one before it; neither played "
                 "a batch"
             ) from error
         log.warning("collector: worker %d %s and is replaced; its envs begin again", number, why)
-        self._replaced[number] += 1
+        self._past[number].append(worker.batches)
         self._hung += [worker] if worker.is_starting else []
         self._workers[number] = self._start(number, worker.streams)
 
