@@ -39,9 +39,7 @@ def env_state(
         "options": options,
         "env": base.state_dict(),
         "transforms": dict(env.state_dict()) if isinstance(env, TransformedEnv) else {},
-        "carried": {
-            key: value.clone() for key, value in carried.flatten_keys("/").cpu().items()
-        },
+        "carried": dict(carried.flatten_keys("/").cpu().clone().items()),
     }  # fmt: skip
 
 

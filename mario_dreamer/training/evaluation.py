@@ -89,10 +89,8 @@ def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
     names |= {name: name for name in STATS if name in after}
     reported = after.get(keys.STATS, {})
     names |= {f"{keys.STATS}/{name}": (keys.STATS, name) for name in reported.keys()}
-    columns = {name: ends[key].flatten().tolist() for name, key in names.items()}
-    return [
-        {name: float(values[row]) for name, values in columns.items()} for row in range(len(ends))
-    ]
+    columns = [ends[key].flatten().tolist() for key in names.values()]
+    return [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
 def play_episodes(

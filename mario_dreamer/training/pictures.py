@@ -111,11 +111,8 @@ class EvaluationReport:
         if self._env is None:
             self._env = self.make_env()
         self._env.set_seed(int(torch.randint(2**31, ())))
-        return play_episodes(
-            self.policy, self._env, self.episodes, greedy,
-            film=None if greedy else film_first,
-            max_steps=MAX_STEPS,
-        )  # fmt: skip
+        film = None if greedy else film_first
+        return play_episodes(self.policy, self._env, self.episodes, greedy, film, MAX_STEPS)
 
     def _look_ahead(self, agent_steps: int) -> dict[str, float]:
         image = keys.first_image(self.world_model.observation_keys)
