@@ -122,8 +122,7 @@ class Replay:
         last = self.streams.written[stream]
         first = max(self.streams.oldest(stream), last - count)
         position = torch.arange(first, last, device=self.streams.device)
-        rows = self.streams.row_of(torch.full_like(position, stream), position)
-        return TensorDict(self.buffer.storage.get(rows), [len(rows)])
+        return self.buffer.storage.get(self.streams.row_of(stream, position))
 
     def _flush(self) -> None:
         """Wait for the batch that is read ahead: nothing may change while it is gathered."""

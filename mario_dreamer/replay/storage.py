@@ -69,8 +69,7 @@ class _GatherRows:
         return len(self.streams)
 
     def _empty(self) -> None:
-        self.streams.written = [0] * self.streams.num_streams
-        self.streams._publish()
+        self.streams.set_written([0] * self.streams.num_streams)
 
 
 class RecordStorage(_GatherRows, LazyTensorStorage):

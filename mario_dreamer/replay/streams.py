@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -41,11 +42,11 @@ class Streams:
         self.num_streams = num_streams
         self.capacity = self.rows * num_streams
         self.device = torch.device(device)
-        self.written = [0] * num_streams
-        self._publish()
+        self.set_written([0] * num_streams)
 
-    def _publish(self) -> None:
-        """Copy the counts to the device."""
+    def set_written(self, written: Iterable[int]) -> None:
+        """Set how many records each stream has been given in all, on the host and the device."""
+        self.written = list(written)
         self._written = torch.tensor(self.written, device=self.device)  # [N]
 
     def filled(self, stream: int) -> int:
@@ -68,7 +69,7 @@ class Streams:
         filled = self._written.clamp(max=self.rows)
         return (filled - length + 1).clamp(min=0), self._written - filled
 
-    def row_of(self, stream: Tensor, position: Tensor) -> Tensor:
+    def row_of(self, stream: Tensor | int, position: Tensor) -> Tensor:
         """Rows, int64, of the records at `position` of `stream` (shapes broadcast)."""
         return stream * self.rows + position % self.rows
 
@@ -79,14 +80,13 @@ class Streams:
 
     def advance(self, counts: list[int]) -> None:
         """Note that `counts[s]` records more were written to stream s."""
-        self.written = [old + new for old, new in zip(self.written, counts, strict=True)]
-        self._publish()
+        self.set_written(old + new for old, new in zip(self.written, counts, strict=True))
 
     def filled_rows(self) -> Tensor:
         """Rows [len(self)] of all records that are there, each stream from old to new."""
         rows = [
-            s * self.rows + torch.arange(self.oldest(s), self.written[s]) % self.rows
-            for s in range(self.num_streams)
+            self.row_of(s, torch.arange(self.oldest(s), written))
+            for s, written in enumerate(self.written)
         ]
         return torch.cat(rows)
 
@@ -96,5 +96,4 @@ class Streams:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the counts of a `state_dict` of the same rings."""
-        self.written = list(state["written"])
-        self._publish()
+        self.set_written(state["written"])
