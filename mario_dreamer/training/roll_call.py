@@ -30,33 +30,22 @@ def ended_ranks(
         meeting: the folder; None: nothing is known of other machines.
     """
     own = socket.gethostname()
+    signs = [SIGNS.replace("*", f"{r:03d}-{pid}") for r, (_, pid) in enumerate(members)]
     away = [] if meeting is None else [r for r, (host, _) in enumerate(members) if host != own]
     with contextlib.suppress(OSError):
-        if away and meeting is not None:
-            (meeting / _sign(members, rank)).touch()
+        if away:
+            (meeting / signs[rank]).touch()
     end = time.monotonic() + (PATIENCE if away else CLOSING)
     while True:
         ended = [r for r, (host, pid) in enumerate(members) if host == own and not _runs(pid)]
-        absent = _absent(members, away, meeting)
+        absent = []
+        with contextlib.suppress(OSError):  # nothing is known where the folder cannot be read
+            there = os.listdir(meeting) if away else []
+            absent = [r for r in away if signs[r] not in there]
         over = time.monotonic() > end
         if over or (ended and not absent):
             return sorted({*ended, *absent})
         time.sleep(0.1)
-
-
-def _absent(
-    members: Sequence[tuple[str, int]], away: Sequence[int], meeting: Path | None
-) -> list[int]:
-    """Which of these ranks have left no file; none where the folder cannot be read."""
-    try:
-        there = set(os.listdir(meeting)) if away else set()
-    except OSError:
-        return []
-    return [rank for rank in away if _sign(members, rank) not in there]
-
-
-def _sign(members: Sequence[tuple[str, int]], rank: int) -> str:
-    return SIGNS.replace("*", f"{rank:03d}-{members[rank][1]}")
 
 
 def _runs(pid: int) -> bool:
