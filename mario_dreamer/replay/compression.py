@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,20 +20,15 @@ SIZE = "_bytes"  # suffix of the column that holds each compressed size
 Codec = tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]
 
 
-def _zlib() -> Codec:
-    return lambda data: zlib.compress(data, 1), lambda data, size: zlib.decompress(data)
+CODECS = ("zlib", "lz4")
 
 
-def _lz4() -> Codec:
+def _make_codec(name: str) -> Codec:
+    if name == "zlib":
+        return partial(zlib.compress, level=1), lambda data, size: zlib.decompress(data)
     block = require_package("lz4.block", "lz4", "replay.codec=lz4")
-
-    def compress(data: bytes) -> bytes:
-        return block.compress(data, store_size=False)
-
+    compress = partial(block.compress, store_size=False)
     return compress, lambda data, size: block.decompress(data, uncompressed_size=size)
-
-
-CODECS: dict[str, Callable[[], Codec]] = {"zlib": _zlib, "lz4": _lz4}
 
 
 class CompressedRecordStorage(MemmapRecordStorage):
@@ -61,7 +57,7 @@ class CompressedRecordStorage(MemmapRecordStorage):
                 f"1; got {codec!r} and {slot_bytes}."
             )
         super().__init__(streams, path)
-        self._compress, self._decompress = CODECS[codec]()
+        self._compress, self._decompress = _make_codec(codec)
         self.slot_bytes = slot_bytes
         self.long: dict[tuple[str, int], bytes] = {}  # images that do not fit their slot
         self._kinds: dict[str, tuple[torch.Size, torch.dtype]] = {}
