@@ -135,7 +135,7 @@ def play_episodes(
     steps = 0
     with torch.no_grad(), set_exploration_type(kind):
         state = env_call(env.reset)
-        while any(len(finished) < quota for finished in done):
+        while steps != max_steps and any(len(finished) < quota for finished in done):
             pictures = film(env, state) if film is not None else None
             for index, episode in enumerate(playing):
                 if not episode.actions:
@@ -158,8 +158,6 @@ def play_episodes(
                     playing[index] = _Playing()
             state = env_call(env.maybe_reset, step_mdp(played))
             steps += 1
-            if max_steps is not None and steps >= max_steps:
-                break
     return [episode for finished in done for episode in finished][:episodes]
 
 
