@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -171,7 +170,7 @@ class Checkpoints:
         """
         self._sweep()
         # Newest first: killed half-way, the rest is still in order.
-        given_up = list(itertools.takewhile(lambda path: age(path) > age(chosen), self.all()))
+        given_up = [path for path in self.all() if age(path) > age(chosen)]
         if (steps_of(self.folder / BEST) or 0) > age(chosen)[0]:
             given_up.append(self.folder / BEST)
         moved = []

@@ -52,8 +52,7 @@ class Saved:
         learning = read(path, "learning")
         found = learning if isinstance(learning, dict) else {}
         run_id, steps = found.get("run_id"), found.get("agent_steps")
-        whole = isinstance(steps, int) and not isinstance(steps, bool)
-        if not isinstance(run_id, str | None) or not whole:
+        if not isinstance(run_id, str | None) or type(steps) is not int:
             raise CheckpointError(
                 f"{path}/learning.pt does not hold how far the run had come; got "
                 f"agent_steps={steps!r}, run_id={run_id!r}. Use another checkpoint."
