@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -81,14 +82,11 @@ class Checkpoints:
                 saved before are untouched and nothing half-written stays.
         """
         final = self.folder / f"step_{step:09d}"
-
-        def fill(partial: Path) -> None:
+        with self._writing(final, step, texts or {}) as partial:
             for stem, content in files.items():
                 save_tensors(content, partial / f"{stem}.pt")
             for name, source in (parts or {}).items():
                 os.replace(source, partial / name)
-
-        self._write(final, step, texts or {}, fill)
         # What was just written stays, even next to damaged or abandoned ones of later steps.
         others = [path for path in self.all() if path != final and not path.is_symlink()]
         for old in others[self.keep - 1 :]:
@@ -102,21 +100,17 @@ class Checkpoints:
             texts: file name -> text to lie with it, such as the metric it was chosen by.
         """
         final = self.folder / BEST
-
-        def fill(partial: Path) -> None:
+        with self._writing(final, step, texts) as partial:
             for name in ("agent.pt", "config.yaml"):
                 try:
                     os.link(source / name, partial / name)  # a checkpoint is never written to again
                 except OSError:  # a file system without hard links
                     shutil.copy2(source / name, partial / name)
-
-        self._write(final, step, texts, fill)
         return final
 
-    def _write(
-        self, final: Path, step: int, texts: dict[str, str], fill: Callable[[Path], None]
-    ) -> None:
-        """Fill a folder under a temporary name, sign it, and put it in the place of `final`."""
+    @contextlib.contextmanager
+    def _writing(self, final: Path, step: int, texts: dict[str, str]) -> Iterator[Path]:
+        """Let a folder be filled under a temporary name; sign it, and put it in place of `final`."""
         before = final.with_suffix(OLD)
         partial = self.folder / f".tmp-{os.getpid()}-{final.name}"
         # Here and not where the folder is opened: those who only read must not sweep away what
@@ -124,7 +118,7 @@ class Checkpoints:
         self._sweep()
         try:
             partial.mkdir(parents=True)
-            fill(partial)
+            yield partial
             for name, text in texts.items():
                 (partial / name).write_text(text, "utf-8")
             manifest = {path.name: file_info(path) for path in sorted(partial.iterdir())}
