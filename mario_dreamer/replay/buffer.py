@@ -188,8 +188,8 @@ class Replay:
     def fits(self, state: dict[str, Any]) -> bool:
         """Whether a `state_dict` is of as many streams, rows and records a window as this."""
         here = (self.streams.num_streams, self.streams.rows, self.batch_length)
-        books = state["streams"]
-        return here == (len(books["written"]), books["rows"], state["sampler"]["length"])
+        counts = state["streams"]
+        return here == (len(counts["written"]), counts["rows"], state["sampler"]["length"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into a replay of the same sizes.
@@ -198,10 +198,10 @@ class Replay:
             ValueError: capacity, number of streams or batch length differ.
         """
         if not self.fits(state):
-            books, length = state["streams"], state["sampler"]["length"]
+            counts, length = state["streams"], state["sampler"]["length"]
             raise ValueError(
-                f"Replay.load_state_dict: the checkpoint has {len(books['written'])} streams of "
-                f"{books['rows']} rows and batch_length={length}, this replay "
+                f"Replay.load_state_dict: the checkpoint has {len(counts['written'])} streams of "
+                f"{counts['rows']} rows and batch_length={length}, this replay "
                 f"{self.streams.num_streams} of {self.streams.rows} and {self.batch_length}. "
                 "Build it with the checkpoint's replay.capacity, num_envs and batch_length, or let "
                 "`replay.dealing.deal` fill it."
@@ -212,9 +212,8 @@ class Replay:
         rows = self.streams.filled_rows().to(device)
         if len(rows):
             records = TensorDict(state["records"], [len(rows)])
-            for part in range(0, len(rows), CHUNK):
-                here = slice(part, part + CHUNK)
-                self.buffer.storage.set(rows[here], records[here].to(device))
+            for some, part in zip(rows.split(CHUNK), records.split(CHUNK), strict=True):
+                self.buffer.storage.set(some, part.to(device))
         self.buffer.sampler.load_state_dict(state["sampler"])
         self._generator.set_state(state["generator"])
         self.buffer.transform[0].classes = state["classes"]
