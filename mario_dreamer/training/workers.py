@@ -9,6 +9,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -134,10 +135,8 @@ class WorkerCollector:
             worker.thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self, number: int, streams: Tensor) -> Worker:
-        life = len(self._past[number])
-        worker = Worker(
-            lambda: self._make(number, life), streams, lambda: self._weights, self._done
-        )
+        make = partial(self._make, number, len(self._past[number]))
+        worker = Worker(make, streams, lambda: self._weights, self._done)
         worker.request()
         return worker
 
