@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -126,9 +125,7 @@ def deal_replay(
     )  # one in memory at a time
     states = (state.get("replay", state) for state in files)  # a process_*.pt holds more than it
     deal(states, len(stems), replay, processes.rank, processes.size)
-    found = len(replay)
-    with contextlib.suppress(ValueError):
-        found = sum(processes.exchange(found))
+    found = sum(processes.exchange(len(replay)))
     kept = f"{found:,} records, each process keeps its newest {replay.streams.capacity:,}"
     processes_then = learning.get("processes", 1)
     if len(stems) == processes_then == processes.size:
