@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,15 +19,20 @@ SIZE = "_bytes"  # suffix of the column that holds each compressed size
 Codec = tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]
 
 
-CODECS = ("zlib", "lz4")
+def _zlib() -> Codec:
+    return lambda data: zlib.compress(data, 1), lambda data, size: zlib.decompress(data)
 
 
-def _make_codec(name: str) -> Codec:
-    if name == "zlib":
-        return partial(zlib.compress, level=1), lambda data, size: zlib.decompress(data)
+def _lz4() -> Codec:
     block = require_package("lz4.block", "lz4", "replay.codec=lz4")
-    compress = partial(block.compress, store_size=False)
+
+    def compress(data: bytes) -> bytes:
+        return block.compress(data, store_size=False)
+
     return compress, lambda data, size: block.decompress(data, uncompressed_size=size)
+
+
+CODECS: dict[str, Callable[[], Codec]] = {"zlib": _zlib, "lz4": _lz4}
 
 
 class CompressedRecordStorage(MemmapRecordStorage):
@@ -57,7 +61,7 @@ class CompressedRecordStorage(MemmapRecordStorage):
                 f"1; got {codec!r} and {slot_bytes}."
             )
         super().__init__(streams, path)
-        self._compress, self._decompress = _make_codec(codec)
+        self._compress, self._decompress = CODECS[codec]()
         self.slot_bytes = slot_bytes
         self.long: dict[tuple[str, int], bytes] = {}  # images that do not fit their slot
         self._kinds: dict[str, tuple[torch.Size, torch.dtype]] = {}
