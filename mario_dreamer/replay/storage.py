@@ -33,8 +33,11 @@ class _GatherRows:
         if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim == 0:
             return self._storage[index]
         flat = index.flatten()
-        gathered = {key: value.index_select(0, flat) for key, value in self._storage.items()}
-        return TensorDict(gathered, flat.shape, device=self._storage.device).reshape(index.shape)
+        gathered = {
+            key: value.index_select(0, flat).unflatten(0, index.shape)
+            for key, value in self._storage.items()
+        }
+        return TensorDict(gathered, index.shape, device=self._storage.device)
 
     def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:
         """Copy the records at `rows`, int64 [M], as key -> [M, ...]."""
