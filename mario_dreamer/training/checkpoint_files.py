@@ -210,6 +210,6 @@ def steps_of(checkpoint: Path) -> int | None:
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest: its step, its files' sums; empty when unreadable."""
     try:
-        return parse_row((checkpoint / MANIFEST).read_text("utf-8")) or {}
+        return parse_row(read_small_text(checkpoint / MANIFEST)) or {}
     except (OSError, ValueError):
         return {}

@@ -14,7 +14,13 @@ import pytest
 import torch
 from test_checkpoint import content, flip_a_bit, save, truncate
 
-from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, read, verify
+from mario_dreamer.training.checkpoint_files import (
+    CheckpointError,
+    find_run,
+    read,
+    steps_of,
+    verify,
+)
 
 
 def forge(path: Path, name: str, data: bytes) -> None:
@@ -135,7 +141,7 @@ def test_a_manifest_that_is_none_is_refused_within_a_second(kind: str, tmp_path:
     path = save(tmp_path / "checkpoints", 1).folder / "step_000000001"
     MANIFESTS[kind](path / "manifest.json")
     began = time.monotonic()
-    assert "manifest.json" in verify(path)
+    assert "manifest.json" in verify(path) and steps_of(path) is None
     with pytest.raises(CheckpointError, match="damaged: manifest.json"):
         read(path, "agent")
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
