@@ -98,6 +98,7 @@ class BatchedEnv(EnvBase):
     Attributes:
         resumable: whether `state_dict` is complete; False: a resumed run opens new episodes.
         STATE: names of a subclass's own tensors that belong to the state.
+        steps: agent steps of the episode before this one, int64 [N]; in `_observe`, all of them.
     """
 
     resumable = True
@@ -124,7 +125,7 @@ class BatchedEnv(EnvBase):
         flag = Binary(1, [num_envs, 1], dtype=torch.bool)
         flags = {key: flag.clone() for key in ("done", "terminated", "truncated")}
         self.full_done_spec = Composite(flags, shape=[num_envs])
-        self.steps = torch.zeros(num_envs, dtype=torch.int64)  # agent steps in this episode
+        self.steps = torch.zeros(num_envs, dtype=torch.int64)
         self._terminated = torch.zeros(num_envs, dtype=torch.bool)
         self._truncated = torch.zeros(num_envs, dtype=torch.bool)
         self.generator = torch.Generator()

@@ -36,7 +36,7 @@ class CountingEnv(BatchedEnv):
         ValueError: unknown `ending`, or lengths that are not one number per env.
     """
 
-    STATE = ("time", "last_action")
+    STATE = ("last_action",)
 
     def __init__(
         self,
@@ -59,21 +59,19 @@ class CountingEnv(BatchedEnv):
         spec = pixel_spec(3, image_size, image_size)
         super().__init__(num_envs, num_actions, {PIXELS: spec}, seed=seed)
         self.image_size, self.ending, self.lengths = image_size, ending, torch.tensor(lengths)
-        self.time = torch.zeros(num_envs, dtype=torch.int64)
         self.last_action = torch.full((num_envs,), -1)
 
     def _begin(self, mask: Tensor) -> None:
-        self.time[mask] = 0
         self.last_action[mask] = -1
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        self.time, self.last_action = self.time + 1, action
-        ends, never = self.time >= self.lengths, torch.zeros_like(self.time, dtype=torch.bool)
-        reward = 10.0 * self.time
+        time, self.last_action = self.steps + 1, action
+        ends, never = time >= self.lengths, torch.zeros_like(time, dtype=torch.bool)
+        reward = 10.0 * time
         return (reward, ends, never) if self.ending == "terminated" else (reward, never, ends)
 
     def _observe(self) -> dict[str, Tensor]:
-        shade = self.time.clamp(max=255).to(torch.uint8)
+        shade = self.steps.clamp(max=255).to(torch.uint8)
         pixels = shade.view(-1, 1, 1, 1).repeat(1, 3, self.image_size, self.image_size)
         pixels[:, :, 0, 0] = (self.last_action + 1).to(torch.uint8).unsqueeze(-1)
         return {PIXELS: pixels}

@@ -32,7 +32,7 @@ class DelayedCorridor(BatchedEnv):
         seed: kept for the common signature; nothing here is random.
     """
 
-    STATE = ("time", "lane")
+    STATE = ("lane",)
 
     def __init__(
         self, num_envs: int = 1, delay: int = 12, image_size: int = 64, seed: int = 0
@@ -40,23 +40,20 @@ class DelayedCorridor(BatchedEnv):
         check_at_least_one(delay=delay)
         super().__init__(num_envs, 2, {PIXELS: picture(image_size)}, seed=seed)
         self.delay, self.image_size = delay, image_size
-        self.time = torch.zeros(num_envs, dtype=torch.int64)
         self.lane = torch.full((num_envs,), -1)  # -1: still at the door
 
     def _begin(self, mask: Tensor) -> None:
-        self.time[mask] = 0
         self.lane[mask] = -1
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        self.lane = torch.where(self.time == 0, action, self.lane)
-        self.time = self.time + 1
-        over = self.time > self.delay
+        self.lane = torch.where(self.steps == 0, action, self.lane)
+        over = self.steps >= self.delay
         return (over & (self.lane == 1)).float(), over, torch.zeros_like(over)
 
     def _observe(self) -> dict[str, Tensor]:
         side = self.image_size // 8
         travel = self.image_size - side
-        left = (self.time * travel // (self.delay + 1)).tolist()
+        left = (self.steps * travel // (self.delay + 1)).tolist()
         row = (self.lane + 1).tolist()  # 0 door, 1 upper, 2 lower lane
         top = [(self.image_size - side) // 2, side, self.image_size - 2 * side]
         pixels = torch.zeros(self.num_envs, 3, self.image_size, self.image_size, dtype=torch.uint8)
@@ -81,7 +78,7 @@ class MemoryCue(BatchedEnv):
         seed: of the colours.
     """
 
-    STATE = ("time", "cue")
+    STATE = ("cue",)
 
     def __init__(
         self, num_envs: int = 1, delay: int = 5, image_size: int = 64, seed: int = 0
@@ -89,24 +86,21 @@ class MemoryCue(BatchedEnv):
         check_at_least_one(delay=delay)
         super().__init__(num_envs, 2, {PIXELS: picture(image_size)}, seed=seed)
         self.delay, self.image_size = delay, image_size
-        self.time = torch.zeros(num_envs, dtype=torch.int64)
         self.cue = torch.zeros(num_envs, dtype=torch.int64)
 
     def _begin(self, mask: Tensor) -> None:
         cue = torch.randint(2, (self.num_envs,), generator=self.generator)
         self.cue = torch.where(mask, cue, self.cue)
-        self.time[mask] = 0
 
     def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        over = self.time > self.delay  # this action answers the signal
-        self.time = self.time + 1
+        over = self.steps > self.delay  # this action answers the signal
         return (over & (action == self.cue)).float(), over, torch.zeros_like(over)
 
     def _observe(self) -> dict[str, Tensor]:
         pixels = torch.zeros(self.num_envs, 3, self.image_size, self.image_size, dtype=torch.uint8)
-        pixels[self.time == self.delay + 1] = 255
+        pixels[self.steps == self.delay + 1] = 255
         for colour, channel in ((0, 0), (1, 2)):
-            pixels[(self.time == 0) & (self.cue == colour), channel] = 255
+            pixels[(self.steps == 0) & (self.cue == colour), channel] = 255
         return {PIXELS: pixels}
 
 
