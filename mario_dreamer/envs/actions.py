@@ -16,7 +16,7 @@ from torchrl.data import (
     OneHot,
     TensorSpec,
 )
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 from torchrl.envs.transforms import ActionMask, Transform
 
 from mario_dreamer.keys import ACTION_MASK
@@ -124,11 +124,12 @@ def with_agent_actions(env: EnvBase) -> EnvBase:
     """
     spec = env.action_spec
     if (ends := action_range(spec)) is not None:
-        env = _append(env, ClippedActionScaling(*ends))
+        env = env.append_transform(ClippedActionScaling(*ends))
     elif isinstance(spec, MultiCategorical):
-        env = _append(env, OneHotActions(spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()))
+        choices = spec.nvec.reshape(-1, spec.shape[-1])[0].tolist()
+        env = env.append_transform(OneHotActions(choices))
     elif isinstance(spec, Categorical) and not isinstance(spec, Binary):
-        env = _append(env, OneHotActions())
+        env = env.append_transform(OneHotActions())
     mask = env.observation_spec.get(ACTION_MASK, None)
     if mask is None:
         return env
@@ -139,10 +140,4 @@ def with_agent_actions(env: EnvBase) -> EnvBase:
             f"{type(spec).__name__} {list(spec.shape)}: one flag for each one-hot action. "
             "Reshape it, or drop it with torchrl.envs.ExcludeTransform."
         )
-    return _append(env, ActionMask())
-
-
-def _append(env: EnvBase, transform: Transform) -> EnvBase:
-    if isinstance(env, TransformedEnv):
-        return env.append_transform(transform)
-    return TransformedEnv(env, transform)
+    return env.append_transform(ActionMask())

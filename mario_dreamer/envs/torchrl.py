@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torchrl.envs import (
-    EnvBase,
-    InitTracker,
-    RewardSum,
-    StepCounter,
-    Transform,
-    TransformedEnv,
-)
+from torchrl.envs import EnvBase, InitTracker, RewardSum, StepCounter, Transform, TransformedEnv
 
 from mario_dreamer import keys
 from mario_dreamer.envs.base import env_call
@@ -44,18 +37,12 @@ def with_agent_interface(
             f"env: expected batch size [N], got {list(env.batch_size)}. Put N of them into "
             "torchrl.envs.SerialEnv(N, make)."
         )
-    missing: list[Transform] = []
     if not _is_ready(env):
-        missing.append(ToObservations(env, image_size, grayscale, wanted))
-    seen = env.observation_spec.keys()
-    missing += [InitTracker()] if "is_init" not in seen else []
-    missing += [StepCounter()] if "step_count" not in seen else []
-    missing += [RewardSum()] if "episode_reward" not in seen else []
-    if not missing:
-        return env
-    env = env if isinstance(env, TransformedEnv) else TransformedEnv(env)
-    for transform in missing:
-        env = env.append_transform(transform)
+        env = env.append_transform(ToObservations(env, image_size, grayscale, wanted))
+    counters = {"is_init": InitTracker, "step_count": StepCounter, "episode_reward": RewardSum}
+    for key, counter in counters.items():
+        if key not in env.observation_spec.keys():
+            env = env.append_transform(counter())
     return env
 
 
