@@ -21,7 +21,7 @@ from mario_dreamer.envs.gymnasium_wrappers import (
     PlainSpaces,
     RepeatAction,
     is_image,
-    named_leaves,
+    leaves,
 )
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
@@ -75,17 +75,16 @@ def _make_one(
     """Make one env by its id, so that it renders where it has no image to be filmed by."""
     try:
         env = gymnasium.make(env_id, **options)
-        images = [key for key, space in named_leaves(env.observation_space) if is_image(space)]
-        if pixels is True and not images:
+        found = {name: is_image(space) for name, _, space in leaves(env.observation_space)}
+        has_image = any(found.values())
+        if pixels is True and not has_image:
             from_render = True
         can_render = "rgb_array" in (env.metadata.get("render_modes") or ())
-        if (from_render or not images) and can_render and "render_mode" not in options:
+        if (from_render or not has_image) and can_render and "render_mode" not in options:
             env.close()
             env = gymnasium.make(env_id, render_mode="rgb_array", **options)
-        if pixels is False and images:
-            choices["observations"] = [
-                name for name, space in named_leaves(env.observation_space) if name not in images
-            ]
+        if pixels is False and has_image:
+            choices["observations"] = [name for name, is_one in found.items() if not is_one]
         return plain_env(env, from_render, **choices)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(

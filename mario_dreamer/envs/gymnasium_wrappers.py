@@ -15,6 +15,7 @@ from mario_dreamer.envs.observations import RAW, check_unique, is_chosen
 from mario_dreamer.keys import ACTION_MASK
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
+TORCH_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
 
 
 class RepeatAction(gymnasium.Wrapper):
@@ -52,24 +53,20 @@ class PlainActions(gymnasium.ActionWrapper):
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         self.own = own = env.action_space
-        if isinstance(own, spaces.Discrete):
-            plain: spaces.Space = spaces.Discrete(int(own.n))
-        elif isinstance(own, spaces.MultiDiscrete):
-            sizes = own.nvec.flatten()
-            plain = spaces.MultiDiscrete(sizes) if len(sizes) > 1 else spaces.Discrete(int(sizes[0]))
-        elif isinstance(own, spaces.MultiBinary):
-            size = int(np.prod(own.shape))  # TorchRL plays no MultiBinary(1)
-            plain = spaces.MultiBinary(size) if size > 1 else spaces.Discrete(2)
-        elif isinstance(own, spaces.Box):
-            low = np.where(own.bounded_below, own.low, -np.inf).flatten().astype(np.float32)
-            high = np.where(own.bounded_above, own.high, np.inf).flatten().astype(np.float32)
-            plain = spaces.Box(low, high, dtype=np.float32)
-        else:
+        if not isinstance(own, NUMBERS):
             raise ValueError(
                 f"env: its actions are {own}; expected Discrete, MultiDiscrete, MultiBinary or Box. "
                 "Wrap the env with gymnasium.wrappers.TransformAction, or flatten them."
             )
-        self.action_space = plain
+        if isinstance(own, spaces.Box):
+            low = np.where(own.bounded_below, own.low, -np.inf).flatten().astype(np.float32)
+            high = np.where(own.bounded_above, own.high, np.inf).flatten().astype(np.float32)
+            self.action_space = spaces.Box(low, high, dtype=np.float32)
+        elif own.shape and np.prod(own.shape) == 1:  # TorchRL plays no MultiBinary(1)
+            count = own.nvec.item() if isinstance(own, spaces.MultiDiscrete) else 2
+            self.action_space = spaces.Discrete(count)
+        else:
+            self.action_space = _plain(own)
 
     def action(self, action: Any) -> Any:
         """Return the env's own action for a plain one."""
@@ -104,13 +101,17 @@ class PlainSpaces(gymnasium.ObservationWrapper):
     def __init__(self, env: gymnasium.Env, wanted: Sequence[str] | None = None) -> None:
         super().__init__(env)
         self.parts: dict[str, tuple[tuple[Any, ...], spaces.Space]] = {}
-        check_unique([name for name, _ in named_leaves(env.observation_space)])
-        for path, space in _leaves(env.observation_space):
-            name = _joined(path)
+        check_unique([name for name, _, _ in leaves(env.observation_space)])
+        for name, path, space in leaves(env.observation_space):
             if path[-1:] == (ACTION_MASK,) and isinstance(space, NUMBERS):
                 self.parts[ACTION_MASK] = path, spaces.MultiBinary(space.shape)
             elif is_chosen(name, wanted):
-                self.parts[RAW + name] = path, _learnable(name, space)
+                if not isinstance(space, NUMBERS):
+                    raise ValueError(
+                        f"env: observation {name!r} is {space}, which cannot be learned from. "
+                        f"Make numbers of it. {LEAVE_OUT}"
+                    )
+                self.parts[RAW + name] = path, space
         if not self.parts.keys() - {ACTION_MASK}:
             hint = "It has to observe something." if wanted is None else (
                 f"env.observations={list(wanted)} fits none of it; name at least one."
@@ -125,50 +126,33 @@ class PlainSpaces(gymnasium.ObservationWrapper):
         found = {}
         for key, (path, space) in self.parts.items():
             value = functools.reduce(lambda part, name: part[name], path, observation)
-            if not self.is_checked and isinstance(space, spaces.Box):
-                _check_frame(_joined(path), space, np.asarray(value))
-            found[key] = _as_plain(space, value)
+            value, dtype = np.asarray(value), self.observation_space[key].dtype
+            if isinstance(space, spaces.Box):
+                if not self.is_checked:
+                    _check_frame(key.removeprefix(RAW), space, value)
+                found[key] = value.astype(dtype, copy=False)
+            else:
+                plain = (value - getattr(space, "start", 0)).astype(dtype)
+                found[key] = plain[()] if isinstance(space, spaces.Discrete) else plain.flatten()
         self.is_checked = True
         return found
 
 
-def _learnable(name: str, space: spaces.Space) -> spaces.Space:
-    if not isinstance(space, NUMBERS):
-        raise ValueError(
-            f"env: observation {name!r} is {space}, which cannot be learned from. Make numbers of "
-            f"it. {LEAVE_OUT}"
-        )
-    return space
-
-
-def named_leaves(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:
-    """Every space inside a Dict or Tuple with the name that its observation gets."""
-    for path, leaf in _leaves(space):
-        yield _joined(path), leaf
-
-
-def _leaves(
+def leaves(
     space: spaces.Space, path: tuple[Any, ...] = ()
-) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+) -> Iterator[tuple[str, tuple[Any, ...], spaces.Space]]:
+    """Every space inside a Dict or Tuple: the name that its observation gets, its path, itself."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         inner = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in inner:
-            yield from _leaves(part, (*path, key))
+            yield from leaves(part, (*path, key))
     else:
-        yield path, space
-
-
-def _joined(path: tuple[Any, ...]) -> str:
-    return "_".join(map(str, path)) or "observation"
+        yield "_".join(map(str, path)) or "observation", path, space
 
 
 def is_image(space: spaces.Space) -> bool:
     """Whether a space has the shape of an image."""
     return isinstance(space, spaces.Box) and layout_of(space.shape) is not None
-
-
-def _is_torch_type(dtype: np.dtype) -> bool:
-    return dtype in (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
 
 
 def _plain(space: spaces.Space) -> spaces.Space:
@@ -178,22 +162,10 @@ def _plain(space: spaces.Space) -> spaces.Space:
         return spaces.MultiBinary(int(np.prod(space.shape)))
     if isinstance(space, spaces.MultiDiscrete):
         return spaces.MultiDiscrete(space.nvec.flatten())
-    if isinstance(space, spaces.Box) and not _is_torch_type(space.dtype):
+    if isinstance(space, spaces.Box) and space.dtype not in TORCH_TYPES:
         low, high = space.low.astype(np.float32), space.high.astype(np.float32)
         return spaces.Box(low, high, space.shape, np.float32)
     return space
-
-
-def _as_plain(space: spaces.Space, value: Any) -> Any:
-    if isinstance(space, spaces.Discrete):
-        return np.int64(value - space.start)
-    if isinstance(space, spaces.MultiDiscrete):
-        return (np.asarray(value) - space.start).flatten()
-    if isinstance(space, spaces.MultiBinary):
-        return np.asarray(value, np.int8).flatten()
-    if isinstance(space, spaces.Box) and not _is_torch_type(space.dtype):
-        return np.asarray(value, np.float32)
-    return np.asarray(value, getattr(space, "dtype", None))
 
 
 def _check_frame(name: str, space: spaces.Box, value: np.ndarray) -> None:
