@@ -15,8 +15,8 @@ from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, Seri
 
 from mario_dreamer.envs.actions import OwnActions
 from mario_dreamer.envs.base import check_at_least_one
-from mario_dreamer.envs.gymnasium_info import InfoReader
 from mario_dreamer.envs.gymnasium_wrappers import (
+    InfoReader,
     PlainActions,
     PlainSpaces,
     RepeatAction,
