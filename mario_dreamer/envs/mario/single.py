@@ -8,10 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from tensordict import TensorDictBase
-from torchrl.data import TensorSpec, Unbounded
+from torchrl.data import Unbounded
 from torchrl.envs import GymWrapper
-from torchrl.envs.gym_like import BaseInfoDictReader
+from torchrl.envs.gym_like import default_info_dict_reader
 
 from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen
 from mario_dreamer.envs.mario.game import NUMBERS, TRACK, Game, number_specs
@@ -21,7 +20,8 @@ class GymMario(gymnasium.Env):
     """Offer a `Game` through Gymnasium's interface.
 
     The observation is the raw screen, uint8 [240, 256, 3]. The action is one controller byte,
-    int16 [1]; -1 plays no frame. A game that is over stands still and gives no reward.
+    int16 [1]; -1 plays no frame. A game that is over stands still and gives no reward. The info
+    holds the `NUMBERS` and the `TRACK` as tensors.
     """
 
     observation_space = gymnasium.spaces.Box(0, 255, SCREEN, np.uint8)
@@ -33,8 +33,9 @@ class GymMario(gymnasium.Env):
     def _seen(self, before: tuple[int, int]) -> tuple[np.ndarray, dict[str, Any]]:
         screen = np.empty(SCREEN, np.uint8)
         copy_screen(self.game.emulator, screen)
-        info = dict(zip(NUMBERS, self.game.numbers, strict=True))
-        return screen, info | {TRACK: (before, self.game.place)}
+        numbers = zip(NUMBERS.items(), self.game.numbers, strict=True)
+        info = {key: torch.tensor([number], dtype=dtype) for (key, dtype), number in numbers}
+        return screen, info | {TRACK: torch.tensor([before, self.game.place])}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -57,24 +58,11 @@ class GymMario(gymnasium.Env):
         self.game.close()
 
 
-class InfoReader(BaseInfoDictReader):
-    """Copy the info of a frame into the TensorDict; TorchRL's own reader crashes."""
-
-    def __call__(self, info_dict: dict[str, Any], tensordict: TensorDictBase) -> TensorDictBase:
-        for key, dtype in NUMBERS.items():
-            tensordict.set(key, torch.tensor([info_dict[key]], dtype=dtype))
-        return tensordict.set(TRACK, torch.tensor(info_dict[TRACK]))
-
-    @property
-    def info_spec(self) -> dict[str, TensorSpec]:
-        """Describe the info."""
-        return {**number_specs(), TRACK: Unbounded([2, 2], dtype=torch.int64)}
-
-
 def make_single_mario(
     stages: Sequence[str], stage_order: str = "balanced", seed: int = 0, first: int = 0
 ) -> GymWrapper:
     """Make one game in raw frames as a TorchRL env of batch size []; arguments as of `Game`."""
     game = GymWrapper(GymMario(Game(stages, stage_order, seed, first)), device="cpu")
-    game.set_info_dict_reader(InfoReader())
+    specs = {**number_specs(), TRACK: Unbounded([2, 2], dtype=torch.int64)}
+    game.set_info_dict_reader(default_info_dict_reader(list(specs), specs))
     return game
