@@ -182,10 +182,7 @@ class BatchedMario(BatchedEnv):
 
     def screens(self) -> Tensor:
         """Return the raw screens of this moment for videos, uint8 [N, 240, 256, 3]."""
-        raw = np.empty((self.num_envs, *SCREEN), np.uint8)
-        for game, out in zip(self.games, raw, strict=True):
-            copy_screen(game.emulator, out)
-        return torch.from_numpy(raw)
+        return torch.from_numpy(np.stack([game.screen() for game in self.games]))
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Any]:
         """Return what a bit-equal resume needs, as tensors and numbers; see `Game.state_dict`."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from torchrl.data import Binary, TensorSpec, Unbounded
 
-from mario_dreamer.envs.mario.emulator import INFO, make_emulator, read_info
+from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, make_emulator, read_info
 
 # What the TensorDict carries next to the picture, [N, 1] each, in the order of `Game.numbers`.
 NUMBERS = {key: dtype for key, (_, dtype) in INFO.items()} | {
@@ -76,6 +77,12 @@ class Game:
     def place(self) -> tuple[int, int]:
         """x and clock of the last frame."""
         return int(self.info["x_pos"]), int(self.info["time"])
+
+    def screen(self) -> np.ndarray:
+        """Return a copy of the raw screen, uint8 [240, 256, 3]."""
+        screen = np.empty(SCREEN, np.uint8)
+        copy_screen(self.emulator, screen)
+        return screen
 
     def set_seed(self, seed: int) -> None:
         """Let the next episode be the first one of this seed."""

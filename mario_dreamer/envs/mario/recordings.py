@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from mario_dreamer.envs.mario.emulator import INFO, SCREEN, copy_screen, read_info
+from mario_dreamer.envs.mario.emulator import INFO, read_info
 from mario_dreamer.envs.mario.game import Game
 
 AREA_TYPE = 0x074E  # in the console's memory: 0 water, 1 ground, 2 underground, 3 castle
@@ -88,7 +88,9 @@ def play_buttons(
             if not game.over:
                 game.press(byte)
         if film:
-            _keep(played, game)
+            played.screens.append(game.screen())
+            played.lefts.append(int(game.info["x_pos"]) - int(game.info["left_x_pos"]))
+            played.areas.append(int(game.emulator.ram[AREA_TYPE]))
         if game.over:
             break
     if game.pressed:
@@ -96,12 +98,3 @@ def play_buttons(
     played.stats |= {"frames": len(game.pressed), "done": int(game.over)}
     game.close()
     return played
-
-
-def _keep(played: Playback, game: Game) -> None:
-    """Take a picture of the screen and note where it lies."""
-    screen = np.empty(SCREEN, np.uint8)
-    copy_screen(game.emulator, screen)
-    played.screens.append(screen)
-    played.lefts.append(int(game.info["x_pos"]) - int(game.info["left_x_pos"]))
-    played.areas.append(int(game.emulator.ram[AREA_TYPE]))

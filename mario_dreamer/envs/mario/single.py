@@ -12,7 +12,7 @@ from torchrl.data import Unbounded
 from torchrl.envs import GymWrapper
 from torchrl.envs.gym_like import default_info_dict_reader
 
-from mario_dreamer.envs.mario.emulator import SCREEN, copy_screen
+from mario_dreamer.envs.mario.emulator import SCREEN
 from mario_dreamer.envs.mario.game import NUMBERS, TRACK, Game, number_specs
 
 
@@ -31,11 +31,9 @@ class GymMario(gymnasium.Env):
         self.game = game
 
     def _seen(self, before: tuple[int, int]) -> tuple[np.ndarray, dict[str, Any]]:
-        screen = np.empty(SCREEN, np.uint8)
-        copy_screen(self.game.emulator, screen)
         numbers = zip(NUMBERS.items(), self.game.numbers, strict=True)
         info = {key: torch.tensor([number], dtype=dtype) for (key, dtype), number in numbers}
-        return screen, info | {TRACK: torch.tensor([before, self.game.place])}
+        return self.game.screen(), info | {TRACK: torch.tensor([before, self.game.place])}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
