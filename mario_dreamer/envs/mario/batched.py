@@ -70,9 +70,8 @@ class BatchedMario(BatchedEnv):
         super().__init__(num_envs, Bounded(-1, 255, [frames], dtype=torch.int16), observations)
         self.max_pool = max_pool
         self._threads = min(num_envs, threads or count_cpus())
-        # This thread plays as well, so the pool has one less.
-        helpers = self._threads - 1
-        self._pool = ThreadPoolExecutor(helpers, "mario") if helpers else None
+        # One less, because this thread plays as well; the first task starts them.
+        self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "mario")
         self.failures = 0
         games = self._each(lambda i: Game(stages, stage_order, seed + i, i), range(num_envs))
         self.games: list[Game] = games
@@ -101,7 +100,7 @@ class BatchedMario(BatchedEnv):
                 results[row] = task(*rows[row])
 
         helpers = min(self._threads, len(rows)) - 1
-        others = [] if self._pool is None else [self._pool.submit(_work) for _ in range(helpers)]
+        others = [self._pool.submit(_work) for _ in range(helpers)]
         try:
             _work()
         finally:
@@ -206,8 +205,7 @@ class BatchedMario(BatchedEnv):
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Stop the threads and free the emulators."""
         if not self.is_closed:
-            if self._pool is not None:
-                self._pool.shutdown()
+            self._pool.shutdown()
             for game in self.games:
                 game.close()
         super().close(raise_if_closed=raise_if_closed)
