@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.training.acceleration import autocast
 
 
 @dataclass
@@ -111,10 +112,6 @@ class AgentInspector:
         self.rssm = self.world_model.rssm
         self.device = next(self.world_model.parameters()).device
 
-    def _autocast(self) -> torch.autocast:
-        dtype = self.policy.autocast_dtype
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-
     @torch.no_grad()
     def observe(
         self, observation: TensorDictBase, belief: Belief | None, action: Tensor | None
@@ -144,15 +141,17 @@ class AgentInspector:
     def imagine(self, belief: Belief, action: Tensor) -> Belief:
         """Go on from `belief`, [B], by one action, [A], without a frame."""
         actions = action.to(self.device).float().expand(len(belief.deter), -1)
-        with self._autocast():
+        with autocast(self.device, self.policy.autocast_dtype):
             deter, stoch, prior = self.rssm.img_step(belief.deter, belief.stoch, actions)
         return Belief(deter.float(), stoch.float(), prior)
 
     @torch.no_grad()
-    def decode(self, belief: Belief) -> Tensor:
-        """Decode states, [B], into frames, uint8 [B, C, H, W]."""
-        with self._autocast():
-            mean = self.world_model.decoders[self.image].head(belief.deter, belief.stoch)
+    def decode(self, *beliefs: Belief) -> Tensor:
+        """Decode states, B in all, in one go into frames, uint8 [B, C, H, W]."""
+        deter = torch.cat([belief.deter for belief in beliefs])
+        stoch = torch.cat([belief.stoch for belief in beliefs])
+        with autocast(self.device, self.policy.autocast_dtype):
+            mean = self.world_model.decoders[self.image].head(deter, stoch)
         return as_bytes(mean)
 
     @torch.no_grad()
@@ -160,15 +159,8 @@ class AgentInspector:
         self, belief: Belief, imagined: Belief | None = None
     ) -> tuple[Prediction, Tensor | None]:
         """Ask every head about a state, [1]; decode `imagined`, [1], in the same go if given."""
-        both = belief
-        if imagined is not None:
-            both = Belief(
-                torch.cat([belief.deter, imagined.deter]),
-                torch.cat([belief.stoch, imagined.stoch]),
-                belief.logits,
-            )
-        frames = self.decode(both)
-        with self._autocast():
+        frames = self.decode(belief) if imagined is None else self.decode(belief, imagined)
+        with autocast(self.device, self.policy.autocast_dtype):
             feat = self.rssm.feat(belief.deter, belief.stoch)
             asked = (self.world_model.reward, self.world_model.cont, self.critic)
             reward, cont, value = (float(m.head.dist(m.head(feat)).mean) for m in asked)
