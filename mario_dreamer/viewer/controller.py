@@ -33,14 +33,12 @@ def nearest_action(held: Collection[str], names: Sequence[str]) -> int:
     for name in held:
         if name.isdecimal() and int(name) < len(names):
             return int(name)
-    best, best_score = 0, -1
-    for index, name in enumerate(names):
-        pressed = set() if name == "noop" else set(name.split("+"))
-        if pressed <= set(held):
-            score = sum(BUTTONS.get(button, 0) for button in pressed)
-            if score > best_score:
-                best, best_score = index, score
-    return best
+
+    def score(index: int) -> int:
+        pressed = set() if names[index] == "noop" else set(names[index].split("+"))
+        return sum(BUTTONS.get(button, 0) for button in pressed) if pressed <= set(held) else -1
+
+    return max(range(len(names)), key=score)
 
 
 @dataclass(frozen=True)
