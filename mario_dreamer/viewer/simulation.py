@@ -16,12 +16,7 @@ from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
 from mario_dreamer.viewer.environment import LiveEnv
 from mario_dreamer.viewer.frame import Frame
-from mario_dreamer.viewer.inspector import (
-    AgentInspector,
-    Belief,
-    OpenLoopRollouts,
-    Prediction,
-)
+from mario_dreamer.viewer.inspector import AgentInspector, Belief, OpenLoopRollouts, Prediction
 from mario_dreamer.viewer.recordings import Recording
 
 
@@ -32,7 +27,6 @@ class Branch:
     belief: Belief
     seed: int
     actions: list[Tensor]
-    observation: TensorDictBase
 
 
 class Simulation:
@@ -148,7 +142,7 @@ class Simulation:
         if self.open_loop_steps:  # one frame first: a dream starts from a real frame
             with self._own_randomness():
                 self._belief = self.inspector.observe(self._observation, *self._before)
-        self.branch = Branch(self._belief, self.env.seed, list(self.env.actions), self._observation)
+        self.branch = Branch(self._belief, self.env.seed, list(self.env.actions))
         self.mode, self.dream_steps, self.held = "dream", 0, frozenset()
         return self.look()
 
@@ -244,13 +238,10 @@ class Simulation:
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
         """Draw from this simulation's own random stream; leave the process's as it was."""
-        before = torch.get_rng_state()
-        torch.set_rng_state(self._random_state)
-        try:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random_state)
             yield
-        finally:
             self._random_state = torch.get_rng_state()
-            torch.set_rng_state(before)
 
     def close(self) -> None:
         """Stop the emulator."""
