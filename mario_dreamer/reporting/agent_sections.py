@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from mario_dreamer.envs.mario.recordings import played_stage
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
 from mario_dreamer.reporting.charts import embed, heat_map, lines, scatter
-from mario_dreamer.reporting.deaths import death_chart, outcome, stage_of
+from mario_dreamer.reporting.deaths import death_chart, outcome
 from mario_dreamer.reporting.episodes import Networks, Watched
 from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
 from mario_dreamer.reporting.level_map import map_of_buttons
@@ -43,12 +45,13 @@ def add_summaries(
 def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, list[Episode]]:
     """Sort episodes by the stage they were played in; without stages, none."""
     found: dict[str, list[Episode]] = {}
+    option = stages[0] if len(stages) == 1 else stages
     for episode in episodes if stages else ():
-        found.setdefault(stage_of(episode.stats, stages[0]), []).append(episode)
+        found.setdefault(played_stage(option, episode.stats), []).append(episode)
     return dict(sorted(found.items()))
 
 
-def stitch(
+def _stitch(
     episodes: Sequence[Episode], stage: str
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Stitch the map that the furthest of these episodes passed; none without button logs."""
@@ -61,20 +64,26 @@ def stitch(
 
 def add_ends(
     page: Page, episodes: Sequence[Episode], stages: Sequence[str], trained: Sequence[float] = ()
-) -> None:
+) -> dict[str, tuple[Figure, np.ndarray | None]]:
     """Draw where episodes ended over the map of each level.
 
     Args:
         episodes: with x_pos; envs without places get no picture.
         trained: furthest x of the training episodes of a single stage, for the bars.
+
+    Returns:
+        for each stage the chart, and the map in it; None without button logs.
     """
+    drawn: dict[str, tuple[Figure, np.ndarray | None]] = {}
     for stage, mine in by_stage(episodes, stages).items():
         info = [episode.stats for episode in mine if "x_pos" in episode.stats]
         if not info:
             continue
         places = list(trained) if trained and len(stages) == 1 else None
         bars = "where these episodes ended" if places is None else "furthest x in training"
-        chart = death_chart(info, *stitch(mine, stage), places)
+        picture, seen = _stitch(mine, stage)
+        chart = death_chart(info, picture, seen, places)
+        drawn[stage] = chart, picture
         page.figure(
             embed(chart, f"where episodes ended in {stage}", "png"),
             f"stage {stage}: marks show where Mario was when these {len(info)} episodes ended; "
@@ -82,6 +91,7 @@ def add_ends(
             "reached.",
             is_wide=True,
         )
+    return drawn
 
 
 def _add_tables(page: Page, episodes: Sequence[Episode], stages: Sequence[str]) -> None:

@@ -37,13 +37,6 @@ def outcome(info: Mapping[str, float]) -> str:
     return "time ran out" if info.get("time", 1.0) <= 0 else "died"
 
 
-def stage_of(info: Mapping[str, float], default: str) -> str:
-    """Name the stage that an episode was played in, "w-s"."""
-    if "world" not in info or "stage" not in info:
-        return default
-    return f"{info['world']:.0f}-{info['stage']:.0f}"
-
-
 def death_chart(
     episodes: Sequence[Mapping[str, float]],
     picture: np.ndarray | None = None,

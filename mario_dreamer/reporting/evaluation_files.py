@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.mario.recordings import pack_buttons
 from mario_dreamer.keys import STATS
-from mario_dreamer.reporting.agent_sections import add_summaries, by_stage, rate_text, stitch
+from mario_dreamer.reporting.agent_sections import add_ends, add_summaries, by_stage, rate_text
 from mario_dreamer.reporting.charts import embed, histogram
-from mario_dreamer.reporting.deaths import death_chart, outcome
+from mario_dreamer.reporting.deaths import outcome
 from mario_dreamer.reporting.page import Page, without_paths
 from mario_dreamer.training.evaluation import Episode, summarise
 
@@ -216,17 +216,11 @@ class Evaluation:
             f"Where its {len(ends)} episodes ended, and how far they came; the fewer pile up at "
             "one place, the better.",
         )
-        if "x_pos" in ends[0]:
-            for stage, mine in by_stage(episodes, self.stages).items():
-                picture, seen = stitch(mine, stage)
-                name = condition.name if len(self.stages) == 1 else f"{condition.name}-{stage}"
-                chart = death_chart([episode.stats for episode in mine], picture, seen)
-                self._save(chart, f"deaths-{name}.png")
-                about = f"stage {stage}: where Mario was when the episode ended, and how often"
-                page.figure(embed(chart, about, "png"), about, is_wide=True)
-                if picture is not None:
-                    map_name = "level_map" if len(self.stages) == 1 else f"level_map-{stage}"
-                    matplotlib.image.imsave(self.out / f"{map_name}.png", picture)
+        for stage, (chart, picture) in add_ends(page, episodes, self.stages).items():
+            which = "" if len(self.stages) == 1 else f"-{stage}"
+            self._save(chart, f"deaths-{condition.name}{which}.png")
+            if picture is not None:
+                matplotlib.image.imsave(self.out / f"level_map{which}.png", picture)
         for column, title in (("x_max", "furthest x"), ("return", "return"), ("length", "steps")):
             if column in ends[0]:
                 chart = histogram([float(end[column]) for end in ends], title)
