@@ -117,10 +117,9 @@ def _numbers(pairs: Pairs) -> str:
     )
 
 
-def _add_calibration(page: Page, watched: Sequence[Watched], gamma: float) -> None:
+def _add_calibration(page: Page, watched: Sequence[Watched], gamma: float) -> float:
+    """Return by how much the value is off on average."""
     rewards, values = reward_pairs(watched), value_pairs(watched, gamma)
-    if not rewards.real:
-        return
     good = rewards.correlation > 0.8
     page.section(
         "Calibration",
@@ -140,6 +139,7 @@ def _add_calibration(page: Page, watched: Sequence[Watched], gamma: float) -> No
         f"critic against the discounted return that followed, discount {gamma:.4f}. "
         f"{_numbers(values)}.{cut}",
     )
+    return values.bias
 
 
 def _add_foresight(page: Page, seen: Foresight) -> None:
@@ -172,7 +172,8 @@ def _add_foresight(page: Page, seen: Foresight) -> None:
     )
 
 
-def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> None:
+def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> int:
+    """Return the number of live classes."""
     shares = usage(watched, unimix)
     live, effective = live_classes(shares), effective_classes(shares)
     dead = int((effective < 1.1).sum())
@@ -189,6 +190,7 @@ def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> None:
         f"{float(effective.mean()):.1f} of {shares.shape[1]} classes on average (exp of its "
         f"entropy), the least {float(effective.min()):.1f}.",
     )
+    return live
 
 
 def add_agent(
@@ -214,13 +216,10 @@ def add_agent(
     )
     add_ends(page, episodes, stages, trained)
     _add_tables(page, episodes, stages)
-    _add_calibration(page, watched, gamma)
+    summary["value_bias"] = _add_calibration(page, watched, gamma)
     found = foresee(watched, agent, horizon)
     if found is not None:
         _add_foresight(page, found)
         summary["open_loop_error"] = float(found.dreamed[-1])
-    rssm = agent.world_model.rssm
-    _add_latents(page, watched, rssm.unimix)
-    summary["live_classes"] = live_classes(usage(watched, rssm.unimix))
-    summary["value_bias"] = value_pairs(watched, gamma).bias
+    summary["live_classes"] = _add_latents(page, watched, agent.world_model.rssm.unimix)
     return summary
