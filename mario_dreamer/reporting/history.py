@@ -37,18 +37,10 @@ class History:
         """The newest value of a metric; None when it was never logged."""
         return next((row[name] for row in reversed(self.reports) if name in row), None)
 
-    def curve(self, name: str, over: str = "step") -> tuple[list[float], list[float]]:
-        """The curve of a metric.
-
-        Args:
-            name: as in the metric table.
-            over: "step" or "hours".
-
-        Returns:
-            xs and ys; empty when it was never logged.
-        """
+    def curve(self, name: str) -> tuple[list[float], list[float]]:
+        """The steps and values of a metric; empty when it was never logged."""
         rows = [row for row in self.reports if name in row]
-        return [row[over] for row in rows], [row[name] for row in rows]
+        return [row["step"] for row in rows], [row[name] for row in rows]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -59,8 +51,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         if step is None:
             continue
         if rows and step < rows[-1]["step"]:
-            while rows and rows[-1]["step"] >= step:
-                rows.pop()
+            rows = [earlier for earlier in rows if earlier["step"] < step]
         rows.append(row)
     return rows
 
@@ -94,10 +85,9 @@ def read_history(folder: str | Path) -> History:
         before = now
         place = {"step": row["step"], "frames": row["step"] * repeat, "hours": worked / 3600}
         if "play/return" in row:
-            names = ("return", "length", "x_max", "flag")
-            told = {name: row[f"play/{name}"] for name in names if f"play/{name}" in row}
-            history.episodes.append(place | {k: float(v) for k, v in told.items()})
+            names = [name for name in ("return", "length", "x_max", "flag") if f"play/{name}" in row]
+            history.episodes.append(place | {name: float(row[f"play/{name}"]) for name in names})
         else:
-            skip = ("step", "time")
-            history.reports.append(place | {k: float(v) for k, v in row.items() if k not in skip})
+            names = [name for name in row if name not in ("step", "time")]
+            history.reports.append(place | {name: float(row[name]) for name in names})
     return history

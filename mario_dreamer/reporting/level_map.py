@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mario_dreamer.envs.mario.recordings import Playback, play_buttons
+from mario_dreamer.envs.mario.recordings import play_buttons
 
 SCORE_BAR = 32  # rows of the screen that do not move with the level
 _SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
@@ -55,14 +55,13 @@ def level_map(
 
 
 def map_of_buttons(
-    stage: str, buttons: Sequence[int], every: int = 4, width: int | None = None
+    stage: str, buttons: Sequence[int], every: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play recorded buttons in the raw emulator and stitch its screens, without the score bar.
 
     Args:
         stage: "w-s".
-        every: take each so many-th screen.
-        width: as for `level_map`.
+        every: take each so many-th screen, the last one among them.
 
     Returns:
         as `level_map`. Rooms of another kind (a bonus room below ground) are left out: their
@@ -72,12 +71,8 @@ def map_of_buttons(
         ValueError: no such stage, or no buttons. ImportError: no emulator.
     """
     played = play_buttons(stage, buttons, 1, film=True)
-    return level_map(*_main_area(played, every), width)
-
-
-def _main_area(played: Playback, every: int) -> tuple[list[np.ndarray], list[int]]:
-    """Screens of the kind of area that was on screen for longest, and where they lay."""
-    main = Counter(played.areas).most_common(1)[0][0] if played.areas else 0
-    there = [i for i, area in enumerate(played.areas) if area == main]
+    longest = Counter(played.areas).most_common(1)  # the kind of area on screen for longest
+    there = [i for i, area in enumerate(played.areas) if area == longest[0][0]]
     chosen = there[::-every][::-1]  # counted from the end: the furthest screen is among them
-    return [played.screens[i][SCORE_BAR:] for i in chosen], [played.lefts[i] for i in chosen]
+    screens = [played.screens[i][SCORE_BAR:] for i in chosen]
+    return level_map(screens, [played.lefts[i] for i in chosen])
