@@ -12,8 +12,13 @@ from mario_dreamer.envs.mario.recordings import played_stage
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
 from mario_dreamer.reporting.charts import embed, heat_map, lines, scatter
 from mario_dreamer.reporting.deaths import death_chart, outcome
-from mario_dreamer.reporting.episodes import Networks, Watched
-from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
+from mario_dreamer.reporting.episodes import (
+    Networks,
+    Watched,
+    effective_classes,
+    live_classes,
+    usage,
+)
 from mario_dreamer.reporting.level_map import map_of_buttons
 from mario_dreamer.reporting.open_loop import Foresight, foresee
 from mario_dreamer.reporting.page import Page

@@ -1,4 +1,4 @@
-"""Episodes of an agent with its state and predictions at every frame."""
+"""Episodes of an agent with its state and predictions at every frame; its use of the latent."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from tensordict import NestedKey, TensorDictBase
+from tensordict import TensorDictBase
+from torch import Tensor
 
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.replay import to_records
 from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.evaluation import Episode, play_episodes
@@ -25,12 +27,6 @@ class Networks(Protocol):
     critic: DistributionModule
     device: torch.device
     dtype: torch.dtype | None
-
-
-def kept_keys(observations: Sequence[str]) -> list[NestedKey]:
-    """Return what the paper's records are made of, for these observations."""
-    after = [*observations, keys.REWARD, "terminated", "truncated", "done"]
-    return [*observations, "is_init", keys.ACTION, *(("next", key) for key in after)]
 
 
 @dataclass
@@ -58,7 +54,10 @@ def watch(
         policy, env: see `play_episodes`.
         max_steps: give up on an env after so many agent steps.
     """
-    keep = kept_keys(agent.world_model.observation_keys)
+    observations = agent.world_model.observation_keys
+    after = [*observations, keys.REWARD, "terminated", "truncated", "done"]
+    # What the paper's records are made of.
+    keep = [*observations, "is_init", keys.ACTION, *(("next", key) for key in after)]
     played = play_episodes(policy, env, episodes, max_steps=max_steps, keep=keep)
     return [_look(episode, agent) for episode in played]
 
@@ -76,3 +75,30 @@ def _look(episode: Episode, agent: Networks) -> Watched:
     wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "reward_mean", "cont_mean", "value_mean"]
     episode.steps = None  # the records hold it all
     return Watched(episode, records, states.select(*wanted)[0].cpu().float())
+
+
+def usage(watched: Sequence[Watched], unimix: float) -> Tensor:
+    """Average the posterior over all frames: which of the S x K classes are taken.
+
+    Args:
+        unimix: share of uniform probability in the posterior.
+
+    Returns:
+        [S, K], each row adds up to 1.
+    """
+    logits = torch.cat([seen.states[keys.POST_LOGITS] for seen in watched])  # [M, S, K]
+    return OneHotCategorical(logits, unimix).probs.mean(0)
+
+
+def live_classes(shares: Tensor) -> int:
+    """Count the classes taken more than 1 % of the time, of [S, K] shares."""
+    return int((shares > 0.01).sum())
+
+
+def effective_classes(shares: Tensor) -> Tensor:
+    """How many classes each categorical uses, [S]: exp(entropy of its shares); 1 means it is dead.
+
+    >>> effective_classes(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])).tolist()
+    [2.0, 1.0]
+    """
+    return torch.special.entr(shares).sum(-1).exp()

@@ -142,7 +142,7 @@ _RESULTS = (
       for stage, about in (("", "; a condition is such as greedy-noops-sticky"),
                            ("<stage>/", ", of one of several stages"))),
     ("report/live_classes", "classes of the latent taken more than 1 % of the time", "classes",
-     "a good part of S x K", "reporting/latents.py"),
+     "a good part of S x K", "reporting/episodes.py"),
     ("report/value_bias", "critic's mean minus the discounted return that followed, mean", "reward",
      "near 0", "reporting/calibration.py"),
     ("report/open_loop_error", "mean squared error of frames at the longest horizon", "(0..1)^2",

@@ -11,8 +11,13 @@ from tiny import Tiny, make_tiny
 from mario_dreamer import keys
 from mario_dreamer.reporting.agent_sections import add_agent
 from mario_dreamer.reporting.calibration import Pairs, discounted_returns, reward_pairs, value_pairs
-from mario_dreamer.reporting.episodes import Watched, watch
-from mario_dreamer.reporting.latents import effective_classes, live_classes, usage
+from mario_dreamer.reporting.episodes import (
+    Watched,
+    effective_classes,
+    live_classes,
+    usage,
+    watch,
+)
 from mario_dreamer.reporting.open_loop import cut_windows, foresee, mean_by_horizon
 from mario_dreamer.reporting.page import Page
 
