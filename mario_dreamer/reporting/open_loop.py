@@ -49,17 +49,11 @@ def cut_windows(lengths: Sequence[int], horizon: int, count: int) -> list[tuple[
     >>> cut_windows([5, 3], 3, 3)
     [(0, 0, 4), (0, 1, 5), (1, 0, 3)]
     """
-    whole, short = [], []
+    windows = []
     for episode, length in enumerate(lengths):
-        for first in range(length - 1):
-            window = (episode, first, min(length, first + horizon + 1))
-            # The last frames of an episode would be predicted by ever shorter windows: one of
-            # them is enough, and only where the episode is too short for a whole one.
-            if length - first > horizon:
-                whole.append(window)
-            elif first == 0:
-                short.append(window)
-    windows = sorted(whole + short)
+        # Whole windows alone; where the episode is too short for one, a single shorter one.
+        for first in range(max(1, length - horizon) if length > 1 else 0):
+            windows.append((episode, first, min(length, first + horizon + 1)))
     picks = torch.linspace(0, len(windows) - 1, min(count, len(windows))).round().long()
     return [windows[i] for i in picks.tolist()]
 
@@ -90,9 +84,8 @@ def _window(seen: Watched, first: int, last: int, length: int) -> TensorDictBase
     before = (index - 1).clamp_min(0)
     window[keys.PREV_DETER] = seen.states[keys.DETER][before]
     window[keys.PREV_STOCH] = seen.states[keys.STOCH][before]
-    window["now_deter"], window["now_stoch"] = (
-        seen.states[keys.DETER][index], seen.states[keys.STOCH][index]
-    )  # fmt: skip
+    window["now_deter"] = seen.states[keys.DETER][index]
+    window["now_stoch"] = seen.states[keys.STOCH][index]
     return window
 
 
