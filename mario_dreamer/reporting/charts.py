@@ -177,14 +177,14 @@ def lines(
     return figure
 
 
-def histogram(values: Sequence[float], title: str, size: tuple[float, float] = SIZE) -> Figure:
+def histogram(values: Sequence[float], title: str) -> Figure:
     """Draw how often values fall into each of 24 equal intervals from 0 (or below).
 
     Args:
         values: at least one; the largest is pointed out.
         title: what they are.
     """
-    figure, ((axes,),) = new_figure(size=size)
+    figure, ((axes,),) = new_figure()
     low, high = min(0.0, *values), max(values)
     axes.hist(values, bins=24, range=(low, max(high, low + 1)), color=COLOURS[0], rwidth=0.94)
     axes.axvline(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Condition:
         return bool(self.random_noops or self.sticky)
 
 
+@dataclass
 class Evaluation:
     """Gather the episodes of all conditions; write them down.
 
@@ -54,22 +55,21 @@ class Evaluation:
         save_episodes: action lists of at least so many of each condition; of all that reached
             the flag.
         agent_steps: agent steps the checkpoint was trained for.
+        results: what `add` took in: condition, summary, episodes.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        checkpoint: Path | None,
-        env: dict[str, Any],
-        provenance: dict[str, str],
-        save_episodes: int = 3,
-        agent_steps: int = 0,
-    ) -> None:
-        self.out, self.checkpoint, self.env = out, checkpoint, env
-        self.provenance, self.save_episodes = provenance, save_episodes
-        self.agent_steps = agent_steps
-        self.stages = stages_of(env["stage"]) if "stage" in env else ()
-        self.results: list[tuple[Condition, dict[str, float], list[Episode]]] = []
+    out: Path
+    checkpoint: Path | None
+    env: dict[str, Any]
+    provenance: dict[str, str]
+    save_episodes: int = 3
+    agent_steps: int = 0
+    results: list[tuple[Condition, dict[str, float], list[Episode]]] = field(default_factory=list)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages played; none where the env has none."""
+        return stages_of(self.env["stage"]) if "stage" in self.env else ()
 
     @property
     def stage(self) -> str | None:
@@ -136,7 +136,6 @@ class Evaluation:
 
     def write(self) -> list[Path]:
         """Write all files; return those worth naming."""
-        self.out.mkdir(parents=True, exist_ok=True)
         return [self._json(), self._csv(), self._page()]
 
     def _json(self) -> Path:
