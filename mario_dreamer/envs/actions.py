@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -40,9 +40,11 @@ class ClippedActionScaling(Transform):
         share = (action.to(self.low.dtype).clamp(-1.0, 1.0) + 1.0) / 2.0
         return torch.lerp(self.low, self.high, share)
 
-    def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
+    def transform_action_spec(self, action_spec: Composite) -> Composite:
         """Offer [-1, 1], also where an end has no bound."""
-        return _replaced(action_spec, lambda own: Bounded(-1.0, 1.0, own.shape, dtype=own.dtype))
+        own = action_spec["action"]
+        action_spec["action"] = Bounded(-1.0, 1.0, own.shape, dtype=own.dtype)
+        return action_spec
 
 
 class OneHotActions(Transform):
@@ -64,9 +66,10 @@ class OneHotActions(Transform):
             return action.float().argmax(-1)
         return torch.stack([part.float().argmax(-1) for part in action.split(self.choices, -1)], -1)
 
-    def transform_action_spec(self, action_spec: TensorSpec) -> TensorSpec:
+    def transform_action_spec(self, action_spec: Composite) -> Composite:
         """Offer the one-hot spec of the same choices."""
-        return _replaced(action_spec, lambda own: own.to_one_hot_spec())
+        action_spec["action"] = action_spec["action"].to_one_hot_spec()
+        return action_spec
 
 
 class OwnActions(Transform):
@@ -81,15 +84,6 @@ class OwnActions(Transform):
     def __init__(self, start: Sequence[int], shape: Sequence[int], is_whole: bool) -> None:
         super().__init__()
         self.form = {"start": list(start), "shape": list(shape), "is_whole": is_whole}
-
-
-def _replaced(spec: TensorSpec, offer: Callable[[TensorSpec], TensorSpec]) -> TensorSpec:
-    """Offer another spec for `action`, alone or among others."""
-    if not isinstance(spec, Composite):
-        return offer(spec)
-    spec = spec.clone()
-    spec["action"] = offer(spec["action"])
-    return spec
 
 
 def action_range(spec: TensorSpec) -> tuple[Tensor, Tensor] | None:
