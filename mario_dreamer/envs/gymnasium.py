@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import AddRenderObservation, TimeLimit
+from gymnasium.wrappers import AddRenderObservation, RepeatAction, TimeLimit
 from torchrl.data import MultiOneHot
 from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
@@ -19,7 +19,6 @@ from mario_dreamer.envs.gymnasium_wrappers import (
     InfoReader,
     PlainActions,
     PlainSpaces,
-    RepeatAction,
     is_image,
     leaves,
 )
@@ -49,7 +48,7 @@ def plain_env(
             rendered picture.
     """
     if action_repeat > 1:
-        env = RepeatAction(env, action_repeat)
+        env = RepeatAction(env, action_repeat)  # TorchRL's FrameSkipTransform steps past the end
     if max_steps is not None:
         env = TimeLimit(env, max_steps)
     if from_render:

@@ -1,4 +1,4 @@
-"""What TorchRL's `GymWrapper` needs: action repeat, plain spaces, a reader of the info dict."""
+"""What TorchRL's `GymWrapper` needs: plain spaces, and a reader of the info dict."""
 
 from __future__ import annotations
 
@@ -20,28 +20,6 @@ from mario_dreamer.keys import ACTION_MASK, STATS
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
 TORCH_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64)
-
-
-class RepeatAction(gymnasium.Wrapper):
-    """Play each action several times; rewards are summed, an end cuts it short.
-
-    Args:
-        times: at least 1. (TorchRL's `FrameSkipTransform` steps on past the end.)
-    """
-
-    def __init__(self, env: gymnasium.Env, times: int) -> None:
-        super().__init__(env)
-        self.times = times
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Play `action` until it has been played often enough or the episode is over."""
-        total = 0.0
-        for _ in range(self.times):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        return observation, total, terminated, truncated, info
 
 
 class PlainActions(gymnasium.ActionWrapper):
