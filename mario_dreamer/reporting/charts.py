@@ -69,9 +69,8 @@ def add_legend(figure: Figure, axes: Axes, place: str = "outside lower left") ->
     """Name what the axes show outside of them, in as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
     room = 11 * figure.get_figwidth()  # characters; a mark takes about eight
-    columns = len(names)
-    while columns > 1 and columns * (8 + max(map(len, names))) > room:
-        columns -= 1
+    fitting = int(room / (8 + max(map(len, names), default=0)))
+    columns = max(1, min(len(names), fitting))
     with matplotlib.rc_context(RC):
         figure.legend(handles, names, loc=place, ncols=columns, frameon=False)
 

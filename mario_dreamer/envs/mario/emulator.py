@@ -6,6 +6,7 @@ without it (it publishes no wheel for Python below 3.13).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,11 +86,8 @@ def parse_stage(stage: str) -> tuple[int, int]:
     Raises:
         ValueError: anything else.
     """
-    parts = str(stage).split("-")
-    if len(parts) == 2 and all(part.isdecimal() for part in parts):
-        world, number = int(parts[0]), int(parts[1])
-        if 1 <= world <= 8 and 1 <= number <= 4:
-            return world, number
+    if found := re.fullmatch("0*([1-8])-0*([1-4])", str(stage)):
+        return int(found[1]), int(found[2])
     raise ValueError(
         f'env.stage: got {stage!r}, expected "w-s" with world w 1 to 8 and stage s 1 to 4. '
         'Set env.stage="1-1".'
