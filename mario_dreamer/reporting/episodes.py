@@ -36,8 +36,8 @@ class Watched:
     Args:
         episode: its info, actions and button log.
         records: T + 1 records, as in replay; those on the CPU.
-        states: the posterior at each of them, on the CPU: deter [T + 1, D], stoch, feat, both
-            logits, and the heads' means there: value, reward, cont [T + 1, 1].
+        states: the posterior at each of them, on the CPU: deter [T + 1, D], stoch, post_logits,
+            and the means of the heads there: reward_mean, value_mean [T + 1, 1].
     """
 
     episode: Episode
@@ -69,10 +69,10 @@ def _look(episode: Episode, agent: Networks) -> Watched:
     with autocast(agent.device, agent.dtype):
         # One sequence from the first frame to the last: [T + 1] -> [1, T + 1]
         states = agent.world_model(records.unsqueeze(0).to(agent.device))
-        for head in (agent.world_model.reward, agent.world_model.cont, agent.critic):
+        for head in (agent.world_model.reward, agent.critic):
             out = head(states.select(keys.FEAT))
             states.update({f"{key}_mean": out[key] for key in head.out_keys})
-    wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "reward_mean", "cont_mean", "value_mean"]
+    wanted = [keys.DETER, keys.STOCH, keys.POST_LOGITS, "reward_mean", "value_mean"]
     episode.steps = None  # the records hold it all
     return Watched(episode, records, states.select(*wanted)[0].cpu().float())
 
