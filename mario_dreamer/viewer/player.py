@@ -48,7 +48,6 @@ class Player:
             "seed": self.simulation.seed,
             "recordings": self.agents.recordings.listed(),
             "rate": self.rate,
-            "real_rate": agent.rate,
             "horizon": self.simulation.horizon,
         }
 

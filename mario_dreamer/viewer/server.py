@@ -159,18 +159,16 @@ class Page:
         except Exception as error:
             name, trace = type(error).__name__, shows_tracebacks()
             log.error("a page's simulation failed: %s: %s", name, error, exc_info=trace)
-            await self._fail(f"the simulation stopped: {error}")
+            text = f"the simulation stopped: {error}"
+            with suppress(Exception):
+                await self.socket.send_json({"type": "error", "text": text, "final": True})
+                await self.socket.close(BROKEN)
         finally:
             for task in tasks:
                 task.cancel()
             if player is not None:
                 with suppress(RuntimeError):  # at shutdown the thread is gone already
                     self.worker.submit(player.close)
-
-    async def _fail(self, text: str) -> None:
-        with suppress(Exception):
-            await self.socket.send_json({"type": "error", "text": text, "final": True})
-            await self.socket.close(BROKEN)
 
     async def _listen(self) -> None:
         while True:
