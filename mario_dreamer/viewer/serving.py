@@ -121,14 +121,18 @@ def run(app: ASGIApp, listener: socket.socket) -> str:
         timeout_graceful_shutdown=2,
     )
     # uvicorn closes everything at a signal and then sends it again to the handler from before:
-    # without a handler here SIGTERM would end the process there, without a message.
+    # SIGTERM's own would end the process there, and Ctrl-C's raise an error that may come out in a
+    # callback of the garbage collector and be lost.
     heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    before = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        return "Ctrl-C"
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         listener.close()
-    return "asked to by SIGTERM" if heard else "the server ended"
+    words = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "asked to by SIGTERM"}
+    return words[heard[0]] if heard else "the server ended"
