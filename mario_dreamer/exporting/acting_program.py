@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mario_dreamer import keys
+from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.networks.action_heads import ActionHead
@@ -22,7 +23,7 @@ class ActingProgram(nn.Module):
         policy: world model and actor; the weights that play are copied, to the CPU.
 
     Raises:
-        ValueError: the actor's head has no `draw` or `likeliest` of its own, see `ActionHead`.
+        ValueError: the actor's head has no `draw` of its own, see `ActionHead`.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -35,9 +36,8 @@ class ActingProgram(nn.Module):
     def check(policy: Policy) -> None:
         """Raise ValueError for a policy that cannot be exported."""
         head = type(policy.actor.head)
-        for name, call in (("draw", "draw(params, noise)"), ("likeliest", "likeliest(params)")):
-            if getattr(head, name, None) in (None, getattr(ActionHead, name)):
-                raise ValueError(f"{head.__name__} lacks {call}: it is not exported.")
+        if getattr(head, "draw", None) in (None, ActionHead.draw):
+            raise ValueError(f"{head.__name__} lacks draw(params, noise): it is not exported.")
 
     @property
     def actor(self) -> ActionHead:
@@ -80,10 +80,10 @@ class ActingProgram(nn.Module):
         for_state, for_action = noise.tensor_split([stoch.shape[1]], -1)
         deter, stoch, _, _ = self.policy.observe(state, for_state.unsqueeze(-1))
         params = self.actor(self.policy.world_model.rssm.feat(deter, stoch))
-        drawn, likeliest = self.actor.draw(params, for_action), self.actor.likeliest(params)
-        action = torch.where(greedy.unsqueeze(-1), likeliest, drawn)
+        drawn, dist = self.actor.draw(params, for_action), self.actor.dist(params)
+        action = torch.where(greedy.unsqueeze(-1), likeliest(dist), drawn)
         is_one_hot = self.actor.kind in ("onehot", "multi_onehot")
-        probs = {"probs": self.actor.dist(params).probs} if is_one_hot else {}
+        probs = {"probs": dist.probs} if is_one_hot else {}
         return {"action": action, "deter": deter, "stoch": stoch, **probs}
 
 

@@ -59,10 +59,6 @@ class ActionHead(Head):
         """Draw the action that uniform numbers in [0, 1), [..., noise_dim], stand for, [..., A]."""
         raise NotImplementedError
 
-    def likeliest(self, params: Tensor) -> Tensor:
-        """The most likely action, [..., A]."""
-        raise NotImplementedError
-
 
 class OneHotHead(ActionHead):
     """Choose one of A actions.
@@ -89,10 +85,6 @@ class OneHotHead(ActionHead):
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the class whose share of [0, 1) the number falls into."""
         return self.dist(params).sample(noise=noise)
-
-    def likeliest(self, params: Tensor) -> Tensor:
-        """See `ActionHead`."""
-        return self.dist(params).mode
 
 
 class MultiOneHotHead(OneHotHead):
@@ -148,10 +140,6 @@ class BernoulliActionHead(ActionHead):
         """See `ActionHead`: a button is pressed where its number is below its probability."""
         return (noise < params.sigmoid()).to(params.dtype)
 
-    def likeliest(self, params: Tensor) -> Tensor:
-        """See `ActionHead`."""
-        return (params > 0).to(params.dtype)
-
 
 class BoundedNormalHead(ActionHead):
     """Choose A numbers around a mean in (-1, 1); samples may lie outside.
@@ -193,10 +181,6 @@ class BoundedNormalHead(ActionHead):
         """See `ActionHead`: the quantile of each number."""
         mean, std = self._mean_and_std(params)
         return mean.tanh() + std * normal_quantile(noise)
-
-    def likeliest(self, params: Tensor) -> Tensor:
-        """See `ActionHead`."""
-        return self._mean_and_std(params)[0].tanh()
 
     def uniform(self, params: Tensor) -> Distribution:
         """Uniform over [-1, 1], [..., A]."""

@@ -52,17 +52,9 @@ def test_a_model_that_cannot_be_exported_is_one_warning(
     assert len(warned) == 1 and "no MLflow model from here on:" in warned[0]
 
 
-class Unfinished(ActionHead):
-    """A user's head that says how to draw, and not which action is the likeliest."""
-
-    def draw(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return params
-
-
 @pytest.mark.parametrize(
     ("head", "lacking"),
-    [(torch.nn.Linear(4, 2), "Linear lacks draw"), (ActionHead(4, 2), "ActionHead lacks draw"),
-     (Unfinished(4, 2), "Unfinished lacks likeliest")],
+    [(torch.nn.Linear(4, 2), "Linear lacks draw"), (ActionHead(4, 2), "ActionHead lacks draw")],
 )  # fmt: skip
 def test_actions_that_cannot_be_exported_are_named_at_the_start(
     head: torch.nn.Module, lacking: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
