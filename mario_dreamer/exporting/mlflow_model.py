@@ -27,40 +27,23 @@ NEEDED = ("mlflow", "torch", "numpy", "pandas")  # what the player imports, noth
 
 
 def _signature(card: Mapping[str, Any]) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-    from mlflow.types.schema import Array
+    """Inferred from an example of what `DreamerPlayer.predict` takes and answers."""
+    import pandas as pd
+    from mlflow.models import infer_signature
 
-    examples = _examples(card)
-    frames_only = list(examples) == ["pixels"]
-    rules = card.get("actions", {})  # older cards do not name all of it
-    kind = rules.get("kind", "onehot")
-    is_float = kind == "continuous" and not rules.get("is_whole")
-    action = DataType.double if is_float else DataType.long
-    for _ in rules.get("shape", () if kind == "onehot" else (-1,)):
-        action = Array(action)
-    outputs = [ColSpec(action, "action")]
-    if kind == "onehot":
-        outputs.append(ColSpec(DataType.string, "name"))
+    rules = {"kind": "onehot", **card.get("actions", {})}  # older cards do not name all of it
+    is_one_hot = rules["kind"] == "onehot"
+    is_float = rules["kind"] == "continuous" and not rules.get("is_whole")
+    action: Any = 0.0 if is_float else 0
+    for _ in rules.get("shape", () if is_one_hot else (-1,)):
+        action = [action]
+    row = {"action": action}
+    if is_one_hot:
+        row["name"] = ""
     if card["buttons"] is not None:
-        outputs.append(ColSpec(DataType.long, "buttons"))
-    return ModelSignature(
-        inputs=Schema(
-            [
-                TensorSpec(example.dtype, (-1, *example.shape[1:]), None if frames_only else key)
-                for key, example in examples.items()
-            ]
-        ),
-        outputs=Schema([*outputs, ColSpec(DataType.long, "step")]),
-        params=ParamSchema(
-            [
-                ParamSpec("episode", DataType.string, "0"),
-                ParamSpec("reset", DataType.boolean, False),
-                ParamSpec("greedy", DataType.boolean, False),
-                ParamSpec("seed", DataType.long, 0),
-            ]
-        ),
-    )
+        row["buttons"] = 0
+    params = {"episode": "0", "reset": False, "greedy": False, "seed": 0}
+    return infer_signature(_input_example(card), pd.DataFrame([{**row, "step": 0}]), params)
 
 
 def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -78,16 +61,21 @@ def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return examples
 
 
+def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
+    """The same as `predict` takes it: frames alone stand for themselves."""
+    examples = _examples(card)
+    return examples["pixels"] if list(examples) == ["pixels"] else examples
+
+
 def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[str, Any]:
     """What MLflow's save_model takes."""
     card = json.loads(card_file.read_text("utf-8"))
-    examples = _examples(card)
     kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
     return {
         "python_model": str(PLAYER),
         "artifacts": {"program": str(program.resolve()), "card": str(card_file.resolve())},
         "signature": _signature(card),
-        "input_example": examples["pixels"] if list(examples) == ["pixels"] else examples,
+        "input_example": _input_example(card),
         # Pinned to what writes the model; without local parts such as +cpu.
         "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in NEEDED],
         "metadata": {**{key: card[key] for key in kept}, **tags},
