@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +101,7 @@ def save_model(
         if not (folder / "MLmodel").is_file() and any(folder.iterdir()):
             raise ValueError(f"{folder} holds something that is no MLflow model; choose another.")
         shutil.rmtree(folder)
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):  # MLflow's hints about type hints and schemas
         mlflow.pyfunc.save_model(str(folder), **_contents(program, card_file, tags or {}))
     return folder
 
@@ -142,17 +139,3 @@ def log_model(
         return f"models:/{model}"
     version = models.register_model(client, run_id, model, register, tags)
     return f"models:/{register}/{version}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back MLflow's hints about type hints and schemas."""
-    log = logging.getLogger("mlflow")
-    level = log.level
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        log.setLevel(level)

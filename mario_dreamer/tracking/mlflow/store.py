@@ -29,6 +29,7 @@ def import_mlflow() -> ModuleType:
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("GIT_PYTHON_REFRESH", "quiet"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
         # The outbox tries again by itself; a dead server must not hold its thread for minutes.
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20"),
