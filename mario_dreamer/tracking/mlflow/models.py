@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric
 
 NAME, STEP = "policy", "agent_steps"  # the models' name; the tag that says how long they learned
-ALIAS = "evaluated"
 _KEPT = 2  # newest models of a run; also kept: the best one and registered ones
 _REGISTERED = "mlflow.modelVersions"  # MLflow's own tag
 # What a model is compared by, first the best one's.
@@ -73,6 +71,12 @@ def _models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     return sorted(own, key=lambda model: int(model.tags[STEP]), reverse=True)
 
 
+def model_of_step(client: MlflowClient, run_id: str, step: int) -> str | None:
+    """Return the id of the run's model of this step; None where it has none."""
+    found = (model.model_id for model in _models(client, run_id) if model.tags[STEP] == str(step))
+    return next(found, None)
+
+
 def prune_models(client: MlflowClient, run_id: str) -> None:
     """Delete the models of a run but the two newest, the best and the registered ones."""
     models = _models(client, run_id)
@@ -110,32 +114,3 @@ def register_model(
                 client.set_model_version_tag(name, version.version, key, value)
             return version.version
     return client.create_model_version(name, source, run_id, dict(tags), model_id=model_id).version
-
-
-def attach_evaluation(
-    client: MlflowClient,
-    run_id: str,
-    step: int,
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    register: str,
-) -> str | None:
-    """Attach an evaluation to the logged model of its checkpoint, and register that model.
-
-    Args:
-        register: name of the registered model; the version gets the alias `evaluated`.
-
-    Returns:
-        `models:/NAME@evaluated`; None where the run has no model of that step.
-    """
-    from mlflow.entities import Metric
-
-    found = [model.model_id for model in _models(client, run_id) if model.tags[STEP] == str(step)]
-    if not found:
-        return None
-    now = int(time.time() * 1000)
-    points = [Metric(name, float(value), now, step, found[0]) for name, value in metrics.items()]
-    client.log_batch(run_id, metrics=points)
-    version = register_model(client, run_id, found[0], register, tags)
-    client.set_registered_model_alias(register, ALIAS, version)
-    return f"models:/{register}@{ALIAS}"

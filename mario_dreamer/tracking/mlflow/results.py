@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mario_dreamer.tracking.mlflow.models import attach_evaluation
+from mario_dreamer.tracking.mlflow.models import model_of_step, register_model
 from mario_dreamer.tracking.mlflow.run import known_or_new_run, recorded_run
 from mario_dreamer.tracking.mlflow.store import open_store, store_uri
 from mario_dreamer.tracking.tracker import log
@@ -51,15 +52,16 @@ def log_results(
     uri = store_uri(tracking_uri)
     try:
         client = open_store(uri)
+        from mlflow.entities import Metric, RunTag
+
         run_id, known = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
-        model = None
-        if known and register is not None:
-            model = attach_evaluation(client, run_id, step, metrics, tags, register)
-        if model is None:
-            for key, value in metrics.items():
-                client.log_metric(run_id, key, float(value), step=step)
-        for key, value in tags.items():
-            client.set_tag(run_id, key, value)
+        model = model_of_step(client, run_id, step) if known and register is not None else None
+        now = int(time.time() * 1000)
+        points = [Metric(name, float(value), now, step, model) for name, value in metrics.items()]
+        client.log_batch(run_id, points, tags=[RunTag(key, value) for key, value in tags.items()])
+        if model is not None:
+            version = register_model(client, run_id, model, register, tags)
+            client.set_registered_model_alias(register, "evaluated", version)
         for path in files:
             write = client.log_artifacts if path.is_dir() else client.log_artifact
             write(run_id, str(path), folder)
