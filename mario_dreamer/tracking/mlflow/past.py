@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 CLOCK = "run/agent_steps"  # logged with every metric of a run
 # How fast the machine was differs in every repetition; the first number is as true as the next.
-MACHINE = ("system/", "speed/")
-MACHINE_TOO = ("run/memory_gib", "eval/seconds")
+MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
+NEVER = (math.inf, math.inf)  # agent steps and time in seconds that no point is after
 
 
 class Past:
@@ -27,15 +27,14 @@ class Past:
     are kept and the log says so once. Pictures are left out by name and step.
 
     Args:
-        end: agent steps and time in seconds; points after it are remembered. None looks at
-            pictures only.
+        end: agent steps and time in seconds; points after it are remembered.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, end: tuple[int, float] | None) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, end: tuple[float, float]) -> None:
         # (name, step) -> (milliseconds, value) of its points, in order of time
         self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
         self.end, self._differs = end, False
-        names = {} if end is None else client.get_run(run_id).data.metrics
+        names = client.get_run(run_id).data.metrics
         clock = client.get_metric_history(run_id, CLOCK) if CLOCK in names else ()
         if clock and not any(map(self._is_later, clock)):
             names = {}  # it ended in order: nothing was logged after the checkpoint
@@ -52,7 +51,7 @@ class Past:
             points[point.timestamp, point.value] = None
 
     def _is_later(self, point: Metric) -> bool:
-        return self.end is not None and (point.step, point.timestamp / 1000) > self.end
+        return (point.step, point.timestamp / 1000) > self.end
 
     def holds(self, point: Metric) -> bool:
         """Whether a point that an earlier process left undelivered is there all the same.
@@ -62,7 +61,8 @@ class Past:
         """
         points = self._points.get((point.key, point.step), {})
         return bool(points) and (
-            _of_the_machine(point) or any(_equal(value, point.value) for _, value in points)
+            point.key.startswith(MACHINE)
+            or any(_equal(value, point.value) for _, value in points)
         )
 
     def knows(self, point: Metric) -> bool:
@@ -76,7 +76,7 @@ class Past:
             return False
         first = next(iter(points))
         same = [known for known in points if _equal(known[1], point.value)]
-        if same or _of_the_machine(point):
+        if same or point.key.startswith(MACHINE):
             del points[same[0] if same else first]
             return True
         if not self._differs:
@@ -102,10 +102,6 @@ class Past:
         # A picture is written twice, the small copy last: only then it is complete.
         found = [re.search(r"images/(.+)[+%]step[+%](\d+)[+%].*compressed", p) for p in paths]
         return {(match[1], int(match[2])) for match in found if match}
-
-
-def _of_the_machine(point: Metric) -> bool:
-    return point.key.startswith(MACHINE) or point.key in MACHINE_TOO
 
 
 def _equal(one: float, two: float) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
-from mario_dreamer.tracking.mlflow.past import Past
+from mario_dreamer.tracking.mlflow.past import NEVER, Past
 from mario_dreamer.tracking.mlflow.store import open_store
 from mario_dreamer.tracking.mlflow.sweep import parent_tag
 from mario_dreamer.tracking.outbox import Entry, Refused
@@ -110,7 +110,7 @@ class MLflowRun:
         self.run_id, self._folder = run_id or recorded_run(folder), folder
         self.experiment_id: str | None = None
         self.client: MlflowClient | None = None
-        self._end: tuple[int, float] | None = None
+        self._end: tuple[float, float] = NEVER
         self._continued = False
         self._past: Past | None = None
 
@@ -173,9 +173,8 @@ class MLflowRun:
         if not self._continued:
             return None
         end, past = self._end, self._past
-        late = None if since is None else (since - 1, math.inf)
-        low = min((place for place in (end, late) if place is not None), default=None)
-        if past is None or (low is not None and (past.end is None or low < past.end)):
+        low = end if since is None else min(end, (since - 1, math.inf))
+        if past is None or low < past.end:
             past = Past(self.client, self.run_id, low)
             if end == self._end:  # else `truncate_after` came meanwhile
                 self._past = past
