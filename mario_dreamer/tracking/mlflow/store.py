@@ -108,9 +108,9 @@ def _create(database: Path) -> None:
 def _check(database: Path) -> None:
     """Raise for a file that is no database, and for a migration that was broken off."""
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
-        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
-    left = [name for name in names if name.startswith("_alembic_tmp_")]
-    if left:
+        search = "SELECT name FROM sqlite_master WHERE name GLOB '_alembic_tmp_*'"
+        left = connection.execute(search).fetchone()
+    if left is not None:
         raise ValueError(f"a migration left the table {left[0]}")
 
 
