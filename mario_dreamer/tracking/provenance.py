@@ -17,17 +17,12 @@ PACKAGES = ("torch", "torchrl", "tensordict", "mlflow", "gym-super-mario-bros", 
 
 def _git(folder: Path, *args: str) -> str | None:
     """Ask git; None when there is no git, no repository, or no answer within 5 seconds."""
+    command = ["git", "-C", str(folder), *args]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *args],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        answer = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=5)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return answer.strip()
 
 
 def git_info(folder: Path | None = None) -> dict[str, str]:
@@ -41,9 +36,8 @@ def git_info(folder: Path | None = None) -> dict[str, str]:
     """
     folder = folder or Path(__file__).resolve().parents[1]
     # An installed copy may lie inside somebody else's repository: that commit is not ours.
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return {}
-    commit = _git(folder, "rev-parse", "HEAD")
+    is_ours = _git(folder, "ls-files", "--error-unmatch", "__init__.py") is not None
+    commit = _git(folder, "rev-parse", "HEAD") if is_ours else None
     if commit is None:
         return {}
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")

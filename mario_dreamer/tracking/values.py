@@ -55,6 +55,4 @@ def numbers(
         dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no double
         stacked = torch.stack([tensors[name].detach().to(dtype).reshape(()) for name in names])
         fetched.update(zip(names, stacked.tolist(), strict=True))
-    return {
-        name: fetched[name] if name in fetched else float(value) for name, value in values.items()
-    }
+    return {name: float(fetched.get(name, value)) for name, value in values.items()}
