@@ -61,10 +61,8 @@ class AppendOnly:
             return
         with whole_file(self.path) as draft:
             with self.path.open(encoding="utf-8", errors="replace") as old:
-                with draft.open("w", encoding="utf-8") as new:
-                    for line in old:
-                        if line == self._header or (line.endswith("\n") and stays(line)):
-                            new.write(line)
+                kept = [x for x in old if x == self._header or (x.endswith("\n") and stays(x))]
+            draft.write_text("".join(kept), "utf-8")
 
     def _repair(self) -> None:
         """Begin the file, or cut off half a last line that a crash left."""
