@@ -93,31 +93,24 @@ class RunStats:
         """Whether this process has made an update."""
         return self._first_updates is not None and self.updates > self._first_updates
 
-    def move(self, step: int, updates: int | None = None) -> None:
-        """Note how far the run is; cheap, for every iteration of the loop.
-
-        Args:
-            updates: of the whole run; None: as before.
-        """
+    def move(self, step: int, updates: int) -> None:
+        """Note how far the whole run is; cheap, for every iteration of the loop."""
         now, was_learning = work_seconds(), self.is_learning
-        self.step = step
-        self.updates = self.updates if updates is None else updates
+        self.step, self.updates = step, updates
         if self._first_updates is None:
-            self._first_updates = self.updates
+            self._first_updates = updates
         if self.is_learning and not was_learning:
             self._pace.clear()  # collecting has another speed
         if not self._pace or now - self._pace[-1][0] >= 2.0:
-            self._pace.append((now, step, self.updates))
+            self._pace.append((now, step, updates))
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Note the numbers of a report, and keep the last ones to compare with."""
         fresh = {name: float(value) for name, value in values.items()}
         self.before |= {name: self.last[name] for name in fresh if name in self.last}
         self.last |= fresh
-        updates = fresh.get("run/updates")
-        self.move(
-            int(fresh.get("run/agent_steps", self.step)), None if updates is None else int(updates)
-        )
+        step = fresh.get("run/agent_steps", self.step)
+        self.move(int(step), int(fresh.get("run/updates", self.updates)))
 
     def episode(self, values: Mapping[str, Any]) -> None:
         """Count a finished training episode: play/return, and play/x_max, play/flag if known."""

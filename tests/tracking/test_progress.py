@@ -105,9 +105,9 @@ def test_the_time_limit_bounds_the_time_to_go(now: list[float]) -> None:
 
 def test_the_share_never_rounds_up_to_a_hundred_percent() -> None:
     stats = RunStats(1000, start_step=0)
-    stats.move(999)
+    stats.move(999, 0)
     assert stats.groups()["step"] == "999/1,000 (99%)"
-    stats.move(1008)  # the last batch of transitions goes beyond
+    stats.move(1008, 0)  # the last batch of transitions goes beyond
     assert stats.groups()["step"] == "1,008/1,000 (100%)"
 
 
