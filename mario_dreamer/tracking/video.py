@@ -25,6 +25,11 @@ def _checked(frames: Tensor, who: str) -> Tensor:
     return frames.detach().cpu()
 
 
+def _pictures(frames: Tensor) -> list[Image.Image]:
+    """[T, 3, H, W] uint8 -> T Pillow images."""
+    return [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
+
+
 def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
     """Write a video that every browser plays (H.264, yuv420p); return its path.
 
@@ -43,20 +48,18 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     import av  # here: a machine that makes no videos may do without it
 
     rate = Fraction(fps).limit_denominator(1000)
-    pixels = frames.permute(0, 2, 3, 1).contiguous().numpy()  # [T, 3, H, W] -> [T, H, W, 3]
-    path = Path(path)
     options = {"crf": "18", "preset": "veryfast", "threads": "1"}
     with (
-        whole_file(path) as draft,
+        whole_file(Path(path)) as draft,
         av.open(str(draft), "w", options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = pixels.shape[1:3]
+        stream.height, stream.width = frames.shape[-2:]
         stream.pix_fmt = "yuv420p"
-        for picture in pixels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for picture in _pictures(frames):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
-    return path
+    return Path(path)
 
 
 def decode_video(path: str | Path) -> Tensor:
@@ -72,11 +75,6 @@ def decode_video(path: str | Path) -> Tensor:
     return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
 
 
-def _pictures(frames: Tensor) -> list[Image.Image]:
-    """[T, 3, H, W] uint8 -> T Pillow images."""
-    return [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
-
-
 def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
     """Write an endless GIF, three times the size of an mp4; else as `encode_mp4`.
 
@@ -85,19 +83,17 @@ def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     """
     first, *others = _pictures(upscale(_checked(frames, "encode_gif"), scale))
     duration = max(20, round(100 / fps) * 10)  # milliseconds
-    path = Path(path)
-    with whole_file(path) as draft:
+    with whole_file(Path(path)) as draft:
         first.save(draft, save_all=True, append_images=others, duration=duration, loop=0)
-    return path
+    return Path(path)
 
 
 def save_png(image: Tensor, path: str | Path) -> Path:
     """Write one picture, [3, H, W] uint8; else as `encode_mp4`."""
     (picture,) = _pictures(_checked(image[None], "save_png"))
-    path = Path(path)
-    with whole_file(path) as draft:
+    with whole_file(Path(path)) as draft:
         picture.save(draft)
-    return path
+    return Path(path)
 
 
 def film_encoder(out: Path) -> Callable[..., Path]:
