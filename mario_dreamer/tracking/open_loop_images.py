@@ -31,11 +31,11 @@ def upscale(frames: Tensor, factor: int) -> Tensor:
     return frames.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
-def stack_rows(*rows: Sequence[Tensor]) -> Tensor:
+def stack_rows(*rows: Sequence[Tensor] | Tensor) -> Tensor:
     """Lay videos out on a grid, with grey lines of a pixel between and around them.
 
     Args:
-        rows: each a sequence of videos [T, 3, H, W] uint8, all of one shape.
+        rows: each a sequence of videos [T, 3, H, W] uint8, all of one shape, or one tensor of them.
 
     Returns:
         [T, 3, H', W'] uint8 with H' = rows * (H + 1) + 1, W' likewise.
@@ -110,7 +110,7 @@ def open_loop_video(truth: Tensor, prediction: Tensor, context: int, scale: int 
         [T, 3, H', W'] uint8.
     """
     rows = open_loop_frames(truth, prediction, context, scale)
-    return stack_rows(*(list(row.unbind(1)) for row in rows))
+    return stack_rows(*(row.unbind(1) for row in rows))
 
 
 def image_strip(
@@ -134,16 +134,14 @@ def image_strip(
     if every < 1:
         raise ValueError(f"image_strip: got every={every}, expected a whole number from 1 on.")
     rows = open_loop_frames(truth[None], prediction[None], context, scale)
-    frames = [row[::every, 0] for row in rows]  # each [n, 3, H, W]
-    times = range(0, len(truth), every)
     column = rows[0].shape[-1]
-    size = max(1, (width - _GAP) // (column + _GAP))
-    size = math.ceil(len(times) / math.ceil(len(times) / size))  # equally long lines
+    times = torch.arange(0, len(truth), every)
+    count = math.ceil(len(times) / max(1, (width - _GAP) // (column + _GAP)))  # of lines
     lines = []
-    for first in range(0, len(times), size):
-        shown = [part[first : first + size] for part in frames]
-        picture = stack_rows(*(list(part.unsqueeze(1)) for part in shown))[0]
-        header = _header(times[first : first + size], picture.shape[-1], column)
+    shown = (row[times].chunk(count) for row in rows)  # each [n, 1, 3, H, W]
+    for moments, *parts in zip(times.chunk(count), *shown, strict=True):
+        picture = stack_rows(*parts)[0]
+        header = _header(moments.tolist(), picture.shape[-1], column)
         lines.append(torch.cat([header, picture], dim=-2))
     widest = lines[0].shape[-1]
     return torch.cat([pad(x, (0, widest - x.shape[-1]), value=_PAPER) for x in lines], dim=-2)

@@ -116,7 +116,7 @@ class Tracker(Logger):
         step = self._step if step is None else step
 
         def write() -> None:
-            frames = stack_rows(list(video)) if video.ndim == 5 else video
+            frames = stack_rows(video) if video.ndim == 5 else video
             scale = max(1, _VIDEO_SIDE // max(frames.shape[-2:]))
             path = self.folder / "videos" / name / f"step_{step:09d}.mp4"
             self._file(encode_mp4(frames, path, fps, scale), f"videos/{name}", name, step)
