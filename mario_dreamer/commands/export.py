@@ -28,15 +28,15 @@ from mario_dreamer.envs.base import close_env
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, read_results
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
-from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
 
 
 def export_program(agent: LoadedAgent, path: Path) -> Path:
     """Write an agent's policy as a program, a .pt2 file; return its card's path."""
-    program, env = ActingProgram(agent.policy), agent.make_env()
-    file = ProgramFile(program, ProgramInfo.of(program, env, agent.env_options))
+    env = agent.make_env()
+    file = ProgramFile(ActingProgram(agent.policy), env, agent.env_options)
     close_env(env)
     return file.write(path, str(agent.checkpoint), agent.steps)
 

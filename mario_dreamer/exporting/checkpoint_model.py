@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
-from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile, ProgramInfo
+from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile
 
 MODEL = "mlflow_model"  # the model's folder inside the checkpoint's
 
@@ -66,8 +66,7 @@ class CheckpointModel:
     def _write(self, checkpoint: Path, agent_steps: int) -> Path:
         with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
             if self.file is None:
-                program = ActingProgram(self.policy)
-                self.file = ProgramFile(program, ProgramInfo.of(program, self.env, self.options))
+                self.file = ProgramFile(ActingProgram(self.policy), self.env, self.options)
             else:
                 self.file.program.take(self.policy)
             path = Path(folder) / PROGRAM

@@ -7,7 +7,6 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,74 +26,68 @@ PROGRAM = "policy.pt2"
 GAMES = 4096  # most games in a batch
 
 
-@dataclass
-class ProgramInfo:
-    """What a user of the program needs to know and cannot read off its tensors.
+def describe(program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather what a user of the program needs to know and cannot read off its tensors.
 
     Args:
-        env: options of the environment it was trained in, plain values.
-        action_names: of the actions, in the order of the one-hot vector, [A].
-        shapes: observation key -> shape of one observation.
-        actions: their `kind`; the options of each of several `choices`; `low` and `high`, the
-            env's own range, which [-1, 1] stands for, None where there is none; of a Gymnasium env
-            also `start`, `shape` and `is_whole`, see `OwnActions`.
-        screens: image key -> [H, W, C] of the env's picture, where the agent's is that one resized.
+        env: [N] environments like those that the agent was trained in.
+        options: of these environments, plain values.
+
+    Returns:
+        part of the card: `stage` and `buttons` of Mario, else None; `action_names` in the order of
+        the one-hot vector, [A]; `actions`: their `kind`, the options of each of several `choices`,
+        `low` and `high`, the env's own range, which [-1, 1] stands for, None where there is none,
+        and of a Gymnasium env `start`, `shape` and `is_whole`, see `OwnActions`; `action_repeat`;
+        `picture`, see `picture_rules`, None where the env yields `pixels` itself; `screens`: image
+        key -> [H, W, C] of the env's picture, where the agent's is that one resized.
     """
+    head, spec = program.actor, env.base_env.action_spec
+    actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
+    bounds = action_range(spec) or (None, None)
+    for end, bound in zip(("low", "high"), bounds, strict=True):
+        # As short as they were typed: float32's 0.1 is beyond float64's.
+        actions[end] = None if bound is None else [float(str(x)) for x in bound[0].numpy()]
+    for own in transforms_of(env, OwnActions):
+        actions |= own.form
+    screens = {
+        key: list(view.shape)
+        for own in transforms_of(env, ToObservations)
+        for key, view in zip(own.out_keys, own.views.values(), strict=True)
+        if view is not None and view.is_only_resized
+    }
+    names, is_mario = action_names(env), {"stage", "crop_top", "max_pool"} <= set(options)
+    has_screen = is_mario and "pixels" in program.policy.world_model.observation_keys
+    picture = picture_rules(options, env.observation_spec["pixels"].shape) if has_screen else None
+    return {
+        "stage": str(options["stage"]) if is_mario else None,
+        "action_names": list(names),
+        "actions": actions,
+        "buttons": [button_byte(name) for name in names] if is_mario else None,
+        "action_repeat": int(options.get("action_repeat", 1)),
+        "picture": picture,
+        "screens": screens,
+    }
 
-    env: Mapping[str, Any]
-    action_names: Sequence[str]
-    shapes: Mapping[str, tuple[int, ...]]
-    actions: Mapping[str, Any] = field(default_factory=dict)
-    screens: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> ProgramInfo:
-        """Gather it from an environment like those that the agent was trained in.
+def picture_rules(options: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """Describe how a raw screen of Mario becomes `pixels`.
 
-        Args:
-            program: has the observation keys.
-            env: [N] environments.
-        """
-        spec = env.observation_spec
-        shown = program.policy.world_model.observation_keys
-        shapes = {key: tuple(spec[key].shape[1:]) for key in shown}
-        head, spec = program.actor, env.base_env.action_spec
-        actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
-        bounds = action_range(spec) or (None, None)
-        for end, bound in zip(("low", "high"), bounds, strict=True):
-            # As short as they were typed: float32's 0.1 is beyond float64's.
-            actions[end] = None if bound is None else [float(str(x)) for x in bound[0].numpy()]
-        for own in transforms_of(env, OwnActions):
-            actions |= own.form
-        screens = {
-            key: list(view.shape)
-            for own in transforms_of(env, ToObservations)
-            for key, view in zip(own.out_keys, own.views.values(), strict=True)
-            if view is not None and view.is_only_resized
-        }
-        return cls(dict(options), action_names(env), shapes, actions, screens)
-
-    @property
-    def is_mario(self) -> bool:
-        """Whether it is Super Mario Bros, which has stages and buttons."""
-        return {"stage", "crop_top", "max_pool"} <= set(self.env)
-
-    def picture(self) -> dict[str, Any] | None:
-        """How a raw screen becomes `pixels`; None where the environment yields them."""
-        if not self.is_mario or "pixels" not in self.shapes:
-            return None
-        return {
-            "screen": list(SCREEN),
-            "max_pool": bool(self.env["max_pool"]),
-            "crop_top": int(self.env["crop_top"]),
-            "size": list(self.shapes["pixels"][1:]),
-            "steps": [
-                "max_pool: the brighter of the last two raw frames of a step, value by value",
-                "the first frame of an episode, or of a step that it ends, stands alone",
-                "cut crop_top rows off the top; channels first",
-                "torch.nn.functional.interpolate(uint8, size, mode='bilinear', antialias=True)",
-            ],
-        }
+    Args:
+        options: of the environment.
+        shape: of `pixels`, [..., H, W].
+    """
+    return {
+        "screen": list(SCREEN),
+        "max_pool": bool(options["max_pool"]),
+        "crop_top": int(options["crop_top"]),
+        "size": list(shape[-2:]),
+        "steps": [
+            "max_pool: the brighter of the last two raw frames of a step, value by value",
+            "the first frame of an episode, or of a step that it ends, stands alone",
+            "cut crop_top rows off the top; channels first",
+            "torch.nn.functional.interpolate(uint8, size, mode='bilinear', antialias=True)",
+        ],
+    }
 
 
 def example_inputs(program: ActingProgram, shapes: Mapping[str, Sequence[int]], games: int) -> dict:
@@ -125,11 +118,14 @@ class ProgramFile:
 
     Args:
         program: one step of acting; `program.take(policy)` brings its weights up to date.
+        env, options: see `describe`.
     """
 
-    def __init__(self, program: ActingProgram, info: ProgramInfo) -> None:
-        self.program, self.info = program, info
-        inputs = example_inputs(program, info.shapes, games=2)
+    def __init__(self, program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -> None:
+        self.program, self.about = program, describe(program, env, options)
+        spec = env.observation_spec
+        seen = {key: spec[key].shape[1:] for key in program.policy.world_model.observation_keys}
+        inputs = example_inputs(program, seen, games=2)
         games = torch.export.Dim("games", min=1, max=GAMES)
         shapes = {
             name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
@@ -157,7 +153,6 @@ class ProgramFile:
         with warnings.catch_warnings(action="ignore"):
             torch.export.save(self.exported, program)
         path.write_bytes(program.getbuffer())
-        info, env = self.info, self.info.env
         card = {
             "format": "mario_dreamer acting program",
             "version": 1,
@@ -166,13 +161,7 @@ class ProgramFile:
             "torch": str(torch.__version__),
             "checkpoint": checkpoint,
             "agent_steps": agent_steps,
-            "stage": str(env["stage"]) if info.is_mario else None,
-            "action_names": list(info.action_names),
-            "actions": dict(info.actions),
-            "buttons": [button_byte(n) for n in info.action_names] if info.is_mario else None,
-            "action_repeat": int(env.get("action_repeat", 1)),
-            "picture": info.picture(),
-            "screens": dict(info.screens),
+            **self.about,
             **self.described,
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")

@@ -13,7 +13,7 @@ import torch
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer.exporting.acting_program import ActingProgram
-from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, example_inputs, picture_rules
 
 # What somebody without our package does: keep the state, hand in frames and noise.
 FOREIGN = """
@@ -62,8 +62,7 @@ def agent() -> tiny.Tiny:
 
 @pytest.fixture(scope="module")
 def card(agent: tiny.Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = ActingProgram(agent.policy)
-    file = ProgramFile(program, ProgramInfo.of(program, agent.env, {"length": 6}))
+    file = ProgramFile(ActingProgram(agent.policy), agent.env, {"length": 6})
     return file.write(tmp_path_factory.mktemp("program") / "policy.pt2", "runs/a", 123)
 
 
@@ -117,7 +116,6 @@ def test_the_card_says_what_goes_in_and_what_comes_out(card: Path) -> None:
 
 def test_a_mario_card_says_how_a_screen_becomes_a_picture() -> None:
     env = {"stage": "1-2", "crop_top": 32, "max_pool": True, "action_repeat": 4}
-    info = ProgramInfo(env, ("noop", "right+A"), {"pixels": (3, 64, 64)})
-    picture = info.picture()
+    picture = picture_rules(env, (3, 64, 64))
     assert picture["screen"] == [240, 256, 3] and picture["size"] == [64, 64]
     assert picture["crop_top"] == 32 and picture["max_pool"] is True

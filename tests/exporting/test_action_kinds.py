@@ -22,7 +22,7 @@ from mario_dreamer.envs.torchrl import innermost
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, describe, example_inputs
 from mario_dreamer.networks import action_heads
 from mario_dreamer.networks.action_heads import ActionHead
 
@@ -51,11 +51,10 @@ def make(kind: str) -> tiny.Tiny:
 def test_the_program_of_any_kind_of_action_acts_as_the_policy(kind: str, tmp_path: Path) -> None:
     made = make(kind)
     program = ActingProgram(made.policy)
-    info = ProgramInfo.of(program, made.env, {})
-    file = ProgramFile(program, info).write(tmp_path / "policy.pt2", "runs/a", 1)
+    file = ProgramFile(program, made.env, {}).write(tmp_path / "policy.pt2", "runs/a", 1)
     card = json.loads(file.read_text())
     loaded = torch.export.load(tmp_path / "policy.pt2").module()
-    inputs = example_inputs(program, info.shapes, 2)
+    inputs = example_inputs(program, {"vector": made.env.observation_spec["vector"].shape[1:]}, 2)
     state = made.env.reset()
     for step in range(4):
         torch.manual_seed(step)  # z_t is drawn with the numbers that the policy is about to draw
@@ -115,7 +114,7 @@ def test_the_mlflow_player_answers_with_the_envs_own_actions(
     made = make(kind)
     program = ActingProgram(made.policy)
     player = DreamerPlayer()
-    player.card = {"actions": ProgramInfo.of(program, made.env, {}).actions}
+    player.card = describe(program, made.env, {})
     assert player._as_env_takes_it(torch.tensor(drawn)) == played
 
 
@@ -146,7 +145,7 @@ def test_the_mlflow_player_counts_and_shapes_as_the_space_does(
         policy=SimpleNamespace(world_model=SimpleNamespace(observation_keys=["vector"])),
     )
     player = DreamerPlayer()
-    player.card = json.loads(json.dumps({"actions": ProgramInfo.of(program, env, {}).actions}))
+    player.card = json.loads(json.dumps(describe(program, env, {})))
     start = env.rand_action(env.reset())
     if kind == "continuous":  # to the end of the range
         start["action"] = torch.ones_like(start["action"])
@@ -161,7 +160,7 @@ def test_the_mlflow_player_counts_and_shapes_as_the_space_does(
 def test_an_mlflow_model_plays_a_continuous_agent_from_vectors(tmp_path: Path) -> None:
     made = make("bounded")
     program = ActingProgram(made.policy)
-    file = ProgramFile(program, ProgramInfo.of(program, made.env, {}))
+    file = ProgramFile(program, made.env, {})
     card = file.write(tmp_path / "policy.pt2", "runs/a", 1)
     model = mlflow.pyfunc.load_model(str(save_model(tmp_path / "policy.pt2", card, tmp_path / "m")))
     answers = [model.predict({"vector": np.full((1, 2), step, np.float32)}) for step in range(3)]

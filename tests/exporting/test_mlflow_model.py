@@ -29,7 +29,7 @@ from mario_dreamer.exporting import mlflow_model
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import ProgramFile, ProgramInfo, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, describe, example_inputs, picture_rules
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.depend_on_what_is_seen(agent.agent.actor)
     acting = ActingProgram(agent.policy)
     path = tmp_path_factory.mktemp("model") / "policy.pt2"
-    ProgramFile(acting, ProgramInfo.of(acting, agent.env, {})).write(path, "runs/a", 123)
+    ProgramFile(acting, agent.env, {}).write(path, "runs/a", 123)
     return path
 
 
@@ -128,7 +128,7 @@ def test_a_model_plays_cartpole_from_its_numbers(tmp_path: Path) -> None:
     agent = tiny.make_tiny("env=cartpole", without=("env", "env.image_size", "env.length"))
     acting = ActingProgram(agent.policy)
     path = tmp_path / "policy.pt2"
-    card = ProgramFile(acting, ProgramInfo.of(acting, agent.env, {})).write(path, "runs/a", 1)
+    card = ProgramFile(acting, agent.env, {}).write(path, "runs/a", 1)
     model = mlflow.pyfunc.load_model(str(save_model(path, card, tmp_path / "model")))
     state = {"vector": np.zeros((1, 4), np.float32)}
     assert model.predict(state, {"seed": 3})["action"].iloc[0] in (0, 1)
@@ -193,9 +193,9 @@ def test_the_player_takes_the_size_of_the_env_where_it_resizes(
         policy=SimpleNamespace(world_model=SimpleNamespace(observation_keys=["pixels"])),
         actor=SimpleNamespace(kind="onehot"),
     )
-    info, player = ProgramInfo.of(program, env, {}), DreamerPlayer()
+    player = DreamerPlayer()
     seen = {"observation": {"pixels": {"shape": ["N", *shown], "dtype": "uint8"}}}
-    player.card = {"picture": info.picture(), "screens": info.screens, "inputs": seen}
+    player.card = {**describe(program, env, {}), "inputs": seen}
     assert mlflow_model._examples(player.card)["pixels"].shape[1:] == side
     raw = np.random.default_rng(0).integers(0, 256, (2, *side), np.uint8)
     found = player.picture(raw)
@@ -213,9 +213,8 @@ def test_raw_frames_become_the_pixels_of_the_env_bit_for_bit(max_pool: bool) -> 
     env, names = make_mario_env(crop_top=32, max_pool=max_pool), actions_of("simple")
     player = DreamerPlayer()
     options = {"stage": "1-1", "crop_top": 32, "max_pool": max_pool}
-    info = ProgramInfo(options, names, {"pixels": (3, 64, 64)})
     seen = {"observation": {"pixels": {"shape": ["N", 3, 64, 64]}}}
-    player.card = json.loads(json.dumps({"picture": info.picture(), "inputs": seen}))
+    player.card = json.loads(json.dumps({"picture": picture_rules(options, (64, 64)), "inputs": seen}))
     emulator = make_emulator("1-1")
     emulator.reset()
     frames = np.empty((1, *SCREEN), np.uint8)
