@@ -109,10 +109,11 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             ValueError: other frames than the agent was trained on.
         """
         frames = np.asarray(frames)
-        rules = self.card["picture"] if key == "pixels" else None
         channels, height, width = self.card["inputs"]["observation"][key]["shape"][1:]
         own = self.card.get("screens", {}).get(key, [height, width, channels])
-        expected = rules["screen"] if rules else own
+        rules = self.card["picture"] if key == "pixels" else None
+        rules = rules or {"screen": own, "max_pool": False, "crop_top": 0}
+        expected = rules["screen"]
         if frames.dtype != np.uint8 or frames.ndim != 4 or list(frames.shape[1:]) != expected:
             raise ValueError(
                 f"expected frames uint8 [n, {', '.join(map(str, expected))}], "
@@ -120,10 +121,9 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             )
         if len(frames) == 0:
             raise ValueError("expected at least one frame, got none.")
-        pooled = rules is not None and rules["max_pool"] and len(frames) > 1
-        frame = np.maximum(frames[-2], frames[-1]) if pooled else frames[-1]
-        top = rules["crop_top"] if rules else 0
-        picture = torch.from_numpy(np.ascontiguousarray(frame))[None, top:].movedim(-1, 1)
+        frame = frames[-2:].max(0) if rules["max_pool"] else frames[-1]
+        picture = torch.from_numpy(np.ascontiguousarray(frame[rules["crop_top"] :]))
+        picture = picture[None].movedim(-1, 1)
         if list(picture.shape[2:]) == [height, width]:
             return picture.contiguous()
         return torch.nn.functional.interpolate(
@@ -132,28 +132,23 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
 
     def _opened(self, seed: int) -> dict[str, Any]:
         """The state of an episode that has not begun."""
-        inputs = self.card["inputs"]
-        zeros = {key: torch.zeros(1, *inputs[key]["shape"][1:]) for key in ("deter", "stoch")}
-        generator = torch.Generator().manual_seed(seed)
-        return {**zeros, "action": torch.zeros(1, *inputs["prev_action"]["shape"][1:]), "step": 0,
-                "generator": generator}  # fmt: skip
+        inputs, names = self.card["inputs"], ("prev_action", "deter", "stoch")
+        past = {name: torch.zeros(1, *inputs[name]["shape"][1:]) for name in names}
+        return {"past": past, "step": 0, "generator": torch.Generator().manual_seed(seed)}
 
     def _act(
         self, state: dict[str, Any], seen: dict[str, torch.Tensor], greedy: bool
     ) -> torch.Tensor:
         """Take one step in an episode; return the program's action, [A]."""
         size = self.card["inputs"]["noise"]["shape"][1]
-        noise = torch.rand(1, size, generator=state["generator"])
         out = self.program(
             observation=seen,
-            prev_action=state["action"],
-            deter=state["deter"],
-            stoch=state["stoch"],
+            **state["past"],
             is_first=torch.tensor([state["step"] == 0]),
-            noise=noise,
+            noise=torch.rand(1, size, generator=state["generator"]),
             greedy=torch.tensor([greedy]),
         )
-        state.update(action=out["action"], deter=out["deter"], stoch=out["stoch"])
+        state["past"] = {"prev_action": out["action"], "deter": out["deter"], "stoch": out["stoch"]}
         state["step"] += 1
         return out["action"][0]
 
