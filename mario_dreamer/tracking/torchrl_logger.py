@@ -46,18 +46,17 @@ class TorchRLTracker(Tracker):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(folder, run_name, run_id)
+        given = {"exp_name": self.run_name, "log_dir": str(self.folder / "torchrl")}
         if isinstance(logger, str):
             if logger not in LOGGERS:
                 raise ValueError(
                     f"tracker.logger: got {logger!r}, expected one of {', '.join(LOGGERS)}."
                 )
-            resume = {"id": run_id, "resume": "allow"} if logger == "wandb" and run_id else {}
-            options = resume | dict(options or {})
+            if logger == "wandb" and run_id:
+                given |= {"id": run_id, "resume": "allow"}
             logger = LOGGERS[logger]
-        if not isinstance(logger, Logger):
-            place = {"exp_name": self.run_name, "log_dir": str(self.folder / "torchrl")}
-            logger = logger(**(place | dict(options or {})))
-        self.logger = logger
+        given |= options or {}
+        self.logger = logger if isinstance(logger, Logger) else logger(**given)
 
     @property
     def run_id(self) -> str | None:

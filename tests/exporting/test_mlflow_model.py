@@ -29,7 +29,12 @@ from mario_dreamer.exporting import mlflow_model
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import ProgramFile, describe, example_inputs, picture_rules
+from mario_dreamer.exporting.program_file import (
+    ProgramFile,
+    describe,
+    example_inputs,
+    picture_rules,
+)
 
 
 @pytest.fixture(scope="module")
