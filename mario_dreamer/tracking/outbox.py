@@ -84,9 +84,21 @@ class Outbox:
             self._wake.set()
 
     def keep(self) -> None:
-        """Put what is not delivered yet into the spool file as well: a kill then loses nothing."""
-        if self._queue:
-            self._save()
+        """Put what is not delivered yet into the spool file as well: a kill then loses nothing.
+
+        A full disk is no reason to stop.
+        """
+        with self._lock:
+            if self._lines > 2 * self._capacity:  # mostly entries that were dropped since
+                self._spool.remove()
+                self._spooled = self._lines = 0
+            fresh = list(self._queue)[self._spooled :]
+            self._lines += len(fresh)
+            self._spooled = len(self._queue)
+            try:
+                self._spool.append("".join(json.dumps(entry) + "\n" for entry in fresh))
+            except OSError as error:
+                self._warn("spool", f"{self._spool.path} cannot be written: {error}")
 
     def close(self, timeout: float = 30.0) -> bool:
         """Deliver what is left; what cannot be delivered stays in the spool file.
@@ -104,7 +116,7 @@ class Outbox:
         self._thread.join(timeout)
         if not self._queue:
             return True
-        self._save()
+        self.keep()
         log.warning(
             "%s: %d %s could not be delivered; kept in %s for the run to be resumed%s",
             self.name, len(self._queue), "entry" if len(self._queue) == 1 else "entries",
@@ -118,7 +130,7 @@ class Outbox:
             if time.monotonic() >= self._pause_until:
                 self._deliver()
             else:
-                self._save()
+                self.keep()
             self._wake.wait(self._every)
             self._wake.clear()
         self._deliver()
@@ -160,7 +172,7 @@ class Outbox:
         self.failing = True
         self._pause_until = time.monotonic() + self._pause
         self._pause = min(60.0, 2 * self._pause)
-        self._save()
+        self.keep()
         self.tried.set()
 
     def _succeeded(self) -> None:
@@ -174,20 +186,6 @@ class Outbox:
                 self._spooled = self._lines = 0
                 self._spool.remove()
         self.tried.set()
-
-    def _save(self) -> None:
-        """Append to the spool file what is not there yet; a full disk is no reason to stop."""
-        with self._lock:
-            if self._lines > 2 * self._capacity:  # mostly entries that were dropped since
-                self._spool.remove()
-                self._spooled = self._lines = 0
-            fresh = list(self._queue)[self._spooled :]
-            self._lines += len(fresh)
-            self._spooled = len(self._queue)
-            try:
-                self._spool.append("".join(json.dumps(entry) + "\n" for entry in fresh))
-            except OSError as error:
-                self._warn("spool", f"{self._spool.path} cannot be written: {error}")
 
     def _read_spool(self) -> list[Entry]:
         """What an earlier run left behind, the newest `capacity`; half a last line is left out."""
