@@ -106,9 +106,8 @@ class FileTracker(Tracker):
         end = (step, round(since, 3))  # as `_scalars` writes the time
         for left_over in (*self.folder.glob("*/**/.step_*"), *self.folder.glob(".*.draft*")):
             left_over.unlink()  # films and files that a kill left half-written
-        when = {"jsonl": _when_row, "csv": _when_line}
-        for kind, file in self._files.items():
-            file.keep_lines(lambda line, kind=kind: when[kind](line) <= end)
+        for file in self._files.values():
+            file.keep_lines(lambda line: _when(line) <= end)
 
     def _close(self, status: str) -> None:
         self._info |= {"status": status, "ended": time.time()}
@@ -129,19 +128,15 @@ def _read_info(path: Path) -> dict[str, Any]:
     return found if isinstance(found.get("tags", {}), dict) else {}
 
 
-def _when_row(line: str) -> tuple[float, float]:
-    """Step and time of a line of metrics.jsonl; endless for a broken one."""
-    row = parse_row(line) or {}
-    return (row["step"], row.get("time", 0.0)) if _has_step(row) else (math.inf, 0.0)
-
-
 def _has_step(row: dict[str, Any]) -> bool:
     return isinstance(row.get("step"), int | float)
 
 
-def _when_line(line: str) -> tuple[float, float]:
-    """Step and time of a line of metrics.csv; endless for a broken one."""
+def _when(line: str) -> tuple[float, float]:
+    """Step and time of a line of metrics.jsonl or metrics.csv; endless for a broken one."""
     try:
+        if (row := parse_row(line)) is not None:
+            return (row["step"], row.get("time", 0.0)) if _has_step(row) else (math.inf, 0.0)
         return int(line.split(",", 1)[0]), float(line.rsplit(",", 1)[-1])
     except ValueError:
         return math.inf, 0.0
