@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mario_dreamer.tracking.run_stats import RunStats
@@ -48,10 +48,8 @@ class Screen:
         """Build the display of this moment."""
         stats = self._stats
         groups = stats.groups()
-        bar = Table.grid(padding=(0, 1), expand=True)
-        bar.add_column(no_wrap=True)
-        bar.add_column(ratio=1)
-        bar.add_column(no_wrap=True)
+        columns = Column(no_wrap=True), Column(ratio=1), Column(no_wrap=True)
+        bar = Table.grid(*columns, padding=(0, 1), expand=True)
         done = min(stats.step, stats.total_steps)
         bar.add_row(
             Text(stats.phase, style="bold"),
