@@ -64,21 +64,6 @@ def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray
     return examples["pixels"] if list(examples) == ["pixels"] else examples
 
 
-def _contents(program: Path, card_file: Path, tags: Mapping[str, str]) -> dict[str, Any]:
-    """What MLflow's save_model takes."""
-    card = json.loads(card_file.read_text("utf-8"))
-    kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
-    return {
-        "python_model": str(PLAYER),
-        "artifacts": {"program": str(program.resolve()), "card": str(card_file.resolve())},
-        "signature": _signature(card),
-        "input_example": _input_example(card),
-        # Pinned to what writes the model; without local parts such as +cpu.
-        "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in NEEDED],
-        "metadata": {**{key: card[key] for key in kept}, **tags},
-    }
-
-
 def save_model(
     program: Path, card_file: Path, folder: Path, tags: Mapping[str, str] | None = None
 ) -> Path:
@@ -101,8 +86,19 @@ def save_model(
         if not (folder / "MLmodel").is_file() and any(folder.iterdir()):
             raise ValueError(f"{folder} holds something that is no MLflow model; choose another.")
         shutil.rmtree(folder)
+    card = json.loads(card_file.read_text("utf-8"))
+    kept = ("checkpoint", "agent_steps", "stage", "action_repeat")
     with warnings.catch_warnings(action="ignore"):  # MLflow's hints about type hints and schemas
-        mlflow.pyfunc.save_model(str(folder), **_contents(program, card_file, tags or {}))
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(PLAYER),
+            artifacts={"program": str(program.resolve()), "card": str(card_file.resolve())},
+            signature=_signature(card),
+            input_example=_input_example(card),
+            # Pinned to what writes the model; without local parts such as +cpu.
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDED],
+            metadata={**{key: card[key] for key in kept}, **(tags or {})},
+        )
     return folder
 
 
