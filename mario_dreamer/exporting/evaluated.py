@@ -62,9 +62,7 @@ def read_results(file: Path) -> list[dict[str, Any]]:
     return results
 
 
-def evaluation_tags(
-    results: list[dict[str, Any]], card: Mapping[str, Any] | None = None
-) -> dict[str, str]:
+def evaluation_tags(results: list[dict[str, Any]], card: Mapping[str, Any]) -> dict[str, str]:
     """Return how good a checkpoint is: success rate with its 95 % interval, stage, steps.
 
     Args:
@@ -76,8 +74,8 @@ def evaluation_tags(
         `success_high`, `success_episodes`, `success_condition` of the plain start with sampled
         actions, and one line `evaluation.<condition>` for each condition.
     """
-    known = {key: (card or {}).get(key) for key in ("agent_steps", "stage")}
-    tags = {key: str(value) for key, value in known.items() if value is not None}
+    known = ("agent_steps", "stage")
+    tags = {key: str(card[key]) for key in known if card.get(key) is not None}
     headline = next((r for r in results if _condition(r) == PLAIN), next(iter(results), None))
     if headline is not None and "flag_rate" in headline["summary"]:
         summary = headline["summary"]
