@@ -11,7 +11,7 @@ from mario_dreamer.training.checkpoint_files import read_small_text
 
 LARGEST = 2**27  # bytes of results.json
 FILES = ("results.json", "evaluation/results.json")
-PLAIN = ("sampled", 0, 0.0)  # the condition that the headline is taken from, when it was played
+PLAIN = "sampled-noops0-sticky0"  # the headline is taken from it, when it was played
 
 
 def find_results(checkpoint: Path) -> Path | None:
@@ -76,7 +76,7 @@ def evaluation_tags(results: list[dict[str, Any]], card: Mapping[str, Any]) -> d
     """
     known = ("agent_steps", "stage")
     tags = {key: str(card[key]) for key in known if card.get(key) is not None}
-    headline = next((r for r in results if _condition(r) == PLAIN), next(iter(results), None))
+    headline = next((r for r in results if _name(r) == PLAIN), next(iter(results), None))
     if headline is not None and "flag_rate" in headline["summary"]:
         summary = headline["summary"]
         tags |= {
@@ -89,13 +89,9 @@ def evaluation_tags(results: list[dict[str, Any]], card: Mapping[str, Any]) -> d
     return tags | {f"evaluation.{_name(entry)}": _line(entry["summary"]) for entry in results}
 
 
-def _condition(entry: Mapping[str, Any]) -> tuple[str, int, float]:
-    return str(entry["actions"]), int(entry["random_noops"]), float(entry["sticky"])
-
-
 def _name(entry: Mapping[str, Any]) -> str:
-    actions, noops, sticky = _condition(entry)
-    return f"{actions}-noops{noops}-sticky{sticky:g}"
+    noops, sticky = int(entry["random_noops"]), float(entry["sticky"])
+    return f"{entry['actions']}-noops{noops}-sticky{sticky:g}"
 
 
 def _line(summary: Mapping[str, float]) -> str:
