@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +127,13 @@ class ProgramFile:
         seen = {key: spec[key].shape[1:] for key in program.policy.world_model.observation_keys}
         inputs = example_inputs(program, seen, games=2)
         games = torch.export.Dim("games", min=1, max=GAMES)
-        shapes = {
-            name: {key: {0: games} for key in value} if isinstance(value, dict) else {0: games}
-            for name, value in inputs.items()
-        }
+        shapes = _each(inputs, lambda tensor: {0: games})
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch's of its exporter
             self.exported = torch.export.export(
                 program, (), inputs, dynamic_shapes=shapes, strict=False
             )
             outputs = program(**inputs)
-        self.described = {"inputs": _described(inputs), "outputs": _described(outputs)}
+        self.about |= {"inputs": _each(inputs, _form), "outputs": _each(outputs, _form)}
 
     def write(self, path: Path, checkpoint: str, agent_steps: int | None) -> Path:
         """Write the program as it is now, and its card.
@@ -162,16 +159,18 @@ class ProgramFile:
             "checkpoint": checkpoint,
             "agent_steps": agent_steps,
             **self.about,
-            **self.described,
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
         return path.with_suffix(".json")
 
 
-def _described(values: Mapping[str, Any]) -> dict[str, Any]:
+def _each(values: Mapping[str, Any], call: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """What a call says of every tensor of a nested dictionary."""
     return {
-        name: _described(value)
-        if isinstance(value, dict)
-        else {"shape": ["N", *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
+        name: _each(value, call) if isinstance(value, dict) else call(value)
         for name, value in values.items()
     }
+
+
+def _form(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": ["N", *tensor.shape[1:]], "dtype": str(tensor.dtype).removeprefix("torch.")}
