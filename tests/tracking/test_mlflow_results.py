@@ -48,3 +48,14 @@ def test_auto_follows_the_run(tmp_path: Path) -> None:
     (tmp_path / "mlflow_run_id.txt").write_text("abc\n")
     assert uses_mlflow("auto", tmp_path) and recorded_run(tmp_path) == "abc"
     assert uses_mlflow(True, None) and not uses_mlflow(False, tmp_path)
+
+
+def test_a_run_of_results_that_fails_midway_is_not_left_running(uri: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    missing = [tmp_path / "missing.html"]
+    assert log_results(None, "broken off", {}, 0, missing, "evaluation", {}, uri) is None
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("mario-dreamer").experiment_id
+    (run,) = client.search_runs([experiment], "attributes.run_name = 'broken off'")
+    assert run.info.status == "FINISHED"

@@ -54,8 +54,8 @@ def log_results(
         client = open_store(uri)
         from mlflow.entities import Metric, RunTag
 
-        run_id, known = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
-        model = model_of_step(client, run_id, step) if known and register is not None else None
+        run_id = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
+        model = model_of_step(client, run_id, step) if register is not None else None
         now = int(time.time() * 1000)
         points = [Metric(name, float(value), now, step, model) for name, value in metrics.items()]
         client.log_batch(run_id, points, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -65,8 +65,6 @@ def log_results(
         for path in files:
             write = client.log_artifacts if path.is_dir() else client.log_artifact
             write(run_id, str(path), folder)
-        if not known:
-            client.set_terminated(run_id, "FINISHED")
     except Exception as error:  # noqa: BLE001 - databases raise many kinds; the files are there
         log.warning("MLflow: the results are on disk but not logged: %s", error)
         return None

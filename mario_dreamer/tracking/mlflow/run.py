@@ -72,12 +72,14 @@ def is_known(
 
 def known_or_new_run(
     client: MlflowClient, run_id: str | None, name: str, experiment: str, tracking_uri: str
-) -> tuple[str, bool]:
-    """Return a run that MLflow has, else a new one of this name; and whether it was there."""
+) -> str:
+    """Return a run that MLflow has, else a new one of this name, which is finished already."""
     if run_id is not None and is_known(client, run_id):
-        return run_id, True
+        return run_id
     place = find_experiment(client, experiment, tracking_uri)
-    return client.create_run(place, run_name=name, tags=SOURCE).info.run_id, False
+    new = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
+    client.set_terminated(new)
+    return new
 
 
 def _write(path: Path, text: str) -> None:
