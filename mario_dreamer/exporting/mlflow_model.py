@@ -43,8 +43,11 @@ def _signature(card: Mapping[str, Any]) -> ModelSignature:
     return infer_signature(_input_example(card), pd.DataFrame([{**row, "step": 0}]), params)
 
 
-def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the player takes of each observation: uint8 [1, H, W, C], or float32 [1, V]."""
+def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
+    """What the player takes of each observation: uint8 [1, H, W, C], or float32 [1, V].
+
+    Frames alone stand for themselves.
+    """
     import numpy as np
 
     examples = {}
@@ -55,12 +58,6 @@ def _examples(card: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raw = card["picture"]["screen"] if key == "pixels" and card["picture"] else raw
             shape = raw or [*shape[1:], shape[0]]
         examples[key] = np.zeros((1, *shape), spec["dtype"])
-    return examples
-
-
-def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
-    """The same as `predict` takes it: frames alone stand for themselves."""
-    examples = _examples(card)
     return examples["pixels"] if list(examples) == ["pixels"] else examples
 
 

@@ -117,16 +117,15 @@ def test_each_kind_of_observation_has_its_own_signature(
         for key, shape in shapes.items()
     }
     card = {"inputs": {"observation": seen}, "picture": None, "buttons": None}
-    examples = mlflow_model._examples(card)
     names = mlflow_model._signature(card).inputs.input_names()
     assert names == ([0] if list(shapes) == ["pixels"] else list(shapes))
     player = DreamerPlayer()
     player.card = card
-    given = examples["pixels"] if list(shapes) == ["pixels"] else examples
-    found = player.observation(given)
+    example = mlflow_model._input_example(card)
+    found = player.observation(example)
     assert {key: tuple(value.shape[1:]) for key, value in found.items()} == shapes
     with pytest.raises(ValueError, match="expected"):
-        player.observation({"other": examples[next(iter(shapes))]})
+        player.observation({"other": example})
 
 
 def test_a_model_plays_cartpole_from_its_numbers(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_the_player_takes_the_size_of_the_env_where_it_resizes(
     player = DreamerPlayer()
     seen = {"observation": {"pixels": {"shape": ["N", *shown], "dtype": "uint8"}}}
     player.card = {**describe(program, env, {}), "inputs": seen}
-    assert mlflow_model._examples(player.card)["pixels"].shape[1:] == side
+    assert mlflow_model._input_example(player.card).shape[1:] == side
     raw = np.random.default_rng(0).integers(0, 256, (2, *side), np.uint8)
     found = player.picture(raw)
     assert found.shape[1:] == shown
