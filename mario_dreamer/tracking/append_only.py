@@ -70,13 +70,7 @@ class AppendOnly:
         if not self.path.exists() or not self.path.stat().st_size:
             self.path.write_text(self._header, "utf-8")
             return
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            back = min(size, 1 << 20)
-            file.seek(size - back)
-            tail = file.read()
-            if not tail.endswith(b"\n"):
-                file.truncate(size - back + tail.rfind(b"\n") + 1)
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def remove(self) -> None:
         """Delete the file, and forget what waits."""
