@@ -129,12 +129,9 @@ class RunStats:
     def eta(self) -> float:
         """Seconds to go, by steps or minutes, whichever ends first; infinite while unknown."""
         limit = math.inf if self.minutes is None else 60 * self.minutes - self.elapsed
-        by_steps = math.inf
-        if self._pace and self.is_learning:
-            moment, step, _ = self._pace[0]
-            if self.step > step:
-                rate = (work_seconds() - moment) / (self.step - step)
-                by_steps = rate * max(0, self.total_steps - self.step)
+        seconds, steps, _ = self._since(math.inf)
+        is_known = self.is_learning and steps > 0
+        by_steps = seconds / steps * max(0, self.total_steps - self.step) if is_known else math.inf
         return max(0.0, min(limit, by_steps))
 
     @property
@@ -150,13 +147,19 @@ class RunStats:
     @property
     def speed(self) -> str:
         """Frames and updates per second over the last half minute; empty while unknown."""
-        recent = [mark for mark in self._pace if mark[0] > work_seconds() - 30]
-        if not recent or work_seconds() - recent[0][0] < 1.0:
+        seconds, steps, updates = self._since(30.0)
+        if seconds < 1.0:
             return ""
-        seconds = work_seconds() - recent[0][0]
-        frames = (self.step - recent[0][1]) * self.action_repeat / seconds
-        updates = (self.updates - recent[0][2]) / seconds
-        return f"{frames:,.0f} frames/s, {updates:.2g} updates/s"
+        frames = steps * self.action_repeat
+        return f"{frames / seconds:,.0f} frames/s, {updates / seconds:.2g} updates/s"
+
+    def _since(self, seconds: float) -> tuple[float, int, int]:
+        """Seconds, steps and updates since the oldest mark of the last so many seconds."""
+        now = work_seconds()
+        # Of a copy: the display calls this from a thread of its own.
+        recent = [mark for mark in tuple(self._pace) if mark[0] > now - seconds]
+        then, step, updates = recent[0] if recent else (now, self.step, self.updates)
+        return now - then, self.step - step, self.updates - updates
 
     def groups(self) -> dict[str, str]:
         """Put everything into words: label -> text; what is not known yet is left out."""

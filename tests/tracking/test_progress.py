@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,6 +96,22 @@ def test_collecting_has_another_pace_than_learning(now: list[float]) -> None:
     assert stats.phase == "learning"
     assert stats.eta == pytest.approx(790.0)  # a step a second
     assert stats.speed == "4 frames/s, 0.4 updates/s"
+
+
+def test_the_display_may_read_while_the_run_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = itertools.count()
+    monkeypatch.setattr(run_stats, "work_seconds", lambda: 3.0 * next(moments))
+    stats = RunStats(10**6, start_step=0)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns all the time
+    try:
+        with ThreadPoolExecutor(1) as display:
+            asked = display.submit(lambda: [(stats.eta, stats.speed) for _ in range(2000)])
+            while not asked.done():
+                stats.move(stats.step + 1, stats.updates + 1)
+            assert len(asked.result()) == 2000
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_the_time_limit_bounds_the_time_to_go(now: list[float]) -> None:
