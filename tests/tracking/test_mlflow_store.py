@@ -49,7 +49,10 @@ def test_three_first_clients_make_one_whole_database(
 
 
 @pytest.mark.slow
-def test_four_runs_started_at_once_lose_no_metric(tmp_path: Path) -> None:
+def test_four_runs_started_at_once_lose_no_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # mlflow.set_tracking_uri leaves it
     done = subprocess.run(
         [sys.executable, "-c", PARALLEL], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
