@@ -246,6 +246,23 @@ def test_what_was_spooled_and_logged_again_is_there_once(
     assert "MLflow: 1 entry could not be delivered; kept in" in caplog.text
 
 
+def test_a_spooled_evaluation_that_is_repeated_is_there_once(uri: str, tmp_path: Path) -> None:
+    killed = _resume(uri, tmp_path, 0)
+    killed.log_metrics({"kl": 1.0}, 20)
+    assert killed._outbox.close(60)
+    killed = _resume(uri, tmp_path, 10)
+    began = time.time()
+    time.sleep(0.01)
+    killed.log_metrics({"eval_return": 5.0}, 20)
+    killed.flush()  # saved again after the evaluation; killed before anything is delivered
+    killed._outbox._queue.clear()
+    second = _resume(uri, tmp_path, 20, began)  # delivers the evaluation before it knows `began`
+    second.log_metrics({"eval_return": 5.0}, 20)
+    second.close("FINISHED")
+    curve = _curve(mlflow.MlflowClient(uri), second.run_id, "eval_return")
+    assert curve == [(20, 5.0)]
+
+
 def test_numbers_that_differ_after_a_resume_are_both_kept(
     uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

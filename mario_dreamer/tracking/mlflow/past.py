@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-CLOCK = "run/agent_steps"  # logged with every metric of a run
 # How fast the machine was differs in every repetition; the first number is as true as the next.
 MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
 NEVER = (math.inf, math.inf)  # agent steps and time in seconds that no point is after
@@ -34,11 +33,8 @@ class Past:
         # (name, step) -> (milliseconds, value) of its points, in order of time
         self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
         self.end, self._differs = end, False
-        names = client.get_run(run_id).data.metrics
-        clock = client.get_metric_history(run_id, CLOCK) if CLOCK in names else ()
-        if clock and not any(map(self._is_later, clock)):
-            names = {}  # it ended in order: nothing was logged after the checkpoint
-        for name in names:
+        newest = client.get_run(run_id).data.to_proto().metrics  # of each name, with its step
+        for name in [point.key for point in newest if self._is_later(point)]:
             for point in client.get_metric_history(run_id, name):
                 self.note(point)
         self._pictures: set[tuple[str, int]] | None = None
