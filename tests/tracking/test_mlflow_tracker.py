@@ -247,20 +247,19 @@ def test_what_was_spooled_and_logged_again_is_there_once(
 
 
 def test_a_spooled_evaluation_that_is_repeated_is_there_once(uri: str, tmp_path: Path) -> None:
-    killed = _resume(uri, tmp_path, 0)
-    killed.log_metrics({"kl": 1.0}, 20)
-    assert killed._outbox.close(60)
+    first = _resume(uri, tmp_path, 0)
+    first.log_metrics({"kl": 1.0}, 20)
+    first.close("KILLED")
     killed = _resume(uri, tmp_path, 10)
-    began = time.time()
-    time.sleep(0.01)
+    began = time.time() - 0.01
     killed.log_metrics({"eval_return": 5.0}, 20)
     killed.flush()  # saved again after the evaluation; killed before anything is delivered
     killed._outbox._queue.clear()
     second = _resume(uri, tmp_path, 20, began)  # delivers the evaluation before it knows `began`
     second.log_metrics({"eval_return": 5.0}, 20)
     second.close("FINISHED")
-    curve = _curve(mlflow.MlflowClient(uri), second.run_id, "eval_return")
-    assert curve == [(20, 5.0)]
+    assert _curve(mlflow.MlflowClient(uri), second.run_id, "eval_return") == [(20, 5.0)]
+    killed.close("KILLED")
 
 
 def test_numbers_that_differ_after_a_resume_are_both_kept(
