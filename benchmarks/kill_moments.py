@@ -186,7 +186,7 @@ def _in_a_picture(number: int, rng: random.Random) -> None:
 def _in_a_film(number: int, rng: random.Random) -> None:
     """A film is half encoded."""
     wait = rng.uniform(0, 0.02)
-    _before(video, "whole_file", _always, _Count(number, lambda *_: die_after(wait)))
+    _before(video, "atomic_file", _always, _Count(number, lambda *_: die_after(wait)))
 
 
 def _behind_an_evaluation(number: int, rng: random.Random) -> None:

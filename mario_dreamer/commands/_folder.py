@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from mario_dreamer.training.checkpoint_files import run_of
+
 
 def folder_of(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
     """Return the folder of the run that goes on, or make a new one that nobody else has.
@@ -23,8 +25,8 @@ def folder_of(cfg: DictConfig, runs: Path, checkpoint: Path | None) -> Path:
     Raises:
         ValueError: a new run has the name of one that is there.
     """
-    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
-        return checkpoint.parents[1]
+    if run := run_of(checkpoint):
+        return run
     if cfg.name is None:
         return _new_folder(runs, cfg.get("experiment_name") or "run")
     folder = runs / str(cfg.name)

@@ -29,6 +29,7 @@ from mario_dreamer.envs.base import close_env
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
 from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.checkpoint_files import run_of
 from mario_dreamer.training.evaluation import play_episodes
 
 NAMES = tuple(map("".join, product(("sampled", "greedy"), ("", "-noops"), ("", "-sticky"))))
@@ -73,11 +74,11 @@ def _line(first: str, cells: list[str]) -> str:
 
 
 def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation) -> None:
-    folder = agent.checkpoint.parents[1] if agent.checkpoint is not None else None
+    folder = run_of(agent.checkpoint)
     if not uses_mlflow(cfg.track, folder):
         return
     run = log_results(
-        recorded_run(folder) if folder is not None else None, f"evaluate-{evaluation.name}",
+        recorded_run(folder), f"evaluate-{evaluation.name}",
         evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
         f"evaluation/step_{evaluation.agent_steps:09d}",
         {"evaluated.checkpoint": str(agent.checkpoint), **evaluation.tags()}, cfg.tracking_uri,

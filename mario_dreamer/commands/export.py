@@ -31,6 +31,7 @@ from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile
 from mario_dreamer.tracking.mlflow.results import recorded_run
 from mario_dreamer.tracking.mlflow.store import store_uri
+from mario_dreamer.training.checkpoint_files import run_of
 
 
 def export_program(agent: LoadedAgent, path: Path) -> Path:
@@ -57,8 +58,7 @@ def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
         print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
         if cfg.register is None:
             return
-        in_run = agent.checkpoint.parent.name == "checkpoints"
-        run_id = recorded_run(agent.checkpoint.parents[1]) if in_run else None
+        run_id = recorded_run(run_of(agent.checkpoint))
         tags, uri = _tags(cfg, agent.checkpoint, card), store_uri(cfg.tracking_uri)
         model = log_model(program, card, uri, run_id, cfg.experiment, str(cfg.register), tags)
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")

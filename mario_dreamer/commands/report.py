@@ -37,7 +37,7 @@ from mario_dreamer.reporting.run_sections import (
     provenance_of,
 )
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
-from mario_dreamer.training.checkpoint_files import CheckpointError, find_run
+from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, run_of
 
 
 def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
@@ -59,8 +59,8 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
             )
         where = str(runs[-1].parent)
     path = Path(where)
-    if path.name.startswith("step_") and path.parent.name == "checkpoints":
-        return path.parents[1], find_run(where, runs_dir)
+    if path.name.startswith("step_") and (run := run_of(path)):
+        return run, find_run(where, runs_dir)
     try:
         return path, find_run(where, runs_dir)
     except CheckpointError as error:

@@ -45,7 +45,7 @@ from mario_dreamer.tracking.trackers import with_files
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, find_checkpoint, find_run
 from mario_dreamer.training.core import Core
-from mario_dreamer.training.distributed import Processes, ProcessLost, join, same_everywhere
+from mario_dreamer.training.distributed import Processes, ProcessLost, check_same, join
 from mario_dreamer.training.loop import Parts, train
 from mario_dreamer.training.snapshot import Saved, Snapshot
 
@@ -108,9 +108,9 @@ def _silence() -> Iterator[None]:
 def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[str, Any]:
     checkpoint, saved, source, agent_steps, run_id = None, None, None, 0, None
     runs_dir = Path(str(cfg.runs_dir))  # as typed, never as stored
-    same_everywhere(processes, "the configuration", OmegaConf.to_yaml(cfg, resolve=True))
+    check_same(processes, "the configuration", OmegaConf.to_yaml(cfg, resolve=True))
     if cfg.resume is not None:
-        checkpoint = processes.first_says(lambda: find_run(str(cfg.resume), runs_dir))
+        checkpoint = processes.from_first(lambda: find_run(str(cfg.resume), runs_dir))
         own = ("resume=", "runs_dir=", "trust_config=")
         typed = [word for word in overrides if not word.startswith(own)]
         cfg, ignored = resumed_config(checkpoint, checkpoint.parents[1], typed, cfg.trust_config)
@@ -123,9 +123,9 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         if foreign:
             print(f"env: options of the recipe's own env are left out: {', '.join(foreign)}")
         if cfg.get("init_from") is not None:
-            source = processes.first_says(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
+            source = processes.from_first(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
     limits.check_numbers(cfg)
-    folder = processes.first_says(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
+    folder = processes.from_first(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
     build.set_threads(cfg.threads, processes.local_size)
     build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
@@ -142,7 +142,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
             saved.restore(core, env_options)  # a checkpoint that does not fit is refused here
         tracker = stack.enter_context(_tracker(cfg, folder, run_id, processes.first))
         checkpoints = Checkpoints(folder / "checkpoints", cfg.keep_checkpoints)
-        processes.meeting = checkpoints.folder
+        processes.shared_folder = checkpoints.folder
         if processes.first:
             _begin(cfg, folder, config, tracker)
             cut_off = core.state.evaluating if run.eval_every else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.training.checkpoint_files import read_small_text
+from mario_dreamer.training.checkpoint_files import read_small_text, run_of
 
 LARGEST = 2**27  # bytes of results.json
 FILES = ("results.json", "evaluation/results.json")
@@ -20,9 +20,8 @@ def find_results(checkpoint: Path) -> Path | None:
     The last two count only when they are of this checkpoint and not of another one.
     """
     own = checkpoint.resolve()
-    run = [own.parents[1]] if own.parent.name == "checkpoints" else []
-    places = [own, *run, Path.cwd()]
-    for place in places:
+    run = run_of(own)
+    for place in (own, run or own, Path.cwd()):
         for file in (place / name for name in FILES):
             if file.is_file() and (place == own or _is_of(file, own)):
                 return file

@@ -17,7 +17,7 @@ from mario_dreamer.checks import check, require_head, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.losses.targets import Discount
-from mario_dreamer.networks.branches import beside, join, mark
+from mario_dreamer.networks.branches import join, mark, side_stream
 from mario_dreamer.networks.model_input import to_model_input
 
 
@@ -152,14 +152,14 @@ class WorldModelLoss(LossModule):
         posterior = self.world_model(records)
         mark("posterior")
         observed = [records.get(key) for key in self.decoded_keys]
-        with beside("decoders", reads=observed):
+        with side_stream("decoders", reads=observed):
             recon = sum(
                 _nats(decoder, posterior, target)
                 for target, decoder in zip(observed, self.decoders, strict=True)
             )
         targets = (reward, self.discount.cont_target(is_terminal))
         seen = self._head_nats(posterior, *targets)
-        kl_terms = self._kl_terms(posterior, tensordict)  # and its gradient: beside the decoders
+        kl_terms = self._kl_terms(posterior, tensordict)  # and its gradient: while the decoders run
         join("decoders")
         terms = {"loss_recon": recon, "loss_reward": seen[0], "loss_cont": seen[1]}  # [B, T] each
         losses = TensorDict(

@@ -1,4 +1,4 @@
-"""Branches: parts of an update that a GPU computes beside each other."""
+"""Branches: parts of an update that a GPU computes at the same time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _name: ContextVar[str] = ContextVar("name", default="")
 
 @contextlib.contextmanager
 def branching(branches: Branches) -> Iterator[None]:
-    """Within it, in this thread, what stands in `beside` has a stream of its own.
+    """Within it, in this thread, what stands in `side_stream` has a stream of its own.
 
     When it ends, also by an error, what follows waits for all branches: a CUDA graph cannot be
     recorded to the end otherwise, and the error would be lost.
@@ -60,7 +60,7 @@ def branch() -> str:
 
 
 def mark(name: str) -> None:
-    """Note this place: a branch that needs what is there now, and no more, begins `since` it.
+    """Note this place: a branch that needs what is there now, and no more, begins `after` it.
 
     The same name again moves the mark.
     """
@@ -70,28 +70,32 @@ def mark(name: str) -> None:
 
 
 @contextlib.contextmanager
-def beside(
-    name: str, since: str | None = None, reads: Iterable[Tensor] = (), first: bool = False
+def side_stream(
+    name: str,
+    after: str | None = None,
+    reads: Iterable[Tensor] = (),
+    high_priority: bool = False,
 ) -> Iterator[None]:
-    """Compute this beside what follows, until `join`.
+    """Compute this on a stream of its own, at the same time as what follows, until `join`.
 
-    The backward pass of what is computed here runs beside the rest, too. A tensor that is made
+    The backward pass of what is computed here runs on that stream, too. A tensor that is made
     on one branch and read on another has to live until they are joined.
 
     Args:
         name: of the branch; the same name again goes on with it.
-        since: it waits for what was before this mark, where there is one; None: for all before.
+        after: it waits for what was before this mark, where there is one; None: for all before.
         reads: tensors that live on until the update ends, as nobody else may keep them.
-        first: where the GPU can choose, these kernels go first: many small ones in a row, which
-            would each wait for larger ones beside them. It counts when a branch is first named.
+        high_priority: where the GPU can choose, these kernels go first: many small ones in a row,
+            which would each wait for larger ones of other streams. It counts when a branch is
+            first named.
     """
     branches = _branches.get()
     if branches is None:
         yield
         return
     if name not in branches.streams:
-        branches.streams[name] = torch.cuda.Stream(priority=-2 if first else 0)
-    stream, place = branches.streams[name], branches.marks.get(since)
+        branches.streams[name] = torch.cuda.Stream(priority=-2 if high_priority else 0)
+    stream, place = branches.streams[name], branches.marks.get(after)
     branches.kept.extend(reads)
     branches.begun[name] = None
     if place is None:

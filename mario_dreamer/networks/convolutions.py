@@ -46,14 +46,14 @@ class Stages(nn.Sequential):
             first = [type(layer).__name__ for layer in self][:1]
             raise TypeError(f"Stages: the first layer is {first}; expected one of convolution().")
         # In compiled regions the bias is added after the convolution, where it costs nothing.
-        apart = not torch.compiler.is_compiling() and are_compiled()
+        bias_after = not torch.compiler.is_compiling() and are_compiled()
         for start, end in itertools.pairwise([*starts, len(self)]):
-            maps = self[start].convolve(x, None if apart else self[start].bias)
-            x = self._after(maps, start, end, apart)
+            maps = self[start].convolve(x, None if bias_after else self[start].bias)
+            x = self._after(maps, start, end, bias_after)
         return x
 
     @region
-    def _after(self, maps: Tensor, start: int, end: int, apart: bool) -> Tensor:
+    def _after(self, maps: Tensor, start: int, end: int, bias_after: bool) -> Tensor:
         # One region each: torch's own pool and norm over channels were a quarter of an update on a
         # GPU, the biases of large maps, added by themselves, 7 %.
         conv, layers = self[start], list(self)[start + 1 : end]
@@ -61,7 +61,7 @@ class Stages(nn.Sequential):
         if layers and isinstance(layers[0], nn.MaxPool2d):
             maps = layers[0](maps)  # same maximum without the bias, then fewer to add it to
             layers = layers[1:]
-        if apart and conv.bias is not None:
+        if bias_after and conv.bias is not None:
             maps = maps + conv.bias.to(maps.dtype).view(-1, 1, 1)
         for layer in layers:
             maps = layer(maps)

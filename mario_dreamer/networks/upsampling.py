@@ -109,7 +109,7 @@ class SubpixelConv(FourCases, nn.ConvTranspose2d):
     convolution).
 
     The same numbers. To the three channels of a frame, forward and back, it took 1.1 ms of an
-    update of 10.7 on an H200; as a sub-pixel convolution 0.8, beside other work.
+    update of 10.7 on an H200; as a sub-pixel convolution 0.8, while other work ran.
 
     Args:
         in_channels, out_channels: of the maps [N, C, H, W].

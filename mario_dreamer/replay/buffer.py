@@ -204,7 +204,7 @@ class Replay:
                 f"{counts['rows']} rows and batch_length={length}, this replay "
                 f"{self.streams.num_streams} of {self.streams.rows} and {self.batch_length}. "
                 "Build it with the checkpoint's replay.capacity, num_envs and batch_length, or let "
-                "`replay.dealing.deal` fill it."
+                "`replay.redistribution.redistribute` fill it."
             )
         self._flush()
         device = self.streams.device

@@ -18,6 +18,7 @@ from mario_dreamer.reporting.agent_sections import add_ends, add_summaries, by_s
 from mario_dreamer.reporting.charts import embed, histogram
 from mario_dreamer.reporting.deaths import outcome
 from mario_dreamer.reporting.page import Page, without_paths
+from mario_dreamer.training.checkpoint_files import run_of
 from mario_dreamer.training.evaluation import Episode, summarise
 
 TRACKED = ("return", "length", "x_max", "x_max_best", "flag_rate", "flag_low", "flag_high")
@@ -81,8 +82,8 @@ class Evaluation:
         """Of the run that is evaluated; of the checkpoint where it lies alone."""
         if self.checkpoint is None:
             return "untrained"
-        in_run = self.checkpoint.parent.name == "checkpoints"
-        return self.checkpoint.resolve().parents[1].name if in_run else self.checkpoint.name
+        run = run_of(self.checkpoint)
+        return self.checkpoint.name if run is None else run.resolve().name
 
     @property
     def has_random_starts(self) -> bool:

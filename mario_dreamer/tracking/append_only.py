@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.tracking.whole_file import whole_file
+from mario_dreamer.tracking.atomic_file import atomic_file
 
 
 class AppendOnly:
@@ -59,7 +59,7 @@ class AppendOnly:
         """
         if not self.path.is_file():
             return
-        with whole_file(self.path) as draft:
+        with atomic_file(self.path) as draft:
             with self.path.open(encoding="utf-8", errors="replace") as old:
                 kept = [x for x in old if x == self._header or (x.endswith("\n") and stays(x))]
             draft.write_text("".join(kept), "utf-8")

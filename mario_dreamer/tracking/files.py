@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from mario_dreamer.tracking.append_only import AppendOnly, parse_row, read_rows
+from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.tracking.tracker import Tracker
-from mario_dreamer.tracking.whole_file import whole_file
 
 
 def _write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one go."""
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

@@ -57,7 +57,8 @@ class TensorBoardTracker(Tracker):
         if name is None:
             return
         if path.suffix == ".mp4":
-            path = encode_gif(decode_video(path), path.with_suffix(".gif"))
+            frames, fps = decode_video(path)
+            path = encode_gif(frames, path.with_suffix(".gif"), fps)
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         with Image.open(path) as image:

@@ -72,7 +72,8 @@ class TorchRLTracker(Tracker):
 
     def _file(self, path: Path, folder: str, name: str | None, step: int | None) -> None:
         if path.suffix == ".mp4" and name is not None:
-            self.logger.log_video(name, decode_video(path)[None], step)
+            frames, fps = decode_video(path)
+            self.logger.log_video(name, frames[None], step=step, fps=fps)
 
     def _flush(self) -> None:
         self.logger.flush()

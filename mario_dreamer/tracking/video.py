@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.tracking.open_loop_images import upscale
-from mario_dreamer.tracking.whole_file import whole_file
 
 
 def _checked(frames: Tensor, who: str) -> Tensor:
@@ -50,7 +50,7 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     rate = Fraction(fps).limit_denominator(1000)
     options = {"crf": "18", "preset": "veryfast", "threads": "1"}
     with (
-        whole_file(Path(path)) as draft,
+        atomic_file(Path(path)) as draft,
         av.open(str(draft), "w", options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=options)
@@ -62,8 +62,8 @@ def encode_mp4(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     return Path(path)
 
 
-def decode_video(path: str | Path) -> Tensor:
-    """Read a video back: [T, 3, H, W] uint8.
+def decode_video(path: str | Path) -> tuple[Tensor, float]:
+    """Read a video back: its frames, [T, 3, H, W] uint8, and how many it shows per second.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -71,8 +71,9 @@ def decode_video(path: str | Path) -> Tensor:
     import av
 
     with av.open(str(path)) as container:
+        fps = float(container.streams.video[0].average_rate)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
+    return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2), fps
 
 
 def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1) -> Path:
@@ -83,7 +84,7 @@ def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
     """
     first, *others = _pictures(upscale(_checked(frames, "encode_gif"), scale))
     duration = max(20, round(100 / fps) * 10)  # milliseconds
-    with whole_file(Path(path)) as draft:
+    with atomic_file(Path(path)) as draft:
         first.save(draft, save_all=True, append_images=others, duration=duration, loop=0)
     return Path(path)
 
@@ -91,7 +92,7 @@ def encode_gif(frames: Tensor, path: str | Path, fps: float = 15, scale: int = 1
 def save_png(image: Tensor, path: str | Path) -> Path:
     """Write one picture, [3, H, W] uint8; else as `encode_mp4`."""
     (picture,) = _pictures(_checked(image[None], "save_png"))
-    with whole_file(Path(path)) as draft:
+    with atomic_file(Path(path)) as draft:
         picture.save(draft)
     return Path(path)
 

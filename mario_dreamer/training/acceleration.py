@@ -150,7 +150,7 @@ class GraphedUpdate:
 
     def __init__(self, function: Update, device: torch.device, warmup: int = 5) -> None:
         self.function, self.device, self.warmup = function, device, warmup
-        self.stream = torch.cuda.Stream(device, priority=-1)  # before branches that are not `first`
+        self.stream = torch.cuda.Stream(device, priority=-1)  # before those without high priority
         self.branches = Branches()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: TensorDictBase | None = None

@@ -173,6 +173,12 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
     )
 
 
+def run_of(checkpoint: Path | None) -> Path | None:
+    """Return the folder of the run that a checkpoint lies in; None where it lies in none."""
+    in_run = checkpoint is not None and checkpoint.parent.name == "checkpoints"
+    return checkpoint.parents[1] if in_run else None
+
+
 def shipped_checkpoint() -> Path | None:
     """Return the checkpoint that comes with the package, if it does."""
     path = Path(str(files("mario_dreamer"))) / "shipped"

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from mario_dreamer.training.roll_call import ended_ranks
+from mario_dreamer.training.liveness import ended_ranks
 
 SEED_STRIDE = 1_000_003  # between the seeds of two processes
 _JOIN = timedelta(minutes=5)
@@ -42,10 +42,10 @@ class Processes:
         size: number of processes.
         local_size: number of processes on this machine.
         device: where the learner's tensors are.
-        meeting: a folder that all processes see, see `roll_call`; None until there is one.
+        shared_folder: a folder that all processes see, see `liveness`; None until there is one.
 
     Attributes:
-        apart: a connection broke; nothing can be exchanged any more.
+        disconnected: a connection broke; nothing can be exchanged any more.
         lost: ranks that were then found to have ended.
     """
 
@@ -53,8 +53,8 @@ class Processes:
     size: int = 1
     local_size: int = 1
     device: torch.device = torch.device("cpu")
-    meeting: Path | None = None
-    apart: bool = field(default=False, init=False)
+    shared_folder: Path | None = None
+    disconnected: bool = field(default=False, init=False)
     lost: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Processes:
             dist.all_gather_object(values, value, group=self._host)
         return values
 
-    def first_says(self, question: Callable[[], Any]) -> Any:
+    def from_first(self, question: Callable[[], Any]) -> Any:
         """Return what a function returns in process 0; it is called nowhere else."""
         return self.exchange(question() if self.first else None)[0]
 
@@ -141,11 +141,11 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            self.apart = True
+            self.disconnected = True
             # Connections close when nothing holds the group, not even the frames of the error.
             traceback.clear_frames(error.__traceback__)
             self.close()  # so that those who wait for this process notice as well
-            self.lost = ended_ranks(self._members, self.rank, self.meeting)
+            self.lost = ended_ranks(self._members, self.rank, self.shared_folder)
             where = [
                 f"process {rank} of {self.size} (pid {pid} on {host})"
                 for rank, (host, pid) in enumerate(self._members)
@@ -180,12 +180,12 @@ def join(device: str = "auto") -> Processes:
             that is no number.
         ConnectionError: the port is in use, or processes did not come in time.
     """
-    size = _said("WORLD_SIZE", "1")
+    size = _env_number("WORLD_SIZE", "1")
     if size == 1:
         return Processes()
-    rank = _said("RANK")
-    local_rank = _said("LOCAL_RANK", str(rank))
-    local_size = _said("LOCAL_WORLD_SIZE", str(size))
+    rank = _env_number("RANK")
+    local_rank = _env_number("LOCAL_RANK", str(rank))
+    local_size = _env_number("LOCAL_WORLD_SIZE", str(size))
     if device == "mps":
         raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -206,12 +206,12 @@ def join(device: str = "auto") -> Processes:
         ) from error
 
 
-def _said(name: str, default: str = "") -> int:
+def _env_number(name: str, default: str = "") -> int:
     """A number that torchrun gave this process."""
-    said = os.environ.get(name, default)
-    if not said.isdecimal():
-        raise ValueError(f"${name} is {said!r}, not a number: unset it, or start with torchrun.")
-    return int(said)
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise ValueError(f"${name} is {value!r}, not a number: unset it, or start with torchrun.")
+    return int(value)
 
 
 def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
@@ -230,7 +230,7 @@ def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
         raise ValueError(problem)
 
 
-def same_everywhere(processes: Processes, what: str, value: str) -> None:
+def check_same(processes: Processes, what: str, value: str) -> None:
     """Unless all processes were given the same, raise ValueError with the line that differs."""
     values = processes.exchange(value)
     differ = [rank for rank, other in enumerate(values) if other != values[0]]

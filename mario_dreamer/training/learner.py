@@ -15,7 +15,7 @@ from mario_dreamer.agent.critic import SlowCritic
 from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.returns import Returns
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
-from mario_dreamer.networks.branches import beside, join
+from mario_dreamer.networks.branches import join, side_stream
 from mario_dreamer.training.acceleration import accelerate, autocast, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.finite import FiniteLoss, NonFiniteLoss
@@ -110,7 +110,7 @@ class Learner:
         # Imagination from the posterior states; a GPU does not wait for the decoders first.
         last = self.imagination_starts
         starts = posterior if last is None else posterior[:, -last:]
-        with beside("imagination", since="posterior", first=True):
+        with side_stream("imagination", after="posterior", high_priority=True):
             states = starts.select(keys.DETER, keys.STOCH).detach().reshape(-1)  # [B, T] -> [N]
             with autocast(self.device, self.dtype):
                 rollouts = self.imagination(states)
@@ -119,7 +119,7 @@ class Learner:
             # Actor and critic, on what was imagined.
             with autocast(self.device, self.dtype):
                 rollouts = self.returns(rollouts, update_range=True)
-                with beside("actor"):
+                with side_stream("actor"):
                     actor_losses = self.actor_loss(rollouts)
                     roots.append(_total(actor_losses))
                 critic_losses = self.critic_loss(rollouts, starts)

@@ -28,7 +28,7 @@ from mario_dreamer.training.workers import WorkerCollector
 log = logging.getLogger(__name__)
 
 
-TOGETHER = (EnvFailed, NonFiniteLoss, ProcessLost)  # what every process raises at the same place
+RAISED_BY_ALL = (EnvFailed, NonFiniteLoss, ProcessLost)  # what every process raises at the same place
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _saved_when_it_fails(parts: Parts) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if parts.processes.size > 1 and not isinstance(error, TOGETHER):
+        if parts.processes.size > 1 and not isinstance(error, RAISED_BY_ALL):
             raise  # in this process alone: the others cannot save with it
         with _training_goes_on("logging"):
             parts.report.log(parts.state.agent_steps)

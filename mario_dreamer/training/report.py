@@ -138,7 +138,7 @@ class Report:
     @property
     def flag_rate(self) -> float:
         """Share of the recent episodes that reached the flag; 0 before any has ended."""
-        flags = [past.get("flag", 0.0) for past in self.recent]
+        flags = [episode.get("flag", 0.0) for episode in self.recent]
         return sum(flags) / len(flags) if flags else 0.0
 
     def stats(self, agent_steps: int) -> dict[str, float]:
@@ -162,13 +162,13 @@ class Report:
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             stats["run/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / GIB
         for name in ("return", "length", "x_max"):
-            values = [past[name] for past in self.recent if name in past]
+            values = [episode[name] for episode in self.recent if name in episode]
             if values:
                 stats[f"play/{name}_mean"] = sum(values) / len(values)
-        if any("flag" in past for past in self.recent):
+        if any("flag" in episode for episode in self.recent):
             stats |= {"play/flag_rate": self.flag_rate, "play/flags": self.flags}
             stats["play/x_best"] = self.best_x
-        stages = [past for window in self.by_stage.values() for past in window]
+        stages = [episode for window in self.by_stage.values() for episode in window]
         return stats | stage_flag_rates(stages, "play")
 
     def log(self, agent_steps: int) -> dict[str, float]:
@@ -229,7 +229,7 @@ class Report:
             "flags": self.flags,
             "best_x": self.best_x,
             "recent": list(self.recent),
-            "by_stage": {name: list(past) for name, past in self.by_stage.items()},
+            "by_stage": {name: list(window) for name, window in self.by_stage.items()},
             "metrics": {name: value.cpu() for name, value in self._metrics.items()},
         }
 
@@ -238,8 +238,8 @@ class Report:
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])
-        for name, past in state.get("by_stage", {}).items():
-            self.by_stage[name] = deque(past, maxlen=self.recent.maxlen)
+        for name, window in state.get("by_stage", {}).items():
+            self.by_stage[name] = deque(window, maxlen=self.recent.maxlen)
         self._metrics = dict(state.get("metrics", {}))
         shown = self.progress.stats
         shown.episodes, shown.flags, shown.best_x = self.episodes, self.flags, self.best_x or None

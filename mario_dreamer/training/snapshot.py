@@ -17,11 +17,11 @@ from torch import nn
 from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.checkpoint_parts import own_part, redistribute_replay, save_parts
 from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.env_state import env_state, restore_env_state
 from mario_dreamer.training.report import Report
-from mario_dreamer.training.together import deal_replay, own_part, save_together
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Saved:
             core.learner.load_state_dict(learning | {"modules": read(self.path, "agent")})
             if self.own is None or not core.replay.fits(self.own["replay"]):
                 own, processes = self.own, self.processes
-                again = deal_replay(self.path, learning, processes, core.replay, own)
+                again = redistribute_replay(self.path, learning, processes, core.replay, own)
             else:
                 core.replay.load_state_dict(self.own["replay"])
                 again = restore_env_state(self.own["envs"], core.env, core.collector, env_options)
@@ -150,7 +150,7 @@ class Snapshot:
         }
         files = {"agent": learner["modules"], "learning": learning, "replay": own["replay"]}
         texts = {"config.yaml": self.config}
-        return save_together(core.processes, self.checkpoints, agent_steps, files, own, texts)
+        return save_parts(core.processes, self.checkpoints, agent_steps, files, own, texts)
 
 
 def _check_finite(modules: torch.nn.Module, path: Path) -> None:

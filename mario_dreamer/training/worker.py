@@ -110,7 +110,7 @@ class Worker:
 
     def lost(self) -> bool:
         """Whether a process of it is gone."""
-        # submitit's jobs, which TorchRL keeps beside processes, have other words.
+        # submitit's jobs, which TorchRL keeps with its processes, have other methods.
         return any(
             process.done() if hasattr(process, "done") else not process.is_alive()
             for process in self._processes()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mario_dreamer.config.load_agent import LoadedAgent
-from mario_dreamer.training.checkpoint_files import shipped_checkpoint, steps_of
+from mario_dreamer.training.checkpoint_files import run_of, shipped_checkpoint, steps_of
 from mario_dreamer.viewer.inspector import AgentInspector
 from mario_dreamer.viewer.recordings import Recordings
 
@@ -44,8 +44,7 @@ def name_of(checkpoint: Path | None) -> str:
         return "shipped with the package" + (f", {steps:,} steps" if steps is not None else "")
     digits = checkpoint.name.removeprefix("step_")
     steps = f"{int(digits):,} steps" if digits.isdecimal() else checkpoint.name
-    inside_a_run = checkpoint.parent.name == "checkpoints"
-    run = checkpoint.parent.parent.name if inside_a_run else checkpoint.parent.name
+    run = (run_of(checkpoint) or checkpoint.parent).name
     return f"{run}, {steps}" if run else steps
 
 
@@ -81,8 +80,8 @@ class Agents:
         if compare:
             self.load("second")
         folders, shown = [Path("evaluation")], self.first.loaded.checkpoint
-        if shown is not None and shown.parent.name == "checkpoints":
-            folders.append(shown.resolve().parents[1] / "evaluation")
+        if run := run_of(shown):
+            folders.append(run.resolve() / "evaluation")
         self.recordings = Recordings(recording, folders)
 
     def listed(self) -> list[dict[str, str]]:

@@ -40,7 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> None:
     said = command(run_folder, "play", "out=toy.mp4", "max_steps=100")
-    frames = decode_video(run_folder / "toy.mp4")
+    frames, _ = decode_video(run_folder / "toy.mp4")
     assert said.count("\n") == 1 and len(frames) >= 1
     assert re.fullmatch(
         r"The episode (ended|was cut off) with a return of [-\d.]+ after \d+\.\d s of play "

@@ -1,4 +1,4 @@
-"""What runs beside the rest waits for what it reads, and is waited for."""
+"""What runs on a side stream waits for what it reads, and is waited for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import make_tiny, random_records
 
-from mario_dreamer.networks.branches import Branches, beside, branch, branching, join, mark
+from mario_dreamer.networks.branches import Branches, branch, branching, join, mark, side_stream
 
 
 class Stream:
@@ -57,7 +57,7 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> Branches:
 
 
 def test_without_branches_all_is_one_row() -> None:
-    with beside("left"):
+    with side_stream("left"):
         there = torch.ones(1)
     join("left")
     assert there == 1
@@ -65,9 +65,9 @@ def test_without_branches_all_is_one_row() -> None:
 
 def test_a_branch_waits_for_what_was_before_and_join_for_the_branch(branches: Branches) -> None:
     with branching(branches):
-        with beside("left", first=True):
+        with side_stream("left", high_priority=True):
             assert Stream.current is branches.streams["left"]
-            with beside("right"):
+            with side_stream("right"):
                 assert Stream.current is branches.streams["right"]
         assert branches.streams["left"].priority < branches.streams["right"].priority
         assert Stream.current.name == "main"
@@ -79,7 +79,7 @@ def test_a_branch_waits_for_what_was_before_and_join_for_the_branch(branches: Br
 
 def test_an_error_leaves_no_branch_alone(branches: Branches) -> None:
     with pytest.raises(RuntimeError, match="out of memory"), branching(branches):
-        with beside("left", reads=[torch.ones(1)]):
+        with side_stream("left", reads=[torch.ones(1)]):
             assert branch() == "left" and len(branches.kept) == 1
             raise RuntimeError("out of memory")
     assert Stream.waits == [("branch 0", "main"), ("main", "branch 0")]
@@ -93,9 +93,9 @@ def test_an_error_leaves_no_branch_alone(branches: Branches) -> None:
 def test_a_branch_begins_since_a_mark_of_this_update(branches: Branches) -> None:
     with branching(branches):
         mark("here")
-        with beside("left", since="here"):
+        with side_stream("left", after="here"):
             pass
-    with branching(branches), beside("left", since="here"):  # not marked this time
+    with branching(branches), side_stream("left", after="here"):  # not marked this time
         pass
     began = [who for who in Stream.waits if who[0] != "main"]
     assert began == [("branch 0", "event on main"), ("branch 0", "main")]

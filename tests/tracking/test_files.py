@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
 from mario_dreamer.tracking.trackers import Trackers, with_files
-from mario_dreamer.tracking.whole_file import whole_file
 
 
 def test_a_resumed_run_appends_and_keeps_its_id(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_truncate_after_drops_later_lines_and_unfinished_files(tmp_path: Path) -
         with (tmp_path / name).open("a") as file:
             file.write('{"step": 2')  # the last words of a killed process
     (tmp_path / "videos/eval").mkdir(parents=True)
-    killed = [whole_file(tmp_path / name) for name in ("videos/eval/step_020.mp4", "run.json")]
+    killed = [atomic_file(tmp_path / name) for name in ("videos/eval/step_020.mp4", "run.json")]
     for writing in killed:
         writing.__enter__().write_text("half")
     second = FileTracker(tmp_path)

@@ -31,7 +31,7 @@ def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -
     tracker.log_image("dream/strip", torch.zeros(3, 8, 12, dtype=torch.uint8), 10)
     frames = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     frames[1], frames[2] = 100, 200
-    tracker.log_video("eval/episode", frames, 10, fps=10)
+    tracker.log_video("eval/episode", frames, 10, fps=4)
     tracker.close()
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -42,7 +42,7 @@ def test_curves_pictures_and_moving_gifs_are_in_the_event_file(tmp_path: Path) -
         8,
     )
     with Image.open(io.BytesIO(events.Images("eval/episode")[0].encoded_image_string)) as gif:
-        assert gif.n_frames == 3
+        assert gif.n_frames == 3 and gif.info["duration"] == 250  # milliseconds
     videos = tmp_path / "videos" / "eval" / "episode"
     assert [path.name for path in videos.iterdir()] == ["step_000000010.mp4"]
 

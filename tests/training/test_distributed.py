@@ -105,7 +105,7 @@ def test_another_configuration_is_named_by_process_0(monkeypatch: pytest.MonkeyP
     processes = Processes()
     monkeypatch.setattr(processes, "exchange", lambda value: [value, "seed: 1\nsteps: 3"])
     with pytest.raises(ValueError, match="process 0 has 'steps: 2', process 1 'steps: 3'"):
-        distributed.same_everywhere(processes, "the configuration", "seed: 1\nsteps: 2")
+        distributed.check_same(processes, "the configuration", "seed: 1\nsteps: 2")
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_a_resume_with_another_replay_keeps_the_records(
     here([f"resume={run}", "steps=48", *typed], tmp_path)
     assert opened == ["replay"], "read once"
     held = len(before["records"]["reward"])
-    assert f"replay is dealt again ({held} records" in capsys.readouterr().out
+    assert f"replay is redistributed ({held} records" in capsys.readouterr().out
     after = read(run / "checkpoints" / "step_000000048", "replay")
     assert len(after["records"]["reward"]) >= held + 24
     steps = [step for step, _ in rows(run)]

@@ -1,4 +1,4 @@
-"""Whole runs of two processes under torchrun: resumed, dealt again, killed."""
+"""Whole runs of two processes under torchrun: resumed, redistributed, killed."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_another_number_of_processes_deals_replay_again(tmp_path: Path) -> None:
     counts = [sum(read(before, "replay")["streams"]["written"]),
               sum(read(before, "process_001")["replay"]["streams"]["written"])]  # fmt: skip
     printed = finish(f"resume={tmp_path / 'two'}", "steps=56", processes=1)
-    assert "2 of 2 processes and this run has 1: replay is dealt again" in printed
+    assert "2 of 2 processes and this run has 1: replay is redistributed" in printed
     assert f"({sum(counts)} records" in printed
     after = newest_whole(tmp_path / "two" / "checkpoints")
     assert after.name == "step_000000056" and not (after / "process_001.pt").exists()
     assert sum(read(after, "replay")["streams"]["written"]) > sum(counts)
     assert read(after, "learning")["updates"] > read(before, "learning")["updates"]
     printed = finish(f"resume={tmp_path / 'two'}", "steps=72")
-    assert "1 of 1 processes and this run has 2: replay is dealt again" in printed
+    assert "1 of 1 processes and this run has 2: replay is redistributed" in printed
 
 
 @pytest.mark.parametrize("killed", [0, 1])
@@ -104,7 +104,7 @@ def test_a_killed_process_ends_the_others_saved(killed: int, tmp_path: Path) -> 
     assert read(saved, "learning")["updates"] > 0
     steps = int(re.sub(r"\D", "", saved.name))
     printed = finish(f"resume={tmp_path / 'a'}", f"steps={steps + 32}")
-    assert "1 of 2 processes and this run has 2: replay is dealt again" in printed
+    assert "1 of 2 processes and this run has 2: replay is redistributed" in printed
 
 
 def test_ranks_that_disagree_are_one_line(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_submitit_writes_into_the_folder_of_the_run(
 
 
 def test_a_job_of_submitit_is_lost_when_it_is_done_and_ends_by_cancel() -> None:
-    class Job:  # as TorchRL keeps them beside processes: no is_alive(), no kill()
+    class Job:  # as TorchRL keeps them with its processes: no is_alive(), no kill()
         cancelled = False
 
         def done(self) -> bool:

@@ -32,16 +32,16 @@ def _write_metrics(run: MLflowRun, entries: list[Entry]) -> None:
     from mlflow.entities import Metric
 
     late = [entry["step"] for entry in entries if "late" in entry]
-    past = run.remember(min(late, default=None))
+    already = run.remember(min(late, default=None))
     metrics = []
     for entry in entries:
         for name, value in entry["values"].items():
             point = Metric(key_of(name), value, int(entry["time"] * 1000), entry["step"])
-            if past is not None and "late" in entry:
-                if past.holds(point):
+            if already is not None and "late" in entry:
+                if already.holds(point):
                     continue
-                past.note(point)
-            elif past is not None and past.knows(point):
+                already.note(point)
+            elif already is not None and already.knows(point):
                 continue
             metrics.append(point)
     run.client.log_batch(run.run_id, metrics)
@@ -103,11 +103,11 @@ def _write_model(run: MLflowRun, entries: list[Entry]) -> None:
 def _write_image(run: MLflowRun, entries: list[Entry]) -> None:
     from PIL import Image
 
-    past = run.remember()
+    already = run.remember()
     for entry in entries:
         # `#` and `/` mean something in the names of MLflow's image files.
         key = re.sub(r"[^\w.\-]", "_", entry["name"])
-        if (past is not None and past.knows_picture(key, entry["step"])) or _is_gone(entry):
+        if (already is not None and already.knows_picture(key, entry["step"])) or _is_gone(entry):
             continue
         with Image.open(entry["path"]) as image:
             run.client.log_image(run.run_id, image, key=key, step=entry["step"])

@@ -21,7 +21,7 @@ def uses_mlflow(track: bool | str, folder: Path | None) -> bool:
     """
     if isinstance(track, bool):
         return track
-    return folder is not None and recorded_run(folder) is not None
+    return recorded_run(folder) is not None
 
 
 def log_results(

@@ -7,13 +7,13 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mario_dreamer.tracking.atomic_file import atomic_file
+from mario_dreamer.tracking.mlflow.already_logged import NEVER, AlreadyLogged
 from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
-from mario_dreamer.tracking.mlflow.past import NEVER, Past
 from mario_dreamer.tracking.mlflow.store import open_store
 from mario_dreamer.tracking.mlflow.sweep import parent_tag
 from mario_dreamer.tracking.outbox import Entry, Refused
 from mario_dreamer.tracking.tracker import log
-from mario_dreamer.tracking.whole_file import whole_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,8 +24,10 @@ _ID, _WANTED = "mlflow_run_id.txt", "mlflow_run_wanted.txt"  # files of a run's 
 SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "mario_dreamer"}
 
 
-def recorded_run(folder: Path) -> str | None:
+def recorded_run(folder: Path | None) -> str | None:
     """Return the MLflow run that a run's folder belongs to, if there is one."""
+    if folder is None:
+        return None
     file = folder / _ID
     return (file.read_text("utf-8").strip() or None) if file.is_file() else None
 
@@ -84,7 +86,7 @@ def known_or_new_run(
 
 def _write(path: Path, text: str) -> None:
     """Write a line in one go: a kill leaves the whole of it or nothing."""
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(f"{text}\n", "utf-8")
 
 
@@ -114,14 +116,14 @@ class MLflowRun:
         self.client: MlflowClient | None = None
         self._end: tuple[float, float] = NEVER
         self._continued = False
-        self._past: Past | None = None
+        self._already: AlreadyLogged | None = None
 
     def truncate_after(self, step: int, since: float) -> None:
         """Leave out what is logged again after `step`, and at `step` after the time `since`.
 
         May be called from any thread.
         """
-        self._end, self._past = (step, since), None
+        self._end, self._already = (step, since), None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
@@ -131,7 +133,7 @@ class MLflowRun:
         try:
             WRITERS[entries[0]["kind"]](self, entries)
         except Exception as error:
-            self._past = None  # what was written of these entries is past as well
+            self._already = None  # what was written of these entries is logged as well
             if isinstance(error, MlflowException) and error.error_code in _FINAL:
                 raise Refused(str(error)) from error
             raise
@@ -166,7 +168,7 @@ class MLflowRun:
         tags = {**SOURCE, "mario_dreamer.start": token, **parent_tag(client, experiment)}
         return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
 
-    def remember(self, since: int | None = None) -> Past | None:
+    def remember(self, since: int | None = None) -> AlreadyLogged | None:
         """What was logged to the run before this process; None for a run that began with it.
 
         Args:
@@ -174,10 +176,10 @@ class MLflowRun:
         """
         if not self._continued:
             return None
-        end, past = self._end, self._past
+        end, already = self._end, self._already
         low = end if since is None else min(end, (since - 1, math.inf))
-        if past is None or low < past.end:
-            past = Past(self.client, self.run_id, low)
+        if already is None or low < already.end:
+            already = AlreadyLogged(self.client, self.run_id, low)
             if end == self._end:  # else `truncate_after` came meanwhile
-                self._past = past
-        return past
+                self._already = already
+        return already

@@ -1,4 +1,4 @@
-"""Find out which processes of a training ended when a connection broke, on any machine."""
+"""Liveness: find out which processes of a training ended when a connection broke, on any machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNS = ".here-*"  # the files they leave
 
 
 def ended_ranks(
-    members: Sequence[tuple[str, int]], rank: int, meeting: Path | None = None
+    members: Sequence[tuple[str, int]], rank: int, shared_folder: Path | None = None
 ) -> list[int]:
     """Return the ranks that do not run any more; each process that is left calls this.
 
@@ -27,20 +27,20 @@ def ended_ranks(
     Args:
         members: host name and process id of each rank.
         rank: of this process.
-        meeting: the folder; None: nothing is known of other machines.
+        shared_folder: the folder; None: nothing is known of other machines.
     """
     own = socket.gethostname()
     signs = [SIGNS.replace("*", f"{r:03d}-{pid}") for r, (_, pid) in enumerate(members)]
-    away = [] if meeting is None else [r for r, (host, _) in enumerate(members) if host != own]
+    away = [] if shared_folder is None else [r for r, (host, _) in enumerate(members) if host != own]
     with contextlib.suppress(OSError):
         if away:
-            (meeting / signs[rank]).touch()
+            (shared_folder / signs[rank]).touch()
     end = time.monotonic() + (PATIENCE if away else CLOSING)
     while True:
         ended = [r for r, (host, pid) in enumerate(members) if host == own and not _runs(pid)]
         absent = []
         with contextlib.suppress(OSError):  # nothing is known where the folder cannot be read
-            there = os.listdir(meeting) if away else []
+            there = os.listdir(shared_folder) if away else []
             absent = [r for r in away if signs[r] not in there]
         over = time.monotonic() > end
         if over or (ended and not absent):

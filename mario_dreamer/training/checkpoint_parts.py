@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from mario_dreamer.replay import Replay
-from mario_dreamer.replay.dealing import deal
-from mario_dreamer.tracking.whole_file import whole_file
+from mario_dreamer.replay.redistribution import redistribute
+from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.training.checkpoint import Checkpoints, save_tensors
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.distributed import Processes
-from mario_dreamer.training.roll_call import SIGNS
+from mario_dreamer.training.liveness import SIGNS
 
 _PATIENCE = 20.0  # seconds that processes wait for each other after a connection broke
 
 
-def save_together(
+def save_parts(
     processes: Processes,
     checkpoints: Checkpoints,
     step: int,
@@ -42,11 +42,11 @@ def save_together(
     own_file = _part(checkpoints, step, processes.rank)
     if processes.rank != signing:
         try:
-            with whole_file(own_file) as draft:
+            with atomic_file(own_file) as draft:
                 save_tensors(own, draft)
         except (OSError, RuntimeError) as error:
             problem = f"cannot save {own_file}: {error}"
-    if not processes.apart:
+    if not processes.disconnected:
         problem = next(filter(None, processes.exchange(problem)), None)
     if processes.rank == signing and problem is None:
         try:
@@ -56,7 +56,7 @@ def save_together(
         for pattern in (".*part-*", SIGNS):
             for left in checkpoints.folder.glob(pattern):
                 left.unlink(missing_ok=True)
-    if not processes.apart:
+    if not processes.disconnected:
         path, problem = processes.exchange((path, problem))[signing]
     elif processes.rank != signing:
         path = checkpoints.folder / f"step_{step:09d}"
@@ -73,7 +73,7 @@ def _part(checkpoints: Checkpoints, step: int, rank: int) -> Path:
 def _parts(processes: Processes, checkpoints: Checkpoints, step: int) -> dict[str, Path]:
     """File name -> part of every other process that is left."""
     others = {rank: _part(checkpoints, step, rank) for rank in processes.survivors()[1:]}
-    if processes.apart:
+    if processes.disconnected:
         _wait(lambda: all(path.exists() for path in others.values()))
         others = {rank: path for rank, path in others.items() if path.exists()}
     return {f"process_{rank:03d}.pt": path for rank, path in others.items()}
@@ -86,7 +86,7 @@ def _wait(ready: Any) -> None:
 
 
 def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict[str, Any] | None:
-    """Return the part that this process left in a checkpoint; None when it has to be dealt.
+    """Return the part that this process left in a checkpoint; None when it has to be redistributed.
 
     Args:
         learning: its `learning.pt`.
@@ -106,7 +106,7 @@ def own_part(path: Path, learning: dict[str, Any], processes: Processes) -> dict
     }
 
 
-def deal_replay(
+def redistribute_replay(
     path: Path,
     learning: dict[str, Any],
     processes: Processes,
@@ -124,17 +124,17 @@ def deal_replay(
         for rank, stem in enumerate(stems)
     )  # one in memory at a time
     states = (state.get("replay", state) for state in files)  # a process_*.pt holds more than it
-    deal(states, len(stems), replay, processes.rank, processes.size)
+    redistribute(states, len(stems), replay, processes.rank, processes.size)
     found = sum(processes.exchange(len(replay)))
     kept = f"{found:,} records, each process keeps its newest {replay.streams.capacity:,}"
     processes_then = learning.get("processes", 1)
     if len(stems) == processes_then == processes.size:
         return (
-            "replay.capacity, collector.num_envs or batch_length has changed: replay is dealt again "
+            "replay.capacity, collector.num_envs or batch_length has changed: replay is redistributed "
             f"({kept}), and episodes begin again"
         )
     return (
         f"the checkpoint holds {len(stems)} of {processes_then} processes and this run has "
-        f"{processes.size}: replay is dealt again ({kept}), episodes begin again, random numbers "
+        f"{processes.size}: replay is redistributed ({kept}), episodes begin again, random numbers "
         "are new, and an update learns from another number of batches"
     )

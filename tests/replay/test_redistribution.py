@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mario_dreamer.replay import Replay, make_replay
-from mario_dreamer.replay.dealing import deal
+from mario_dreamer.replay.redistribution import redistribute
 
 
 def empty(capacity: int = 200) -> Replay:
@@ -24,10 +24,10 @@ def frames(replay: Replay) -> list[list[float]]:
     return [[] if one is None else one["vector"][:, 1].tolist() for one in kept]
 
 
-def test_two_replays_dealt_to_one_keep_every_record(counter) -> None:
+def test_two_replays_put_into_one_keep_every_record(counter) -> None:
     old = [filled(counter, [6, 9], 20), filled(counter, [7, 30], 20)]
     new = empty()
-    deal((replay.state_dict() for replay in old), 2, new, rank=0, size=1)
+    redistribute((replay.state_dict() for replay in old), 2, new, rank=0, size=1)
     assert len(new) == sum(map(len, old))
     one, other = map(frames, old)
     assert frames(new) == [one[0] + other[0], one[1] + other[1]]
@@ -36,11 +36,11 @@ def test_two_replays_dealt_to_one_keep_every_record(counter) -> None:
     new.sample()
 
 
-def test_one_replay_dealt_to_two_is_cut_in_order(counter) -> None:
+def test_one_replay_split_in_two_is_cut_in_order(counter) -> None:
     old = filled(counter, [50, 50], 40)
     new = [empty(), empty()]
     for rank in (0, 1):
-        deal([old.state_dict()], 1, new[rank], rank, size=2)
+        redistribute([old.state_dict()], 1, new[rank], rank, size=2)
     halves = [stream for replay in new for stream in frames(replay)]
     whole = frames(old)
     assert sorted(halves) == sorted(
@@ -51,14 +51,14 @@ def test_one_replay_dealt_to_two_is_cut_in_order(counter) -> None:
 def test_a_full_ring_keeps_the_newest(counter) -> None:
     old = [filled(counter, [50, 50], 40), filled(counter, [50, 50], 40)]
     new = empty(capacity=60)
-    deal((replay.state_dict() for replay in old), 2, new, rank=0, size=1)
+    redistribute((replay.state_dict() for replay in old), 2, new, rank=0, size=1)
     assert len(new) == 60
     assert frames(new)[0] == frames(old[1])[0][-30:]
 
 
-def test_dealt_records_are_not_served_as_fresh(counter) -> None:
+def test_redistributed_records_are_not_served_as_fresh(counter) -> None:
     new = empty()
-    deal([filled(counter, [50, 50], 40).state_dict()], 1, new, rank=0, size=1)
+    redistribute([filled(counter, [50, 50], 40).state_dict()], 1, new, rank=0, size=1)
     assert new.buffer.sampler.state_dict()["fresh"] == new.streams.written
     with pytest.raises(ValueError, match="no stream holds"):
         empty().sample()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a draft's name to write to; it takes the name `path` when all has been written.
 
     A kill leaves the old file as it was, and a draft `.STEM.draft*`.

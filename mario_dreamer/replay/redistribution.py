@@ -13,7 +13,7 @@ from mario_dreamer import keys
 from mario_dreamer.replay.buffer import Replay
 
 
-def deal(
+def redistribute(
     states: Iterable[dict[str, Any]], count: int, replay: Replay, rank: int, size: int
 ) -> None:
     """Fill an empty replay with its share of the records that other replays held.

@@ -17,7 +17,7 @@ MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
 NEVER = (math.inf, math.inf)  # agent steps and time in seconds that no point is after
 
 
-class Past:
+class AlreadyLogged:
     """Leave out what a resumed run logs a second time.
 
     A run that was killed goes on from its last checkpoint and logs again what it had logged after

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from mario_dreamer.training import roll_call
-from mario_dreamer.training.roll_call import ended_ranks
+from mario_dreamer.training import liveness
+from mario_dreamer.training.liveness import ended_ranks
 
 HERE = (socket.gethostname(), os.getpid())
 
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "PATIENCE", 0.5)
-    monkeypatch.setattr(roll_call, "CLOSING", 0.2)
+    monkeypatch.setattr(liveness, "PATIENCE", 0.5)
+    monkeypatch.setattr(liveness, "CLOSING", 0.2)
 
 
 def gone() -> tuple[str, int]:
