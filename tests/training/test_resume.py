@@ -17,7 +17,7 @@ from kill_checks import differences, load, rows  # noqa: E402
 
 from mario_dreamer.commands import train
 from mario_dreamer.config import compose
-from mario_dreamer.training import together
+from mario_dreamer.training import checkpoint_parts
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.env_state import env_state, restore_env_state
@@ -272,7 +272,7 @@ def test_a_resume_with_another_replay_keeps_the_records(
     typed = ["replay.capacity=3000", "collector.num_envs=3", "batch_length=5"]
     before = read(run / "checkpoints" / "step_000000024", "replay")
     opened = []
-    monkeypatch.setattr(together, "read", lambda *file: opened.append(file[1]) or read(*file))
+    monkeypatch.setattr(checkpoint_parts, "read", lambda *file: opened.append(file[1]) or read(*file))
     here([f"resume={run}", "steps=48", *typed], tmp_path)
     assert opened == ["replay"], "read once"
     held = len(before["records"]["reward"])
