@@ -22,7 +22,9 @@ def announce_sweep(words: list[str]) -> None:
     """Describe the sweep that this process starts, for its jobs in whatever process they run."""
     if any(word in MULTIRUN for word in words):
         options = [word for word in words if "=" in word and word[0] != "-"]
-        swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
+        swept = []
+        with contextlib.suppress(ValueError):  # Hydra says what cannot be read
+            swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         os.environ[SWEEP] = " ".join([name, *swept])
     else:

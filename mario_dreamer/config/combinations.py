@@ -41,6 +41,8 @@ def _train(cfg: DictConfig) -> None:
             f"{capacity // envs} of replay.capacity={capacity} records. Raise replay.capacity to "
             f"{cfg.batch_length * envs} or lower batch_length."
         )
+    if cfg.replay.get("path"):
+        check_writable("replay.path", cfg.replay.path, is_folder=True)
     low, high = cfg.actor.get("min_std"), cfg.actor.get("max_std")
     if low is not None and high is not None and low > high:
         raise ValueError(f"actor.min_std={low} is above actor.max_std={high}.")

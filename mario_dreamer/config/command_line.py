@@ -46,6 +46,7 @@ CONFIGURED = {
     **dict.fromkeys(("evaluate", "play", "dream", "report", "export"), ("checkpoint",) * 2),
 }
 COMPOSED = 8  # jobs of a sweep
+SEARCH = "hydra.searchpath"  # folders with files of a user's own
 WORDS = ("latest", "best", "none", "shipped", "auto")  # instead of a path
 
 
@@ -139,7 +140,7 @@ def _check_groups(command: str, words: list[str]) -> None:
             options = ", ".join(_options(override.key_or_group))
             raise ValueError(f"{override.input_line}: give one of {options}.")
     added = [o for o in parsed if (o.is_add() or o.is_force_add()) and (o.package or o not in choices)]
-    plain = compose_config(command, [o.input_line for o in choices if o not in added])
+    plain = compose_config(command, _alone([o for o in parsed if o not in added]))
     for override in parsed:
         name = override.package or override.key_or_group
         is_used = is_read(plain, name) or any("${" + name in word for word in words)
@@ -171,6 +172,11 @@ def _for_hydra(command: str, override: Override, parsed: list[Override]) -> str:
     return word
 
 
+def _alone(parsed: list[Override]) -> list[str]:
+    """The choices of files alone, and where Hydra looks for a user's own."""
+    return [o.input_line for o in parsed if _options(o.key_or_group) or o.key_or_group == SEARCH]
+
+
 def _options(group: str) -> list[str]:
     """The files of a group in configs/."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
@@ -184,23 +190,23 @@ def _explained(command: str, words: list[str], error: Exception) -> str:
     """Say which word does not fit, and what is near it; else the library's words in one line."""
     parsed = parse(words)
     choices = [o for o in parsed if _options(o.key_or_group)]
-    for override in choices:
-        if override.is_sweep_override():
-            return f"{override.input_line}: several values are a sweep; add --multirun."
-        value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
-        optional = override.key_or_group == "experiment"
-        if value not in options and not (value == "null" and optional):
-            near = _near(value, options)
-            hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
-            return f"{override.input_line}: {hint}"
     try:
-        plain = compose(command, [o.input_line for o in choices])
-    except Exception:  # the choices themselves do not fit together
+        plain = compose(command, _alone(parsed))
+    except Exception:  # a choice is not there, or they do not fit together
+        for override in choices:
+            if override.is_sweep_override():
+                return f"{override.input_line}: several values are a sweep; add --multirun."
+            value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
+            optional = override.key_or_group == "experiment"
+            if value not in options and not (value == "null" and optional):
+                near = _near(value, options)
+                hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
+                return f"{override.input_line}: {hint}"
         return " ".join(str(error).split())[:300]
     known = _known(command, plain)
     for override in parsed:
         is_value = override not in choices and override.type == OverrideType.CHANGE
-        if is_value and override.key_or_group not in known:
+        if is_value and override.key_or_group not in [*known, SEARCH]:
             return _unknown(command, override, plain)
     return " ".join(str(error).split())[:300]
 

@@ -170,7 +170,8 @@ def _rehearse_state(model: WorldModel) -> tuple[Tensor, Tensor]:
     action, is_first = torch.zeros(2, rssm.action_dim), torch.ones(2, 1, dtype=torch.bool)
     if isinstance(rssm, RSSM):
         dynamics = rssm.sequence_model
-        after = _call("rssm.sequence_model", dynamics, dynamics, deter, stoch, action)
+        read = _call("rssm.sequence_model", dynamics, rssm.read_action, action)
+        after = _call("rssm.sequence_model", dynamics, dynamics, deter, stoch, read)
         _expect("rssm.sequence_model", dynamics, "deter", after, 2, rssm.deter_dim)
     embed = torch.cat(embeds, -1)
     deter, stoch, *_ = _call("rssm", rssm, rssm.obs_step, deter, stoch, action, embed, is_first)

@@ -146,7 +146,7 @@ class RSSM(nn.Module):
         modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
         with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
             weight = self.posterior.weight_of_x(seen.dtype)
-            inputs = (self._read(action), first, seen, noise, *zeros)
+            inputs = (self.read_action(action), first, seen, noise, *zeros)
             length = STEPS if are_compiled() else shape[1]
             for part in zip(*(x.split(length, 1) for x in inputs), strict=True):
                 *states, deter, stoch = self._steps(fresh, weight, deter, stoch, *part)
@@ -197,7 +197,7 @@ class RSSM(nn.Module):
         Returns:
             h_{t+1} [B, D], z_{t+1} [B, S, K] drawn from p, and the logits of p, [B, S, K].
         """
-        action = self._read(_bounded(action, stoch.dtype))
+        action = self.read_action(_bounded(action, stoch.dtype))
         deter = self.sequence_model(deter, stoch, action)
         prior_logits = self._as_logits(self.prior(deter))
         return deter, self.stoch_dist(prior_logits).rsample(), prior_logits
@@ -265,7 +265,7 @@ class RSSM(nn.Module):
         """h_t and the logits of q of B * T steps, apart from each other; `after` is h_t."""
         weight = self.posterior.weight_of_x(seen.dtype)
         logits = self._as_logits(self.posterior.add_x(after, weight, seen))
-        return self._recur(fresh, deter, stoch, self._read(action), first), logits
+        return self._recur(fresh, deter, stoch, self.read_action(action), first), logits
 
     def _recur(
         self, fresh: Sequence[Tensor], deter: Tensor, stoch: Tensor, action: Tensor, first: Tensor
@@ -275,7 +275,7 @@ class RSSM(nn.Module):
         stoch = torch.where(first[..., None], fresh[1], stoch)
         return self.sequence_model(deter, stoch, action)
 
-    def _read(self, action: Tensor) -> Tensor:
+    def read_action(self, action: Tensor) -> Tensor:
         """What the sequence model takes for a_{t-1}, [..., A] in [-1, 1]."""
         read = getattr(self.sequence_model, "read_action", None)
         return action if read is None else read(action)

@@ -84,8 +84,22 @@ class Processes:
         return values
 
     def from_first(self, question: Callable[[], Any]) -> Any:
-        """Return what a function returns in process 0; it is called nowhere else."""
-        return self.exchange(question() if self.first else None)[0]
+        """Return what a function returns in process 0; it is called nowhere else.
+
+        Where it raises, process 0 does, and the others end.
+        """
+        answer, problem = None, None
+        if self.first:
+            try:
+                answer = question()
+            except Exception as error:  # noqa: BLE001 - raised below, when the others know
+                problem = error
+        answer, failed = self.exchange((answer, problem is not None))[0]
+        if problem is not None:
+            raise problem
+        if failed:
+            sys.exit(1)  # process 0 says why
+        return answer
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

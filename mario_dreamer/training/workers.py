@@ -105,6 +105,8 @@ class WorkerCollector:
         """Wait at most so long for the batch to be learned from next; replace workers that fail."""
         self._copy_if_due()
         self._receive(0.0)
+        for worker in [w for w in self._workers if w not in self._ready and w.lost()]:
+            self._replace(worker, "ended")
         if self._next() is not None:
             return True
         began = time.monotonic()
@@ -114,9 +116,7 @@ class WorkerCollector:
         for worker in [w for w in self._workers if w not in self._ready]:
             patience = self.wait if worker.batches else max(self.wait, START)
             is_awaited = first in (None, worker) and self._waited > self.wait
-            if worker.lost():
-                self._replace(worker, "ended")
-            elif (is_awaited or worker.is_starting) and worker.silent() > patience:
+            if (is_awaited or worker.is_starting) and worker.silent() > patience:
                 self._replace(worker, f"did not answer for {patience:g} s")
         return self._next() is not None
 

@@ -90,6 +90,7 @@ WRONG = {
     "train env=[toy,counting]": "env=[toy,counting]: give one of atari",
     "train experiment=debug,laptop": "several values are a sweep; add --multirun",
     "train runs_dir=/dev/null": "cannot write to runs_dir=/dev/null: a file is there",
+    "train replay=memmap replay.path=/dev/null": "cannot write to replay.path=/dev/null: a file",
     "play out=/proc/x.gif": "cannot write to out=/proc/x.gif: No such file",
     "evaluate out=/dev/null": "cannot write to out=/dev/null: a file is there",
     "export format=onnx": "format must be one of pt2, mlflow",

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from tiny import make_tiny, tiny_config
 
 from mario_dreamer.config import build, compose, limits
+from mario_dreamer.config.command_line import checked_words
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -86,3 +87,12 @@ def test_no_gradient_flows_while_a_collector_plays() -> None:
     played = tiny.collect(8)
     assert not any(value.requires_grad for value in played.values(True, True))
     assert torch.is_grad_enabled()
+
+
+def test_files_of_a_folder_of_your_own_are_choices_too(tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "tiny.yaml").write_text("_target_: mine.TinyEncoder\ndepth: 4\n")
+    words = ["encoder=tiny", f"hydra.searchpath=[file://{tmp_path}]", "encoder.depth=8", "seed=1"]
+    assert checked_words("train", words) == words
+    with pytest.raises(ValueError, match=r"encoder\.dept"):
+        checked_words("train", [*words, "encoder.dept=8"])

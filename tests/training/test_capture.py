@@ -211,6 +211,8 @@ def meta_step(as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         monkeypatch.setattr(build, "resolve_device", lambda name: torch.device("meta"))
         monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
         learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
+        for group in learner.optimizer.optimizer.param_groups:
+            group["fused"] = False  # there is no such kernel for `meta`
         records = records.to("meta")
         for _ in range(2):  # the first makes the optimiser's state
             with OneDevice():

@@ -62,6 +62,8 @@ def test_two_processes_keep_the_same_weights(found: list) -> None:
 def test_processes_agree_and_exchange(found: list) -> None:
     assert [one["members"] for one in found] == [[0, 1], [0, 1]]
     assert [one["any"] for one in found] == [[True, False], [True, False]]
+    assert [one["answer"] for one in found] == [7, 7]
+    assert [one["refusal"] for one in found] == ["ValueError", "SystemExit"], "one line, from one"
 
 
 def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

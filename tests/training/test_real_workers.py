@@ -53,7 +53,7 @@ def played(backend: str, folder: Path, *options: str) -> None:
     ]  # fmt: skip
     assert len(victims) == 2
     victims[0].kill()
-    while sum(core.collector._replaced) == 0 and time.monotonic() < deadline:
+    while sum(map(len, core.collector._past)) == 0 and time.monotonic() < deadline:
         turn()
     seen.clear()
     while seen != {0, 1, 2, 3} and time.monotonic() < deadline:
@@ -62,7 +62,7 @@ def played(backend: str, folder: Path, *options: str) -> None:
     core.collector.shutdown()
     psutil.wait_procs(victims, timeout=20)
     assert not [process for process in victims if process.is_running()]
-    assert sum(core.collector._replaced) == 1 and seen == {0, 1, 2, 3}
+    assert sum(map(len, core.collector._past)) == 1 and seen == {0, 1, 2, 3}
     for stream, old in enumerate(before):
         records = core.replay.newest(stream, 25_000)
         assert len(records) > old, "nothing is lost, every stream goes on"

@@ -84,6 +84,11 @@ def found_out() -> dict[str, object]:
     processes = join("cpu")
     found: dict[str, object] = {"members": processes.exchange(processes.rank)}
     found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
+    found["answer"] = processes.from_first(lambda: 7)
+    try:
+        processes.from_first(lambda: int("seven"))
+    except (ValueError, SystemExit) as error:
+        found["refusal"] = type(error).__name__
     found |= updates(processes)
     # No two draws are equal.
     with mock.patch.object(OneHotCategorical, "sample", lambda self, *_, **__: self.mode):
