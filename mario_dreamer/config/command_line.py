@@ -220,6 +220,9 @@ def _known(command: str, plain: DictConfig) -> list[str]:
 
 def _unknown(command: str, override: Override, plain: DictConfig) -> str:
     name, known = override.package or override.key_or_group, _known(command, plain)
+    if name.startswith("hydra/"):
+        cure = 'pip install "mario_dreamer[sweep]", see "Many runs" in benchmarks/README.md'
+        return f"{override.input_line}: Hydra has no such plugin here; {cure}."
     ends = {other.rpartition(".")[2]: other for other in reversed(known)}
     near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
     hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."

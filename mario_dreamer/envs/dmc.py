@@ -53,7 +53,10 @@ class Repeated:
 def _make_task(task: str, pixels: bool, image_size: int, action_repeat: int) -> EnvBase:
     if "DISPLAY" not in os.environ and find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo itself would look for a screen
-    require_package("dm_control", "dmc", f"env.task={task}")
+    try:
+        require_package("dm_control", "dmc", f"env.task={task}")
+    except ImportError as error:  # the extra leaves it out there, as a part of it has no wheel
+        raise ImportError(f"{error}; on Python 3.13 also: pip install --no-deps dm_control") from error
     from dm_control import suite
 
     pairs = {f"{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}

@@ -84,6 +84,7 @@ WRONG = {
     "report horizon=1e9": "horizon must be a whole number",
     "report episodes=-1": "episodes must be a whole number, at least 0",
     "train ++a.b=1": "++a.b=1: there is no option 'a.b'; see configs/train.yaml",
+    "train hydra/launcher=nobodys": "no such plugin here; pip install \"mario_dreamer[sweep]\"",
     "train ++size.foo=3": "there is no option 'size.foo'; did you mean size.",
     "train +head@foo=mse": "there is no option 'foo'",
     "play +checkpont=x": "did you mean checkpoint=...?",
