@@ -158,6 +158,7 @@ class ProgramFile:
             "torch": str(torch.__version__),
             "checkpoint": checkpoint,
             "agent_steps": agent_steps,
+            "noise": "uniform in [0, 1), new numbers at each step: S for the state, then the action's",
             **self.about,
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
