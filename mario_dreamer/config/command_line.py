@@ -140,6 +140,9 @@ def _check_groups(command: str, words: list[str]) -> None:
             options = ", ".join(_options(override.key_or_group))
             raise ValueError(f"{override.input_line}: give one of {options}.")
     added = [o for o in parsed if (o.is_add() or o.is_force_add()) and (o.package or o not in choices)]
+    values = [o for o in parsed if o not in choices and o.key_or_group not in limits.RULES]
+    if not added and not values:
+        return
     plain = compose_config(command, _alone([o for o in parsed if o not in added]))
     for override in parsed:
         name = override.package or override.key_or_group
@@ -193,22 +196,26 @@ def _explained(command: str, words: list[str], error: Exception) -> str:
     try:
         plain = compose(command, _alone(parsed))
     except Exception:  # a choice is not there, or they do not fit together
-        for override in choices:
-            if override.is_sweep_override():
-                return f"{override.input_line}: several values are a sweep; add --multirun."
-            value, options = str(override.get_value_element_as_str()), _options(override.key_or_group)
-            optional = override.key_or_group == "experiment"
-            if value not in options and not (value == "null" and optional):
-                near = _near(value, options)
-                hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
-                return f"{override.input_line}: {hint}"
-        return " ".join(str(error).split())[:300]
+        problem = next(filter(None, map(_problem_of_choice, choices)), None)
+        return problem or " ".join(str(error).split())[:300]
     known = _known(command, plain)
     for override in parsed:
         is_value = override not in choices and override.type == OverrideType.CHANGE
         if is_value and override.key_or_group not in [*known, SEARCH]:
             return _unknown(command, override, plain)
     return " ".join(str(error).split())[:300]
+
+
+def _problem_of_choice(choice: Override) -> str | None:
+    """What is wrong with the file that a word chooses; None where it is there."""
+    if choice.is_sweep_override():
+        return f"{choice.input_line}: several values are a sweep; add --multirun."
+    value, options = str(choice.get_value_element_as_str()), _options(choice.key_or_group)
+    if value in options or (value == "null" and choice.key_or_group == "experiment"):
+        return None
+    near = _near(value, options)
+    hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."
+    return f"{choice.input_line}: {hint}"
 
 
 def _known(command: str, plain: DictConfig) -> list[str]:
@@ -227,4 +234,3 @@ def _unknown(command: str, override: Override, plain: DictConfig) -> str:
     near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
     hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."
     return f"{override.input_line}: there is no option {name!r}; {hint}"
-
