@@ -36,8 +36,8 @@ from mario_dreamer.config import build
 from mario_dreamer.config.contracts import instantiate
 from mario_dreamer.config.stored import stored_config
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.precision import autocast, autocast_dtype
 from mario_dreamer.tracking.provenance import provenance
-from mario_dreamer.training.acceleration import autocast, autocast_dtype
 
 HERE = Path(__file__).resolve().parent
 CPU = torch.device("cpu")

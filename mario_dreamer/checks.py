@@ -15,6 +15,8 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor, nn
 
+from mario_dreamer.precision import active_dtype
+
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 KINDS = {
@@ -88,13 +90,6 @@ def _being_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def autocast_type(device: torch.device) -> torch.dtype | None:
-    """The type that autocast computes in on a device; None where it is off."""
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        return None
-    return torch.get_autocast_dtype(device.type)
-
-
 def has_functorch() -> bool:
     """Whether `torch.func.vmap` or another of its transforms is at work.
 
@@ -136,7 +131,7 @@ def _dtypes(kind: str, weight: Tensor | None, device: torch.device) -> tuple[tor
     if kind in KINDS:
         return KINDS[kind]
     own: tuple[torch.dtype, ...] = (torch.float32 if weight is None else weight.dtype,)
-    if autocast_type(device) is not None:
+    if active_dtype(device) is not None:
         own = FLOATS[:3]
     return (torch.uint8, *own) if kind == "frame" else own
 

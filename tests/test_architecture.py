@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports from its own row or from a row above it.
 LAYERS = [
-    {"keys", "checks"},
+    {"keys", "checks", "precision"},
     {"distributions", "envs", "tracking"},
     {"networks"},
     {"losses", "replay"},

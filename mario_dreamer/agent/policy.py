@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -17,6 +16,7 @@ from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule, choose
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
+from mario_dreamer.precision import autocast
 
 
 class Policy(TensorDictModuleBase):
@@ -78,7 +78,7 @@ class Policy(TensorDictModuleBase):
         Returns:
             deter h_t [N, D], stoch z_t [N, S, K], posterior and prior logits [N, S, K].
         """
-        with self._autocast():
+        with autocast(root[keys.DETER].device, self.autocast_dtype):
             return self.world_model.rssm.obs_step(
                 root[keys.DETER],
                 root[keys.STOCH],
@@ -90,14 +90,9 @@ class Policy(TensorDictModuleBase):
 
     def distribution(self, deter: Tensor, stoch: Tensor) -> Distribution:
         """Return pi(a_t | h_t, z_t), batch [N]; uniform while `uniform` is set."""
-        with self._autocast():
+        with autocast(deter.device, self.autocast_dtype):
             params = self.actor.head(self.world_model.rssm.feat(deter, stoch))
         return self.actor.head.uniform(params) if self.uniform else self.actor.head.dist(params)
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, self.autocast_dtype)
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -29,9 +29,10 @@ from mario_dreamer.envs.actions import with_agent_actions
 from mario_dreamer.envs.base import count_cpus, env_call
 from mario_dreamer.envs.torchrl import check_contract, with_agent_interface
 from mario_dreamer.networks.encoder import MultiEncoder
+from mario_dreamer.precision import autocast_dtype
 from mario_dreamer.replay import Replay
 from mario_dreamer.replay.make import FILES
-from mario_dreamer.training.acceleration import autocast_dtype, keep_freed_memory, resolve_device
+from mario_dreamer.training.acceleration import keep_freed_memory, resolve_device
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner, Losses
 from mario_dreamer.training.loop import Run

@@ -21,7 +21,8 @@ from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.stored import stored_config
 from mario_dreamer.envs.base import close_env
-from mario_dreamer.training.acceleration import autocast_dtype, resolve_device
+from mario_dreamer.precision import autocast_dtype
+from mario_dreamer.training.acceleration import resolve_device
 from mario_dreamer.training.checkpoint_files import (
     CheckpointError,
     find_checkpoint,

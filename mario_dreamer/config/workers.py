@@ -23,7 +23,7 @@ from torchrl.envs import EnvBase, TensorDictPrimer
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.checks import require_package
 from mario_dreamer.config.build import make_env
-from mario_dreamer.training.acceleration import autocast_dtype
+from mario_dreamer.precision import autocast_dtype
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.learner import Learner
 from mario_dreamer.training.schedule import UpdateRatio

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.convolutions import Stages, convolution
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
 from mario_dreamer.networks.regions import region
+from mario_dreamer.precision import active_dtype
 
 
 def image_grid(
@@ -126,7 +126,7 @@ class ConvEncoder(nn.Module):
 
 @region
 def _shift(frames: Tensor) -> Tensor:
-    dtype = autocast_type(frames.device) or frames.dtype  # what the first convolution reads
+    dtype = active_dtype(frames.device) or frames.dtype  # what the first convolution reads
     return frames.clone(memory_format=torch.channels_last).sub_(0.5).to(dtype)
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type
 from mario_dreamer.networks.branches import branch
+from mario_dreamer.precision import active_dtype
 
 # Within `compiled_regions`: the weights rounded so far, by id, whether they carry a gradient, and
 # the branch that waits for them.
@@ -70,7 +70,7 @@ def _rounded_weights(modules: list[nn.Module]) -> Iterator[None]:
         names = ("weight", "bias") if isinstance(layer, nn.Linear) else ()
         for name in getattr(layer, "rounded", names):
             weight = getattr(layer, name)
-            if weight is None or (dtype := autocast_type(weight.device)) is None:
+            if weight is None or (dtype := active_dtype(weight.device)) is None:
                 continue
             key = id(weight), weight.requires_grad and torch.is_grad_enabled(), branch()
             if key not in kept:

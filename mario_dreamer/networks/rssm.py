@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.regions import are_compiled, region
 from mario_dreamer.networks.split_mlp import SplitMLP
 from mario_dreamer.networks.weight_gradients import joined, weight_gradients_at_once
+from mario_dreamer.precision import active_dtype
 
 STEPS = 4  # compiled as one region, so that what one hands to the next is fused
 
@@ -233,7 +233,7 @@ class RSSM(nn.Module):
 
         Under autocast it is rounded here, once, and not by every head that reads it.
         """
-        dtype = autocast_type(deter.device) or deter.dtype
+        dtype = active_dtype(deter.device) or deter.dtype
         return torch.cat([deter.to(dtype), stoch.flatten(-2).to(dtype)], -1)
 
     @region

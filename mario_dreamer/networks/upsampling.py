@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type, has_functorch
+from mario_dreamer.checks import has_functorch
+from mario_dreamer.precision import active_dtype
 
 
 class TwoParts(nn.Module):
@@ -51,7 +52,7 @@ class FourCases(TwoParts):
 
         The weights are summed in their own type, and rounded afterwards.
         """
-        off = autocast_type(x.device) is None
+        off = active_dtype(x.device) is None
         with contextlib.nullcontext() if off else torch.autocast(x.device.type, enabled=False):
             share = self.share.to(self.weight.dtype)
             weight = torch.einsum(f"ayk,{self.order},bxl->aboiyx", share, self.weight, share)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.checks import autocast_type
 from mario_dreamer.networks.frozen import frozen
 from mario_dreamer.networks.regions import are_compiled, compiled_regions
+from mario_dreamer.precision import active_dtype, autocast
 
 
 @contextlib.contextmanager
@@ -70,16 +70,14 @@ class _Steps(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.again, ctx.weights = again, weights
-        ctx.device, ctx.dtype = device.type, autocast_type(device)
+        ctx.device, ctx.dtype = device, active_dtype(device)
         return tuple(torch.zeros(shape, device=device) for shape in shapes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # A GPU's backward pass runs in a thread of its own, with neither autocast nor compiler.
-        rounds = ctx.dtype is not None
-        autocast = torch.autocast(ctx.device, ctx.dtype) if rounds else contextlib.nullcontext()
-        with torch.enable_grad(), autocast, compiled_regions():
+        with torch.enable_grad(), autocast(ctx.device, ctx.dtype), compiled_regions():
             outputs = ctx.again()
         rows = [grad.flatten(0, 1) for grad in grads]
         found = torch.autograd.grad(outputs, ctx.weights, rows, allow_unused=True)

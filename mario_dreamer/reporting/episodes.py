@@ -15,8 +15,8 @@ from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.distributions.onehot import OneHotCategorical
+from mario_dreamer.precision import autocast
 from mario_dreamer.replay import to_records
-from mario_dreamer.training.acceleration import autocast
 from mario_dreamer.training.evaluation import Episode, play_episodes
 
 

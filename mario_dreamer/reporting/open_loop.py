@@ -12,8 +12,8 @@ from torch import Tensor
 from mario_dreamer import keys
 from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.precision import autocast
 from mario_dreamer.reporting.episodes import Networks, Watched
-from mario_dreamer.training.acceleration import autocast
 
 
 @dataclass

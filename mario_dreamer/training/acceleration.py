@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
@@ -48,42 +47,6 @@ def resolve_device(name: str) -> torch.device:
         # another device than it was given plays with a copy of the policy.
         device = torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps", 0) if device.type == "mps" else device
-
-
-def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | None:
-    """Turn the run's `precision` into a compute type; None means plain float32.
-
-    Args:
-        precision: "auto" (bfloat16 where the hardware multiplies it natively), "bf16", or
-            "fp32"; the seed's 16 and 32 mean bf16 and fp32.
-
-    Raises:
-        ValueError: for any other word.
-    """
-    words = {"bf16": torch.bfloat16, "16": torch.bfloat16, "fp32": None, "32": None}
-    word = str(precision)
-    if word == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-        if device.type == "mps":
-            return None
-        flags = torch.backends.cpu.get_cpu_capability()
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if native and "AVX512" in flags else None
-    if word not in words:
-        raise ValueError(f"precision={precision!r}: expected auto, bf16 (16) or fp32 (32).")
-    return words[word]
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
-    """Compute in `dtype` where that is safe; None leaves everything in float32.
-
-    Every phase of an update opens a context of its own: autocast keeps the casts of weights
-    until its context ends, and a cast made without gradient must not serve where one is needed.
-    """
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
 
 
 def keep_freed_memory() -> bool:

@@ -16,7 +16,8 @@ from mario_dreamer.agent.imagination import Imagination
 from mario_dreamer.agent.returns import Returns
 from mario_dreamer.losses import ActorLoss, CriticLoss, WorldModelLoss
 from mario_dreamer.networks.branches import join, side_stream
-from mario_dreamer.training.acceleration import accelerate, autocast, capture
+from mario_dreamer.precision import autocast
+from mario_dreamer.training.acceleration import accelerate, capture
 from mario_dreamer.training.distributed import Processes, ProcessLost
 from mario_dreamer.training.finite import FiniteLoss, NonFiniteLoss
 from mario_dreamer.training.optim import ClippedOptimizer

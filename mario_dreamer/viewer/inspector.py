@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.training.acceleration import autocast
+from mario_dreamer.precision import autocast
 
 
 @dataclass

@@ -6,13 +6,8 @@ from tensordict import TensorDict
 from tiny import make_tiny, random_records
 
 from mario_dreamer.networks import regions
-from mario_dreamer.training.acceleration import (
-    accelerate,
-    autocast,
-    autocast_dtype,
-    capture,
-    resolve_device,
-)
+from mario_dreamer.precision import autocast, autocast_dtype
+from mario_dreamer.training.acceleration import accelerate, capture, resolve_device
 
 CPU = torch.device("cpu")
 

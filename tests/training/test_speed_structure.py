@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mario_dreamer.config import build
 from mario_dreamer.config.compose import compose_default
 from mario_dreamer.networks.layers import MLP
-from mario_dreamer.training.acceleration import autocast
+from mario_dreamer.precision import autocast
 from mario_dreamer.training.learner import Learner
 
 B, T, H, A = 2, 4, 3, 3
