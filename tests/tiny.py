@@ -18,6 +18,8 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.config import build, compose
+from mario_dreamer.config.command_line import CONFIGS
+from mario_dreamer.config.command_words import parse
 from mario_dreamer.replay import Replay
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import MANIFEST, file_info
@@ -130,9 +132,23 @@ def restore(parts: Parts, path: Path, env_options: str = "") -> int:
 
 
 def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
-    """Compose configs/train.yaml in tiny sizes; `without` names those that an env lacks."""
-    sizes = [word for word in SIZES if word.split("=")[0] not in without]
-    return copy.deepcopy(_composed((*sizes, *overrides)))
+    """Compose configs/train.yaml in tiny sizes; `without` names those that an env lacks.
+
+    As Hydra does it, numbers are set in what the choices give: that is composed once a process.
+    """
+    words = [word for word in SIZES if word.split("=")[0] not in without] + list(overrides)
+    numbers = [word for word in words if _is_number(word)]
+    cfg = copy.deepcopy(_composed(tuple(word for word in words if word not in numbers)))
+    for number in parse(numbers):
+        OmegaConf.update(cfg, number.key_or_group, number.value(), merge=True)
+    return cfg
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word sets one value, and chooses, adds or drops nothing."""
+    name = word.partition("=")[0]
+    is_choice = (CONFIGS / name).is_dir() or name.startswith(("env.", "+", "~"))
+    return not (is_choice or "_target_" in name or "@" in name)
 
 
 @functools.cache
