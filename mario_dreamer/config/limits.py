@@ -25,6 +25,7 @@ POSITIVE = number(0, above=True)
 WEIGHT = number(0, 1e12)
 SIZE = whole_number(1, 2**20)
 LAYERS = whole_number(0, 1000)
+OPTIONS = Rule("options by name", lambda value: isinstance(value, dict), "group", none=True)
 STAGE = r'[1-8]-[1-4]'
 
 # Of one command only, where the same name means something else in another.
@@ -75,7 +76,7 @@ RULES: dict[str, Rule | None] = {
     "collector.workers": whole_number(1, 4096), "collector.max_policy_age": whole_number(1),
     "collector.weights_every": whole_number(1), "collector.wait": POSITIVE,
     "collector.cpus": POSITIVE, "collector.address": TEXT_OR_NONE,
-    "collector.launcher": one_of("mp", "submitit"),
+    "collector.launcher": one_of("mp", "submitit"), "collector.slurm": OPTIONS,
     "replay.capacity": whole_number(1, 2**40), "replay.online": BOOL, "replay.latents": BOOL,
     "replay.prefetch": BOOL, "replay.slot_bytes": whole_number(1, 2**24),
     "replay.storage": one_of("memory", "memmap", "compressed"),
@@ -115,7 +116,7 @@ RULES: dict[str, Rule | None] = {
     "env.noops": whole_number(0, 10**4), "env.delay": whole_number(1, 10**6),
     "env.scale": Rule("a list of numbers", lambda value: isinstance(value, list), "list", none=True),
     "env.scale.*": number(-1e9, 1e9),
-    "env.options": Rule("options by name", lambda value: isinstance(value, dict), "group", none=True),
+    "env.options": OPTIONS,
     "env.max_pool": BOOL, "env.reward.backward": BOOL, "env.reward.kind": None,
     "env.reward.scale": number(-1e6, 1e6), "env.reward.warp": number(0, 1e6),
     "env.reward.*": number(-1e9, 1e9),
