@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -30,11 +29,9 @@ from mario_dreamer.config.command_words import (
 
 
 def _folder() -> Path:
-    """The folder of the YAML files: a package once installed, a plain folder in a checkout."""
-    spec = find_spec("mario_dreamer.configs")
-    if spec is not None and spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    return Path(__file__).resolve().parents[2] / "configs"
+    """The folder of the YAML files: inside the package once installed, next to it in a checkout."""
+    inside = Path(__file__).resolve().parents[1] / "configs"
+    return inside if inside.is_dir() else inside.parents[1] / "configs"
 
 
 CONFIGS = _folder()
