@@ -17,7 +17,6 @@ from mario_dreamer.commands._command import entry_point
 from mario_dreamer.config import command_line, limits
 
 WRONG = {
-    "train experimnt=laptop": "did you mean experiment=...?",
     "train experiment=lptop": "experiment=lptop: did you mean laptop?",
     "train --steps 100": "typed as NAME=VALUE, here steps=100",
     "train --steps=100": "here steps=100",
@@ -65,7 +64,6 @@ WRONG = {
     "train =3": "'=3': options are typed as NAME=VALUE",
     "train ~env": "this choice cannot be left out",
     "train env.reward=sparse": "this is a group of options: env.reward.kind",
-    "train loss.discount=0.9": "this is a group of options: loss.discount.gamma",
     "export format=mlflow register=a/b": "register must be a model's name, without / and :",
     "export register=mario": "add format=mlflow",
     "export out=policy.onnx": "a file ending in .pt2",
@@ -113,8 +111,8 @@ def test_a_wrong_word_is_one_line_that_says_what_is_right(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["train ++optimizer.optimizer.eps=1e-8", "train env=own +env.task=x", "play ++env.foo=1",
-     "train ++mine=32 rssm.deter_dim=${mine}", "train +encoders.vector_x={units:3}"],
+    ["train ++optimizer.optimizer.eps=1e-8 env=own +env.task=x ++mine=32 rssm.deter_dim=${mine} "
+     "+encoders.vector_x={units:3}", "play ++env.foo=1"],
 )  # fmt: skip
 def test_an_added_option_that_something_reads_is_accepted(line: str) -> None:
     command, *words = line.split(" ")
@@ -192,8 +190,6 @@ def test_a_wrong_option_ends_before_torch_is_imported() -> None:
 
 
 def test_a_question_to_hydra_is_answered_without_torch() -> None:
-    done, _ = program("play", "--cfg", "job", "env.stage=1-2", "name=x")
-    assert done.returncode == 1 and "there is no option 'name'" in done.stderr
     done, _ = program("play", "--cfg", "job", "env.stage=1-2")
     assert done.returncode == 0 and "stage: 1-2" in done.stdout and " torch" not in done.stderr
 
@@ -289,12 +285,9 @@ def test_pygame_is_told_where_there_is_no_screen(
     assert environment.get("SDL_VIDEODRIVER") == driver
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["env=own", "env._target_=mine.make_env", "+env.sticky=5"],
-     ["encoder._target_=mine.Encoder", "encoder.depth=0.5"]],
-)  # fmt: skip
-def test_options_of_your_own_class_have_no_rules_of_ours(words: list[str]) -> None:
+def test_options_of_your_own_class_have_no_rules_of_ours() -> None:
+    words = ["env=own", "env._target_=mine.make_env", "+env.sticky=5"]
+    words += ["encoder._target_=mine.Encoder", "encoder.depth=0.5"]
     assert command_line.checked_words("train", words) == words
     with pytest.raises(ValueError, match="depth must be a whole number"):
         command_line.checked_words("train", ["encoder.depth=0.5"])
