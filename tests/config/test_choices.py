@@ -16,20 +16,22 @@ from mario_dreamer.config.command_line import checked_words
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 CHOICES = {
-    "nature": ["encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru"],
-    "paper v1": ["rssm=rssm_v1", "loss=seed_v1", "optimizer=adam"],
-    "heads by mean": ["head@reward=mse", "head@critic=mse"],
+    "nature": [
+        "encoder=cnn", "decoder=cnn", "rssm/sequence_model=block_gru", "head@reward=mse",
+        "head@critic=mse", "replay=memmap", "replay.capacity=300", "env=delayed", "env.delay=3",
+        "~env.length",
+    ],
+    "paper v1": [
+        "rssm=rssm_v1", "loss=seed_v1", "optimizer=adam", "collector=single",
+        "collector.num_envs=1", "env=toy", "~env.length",
+    ],
+    "one adam": [
+        "optimizer=adam_agc", "replay=uniform", "replay.latents=false", "env=memory",
+        "env.delay=3", "~env.length",
+    ],
     "heads in symlog space": ["head@reward=twohot_symlog", "head@critic=twohot_symlog"],
-    "one adam": ["optimizer=adam_agc"],
-    "memory in files": ["replay=memmap", "replay.capacity=300"],
-    "uniform replay": ["replay=uniform", "replay.latents=false"],
-    "a single env": ["collector=single", "collector.num_envs=1"],
-    "a vector": ["env=cartpole", "~env.image_size", "~env.length"],
-    "toy": ["env=toy", "~env.length"],
-    "delayed": ["env=delayed", "env.delay=3", "~env.length"],
-    "memory": ["env=memory", "env.delay=3", "~env.length"],
-    "no normalisation": ["loss.returns.normalize=false"],
-}
+    "a vector": ["env=cartpole", "~env.image_size", "~env.length", "loss.returns.normalize=false"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -1,4 +1,4 @@
-"""Each named recipe against the reference's defaults: what differs is listed, and nothing else."""
+"""Each named recipe: its networks fit together, and it differs from the reference as listed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from tiny import make_tiny
+from torchrl.envs import EnvBase
 
 from mario_dreamer.config import limits
+from mario_dreamer.config.build import make_agent
 from mario_dreamer.config.compose import compose_default
+from mario_dreamer.config.contracts import rehearse
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LISTED = OmegaConf.to_container(OmegaConf.load(CONFIGS / "differences.yaml"))
@@ -28,6 +32,21 @@ def composed(request: pytest.FixtureRequest) -> tuple[str, DictConfig]:
 def test_every_recipe_resolves_and_keeps_the_rules(composed: tuple[str, DictConfig]) -> None:
     OmegaConf.to_container(composed[1], resolve=True, throw_on_missing=True)
     limits.check_numbers(composed[1])
+
+
+@pytest.fixture(scope="module")
+def env() -> EnvBase:
+    return make_tiny().env
+
+
+def test_the_networks_of_every_recipe_pass_the_rehearsal(
+    composed: tuple[str, DictConfig], env: EnvBase
+) -> None:
+    rehearse(make_agent(composed[1], env))
+
+
+def test_the_networks_without_a_recipe_pass_the_rehearsal(env: EnvBase) -> None:
+    rehearse(make_agent(compose_default([]), env))
 
 
 def test_a_recipe_differs_from_the_reference_as_listed(composed: tuple[str, DictConfig]) -> None:

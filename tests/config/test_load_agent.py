@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny import make_tiny
+from tiny import make_tiny, sign_files
 
 import mario_dreamer
 from mario_dreamer import cli
@@ -26,7 +26,7 @@ OPTIONS = ["env=toy", "env.image_size=16", "env.cells=4", "env.max_steps=7", "av
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = make_tiny(*OPTIONS, without=["env.length"]).fill()
+    tiny = make_tiny(*OPTIONS, "prefill=48", without=["env.length"]).fill()
     for _ in range(2):  # after one, the average is the latest
         tiny.learner.update(tiny.replay.sample())
     folder = tmp_path_factory.mktemp("runs") / "toy"
@@ -129,15 +129,15 @@ def test_the_best_checkpoint_plays(lent: Path) -> None:
 
 @pytest.mark.parametrize(("prefill", "said"), [(100, True), (48, False)])
 def test_an_agent_that_has_learned_nothing_says_so(
-    prefill: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture
+    prefill: int, said: bool, lent: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tiny = make_tiny(*OPTIONS, f"prefill={prefill}", without=["env.length"]).fill()
-    parts, _ = tiny.parts(tmp_path / "toy" / "checkpoints")
-    parts.snapshot.save(parts, 48)
-    options = {"runs_dir": str(tmp_path), "trust_config": False, "device": "cpu", "env": {}}
+    config = lent / "checkpoints" / "step_000000048" / "config.yaml"
+    config.write_text(config.read_text().replace("prefill: 48\n", f"prefill: {prefill}\n"))
+    sign_files(config.parent)
+    options = {"runs_dir": str(lent.parent), "trust_config": False, "device": "cpu", "env": {}}
     options |= {"checkpoint": "auto", "precision": "auto", "threads": 1, "seed": 0}
     assert module.agent_of(OmegaConf.create(options)).steps == 48
-    hint = "has learned nothing: it stands at agent step 48, and learning begins at 100; checkpoint="
+    hint = f"has learned nothing: it stands at agent step 48, and learning begins at {prefill}; checkpoint="
     assert (hint in capsys.readouterr().out) is said
 
 
