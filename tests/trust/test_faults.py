@@ -24,6 +24,8 @@ from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.checkpoint_files import read, verify
 from mario_dreamer.training.loop import train
 
+FEW = "train_ratio=1.875"  # one update for each batch of the collector
+
 
 @contextlib.contextmanager
 def full_disk(limit: int) -> Iterator[None]:
@@ -36,22 +38,16 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_does_not_stop_learning(
+def test_a_full_disk_does_not_stop_learning_and_the_next_save_is_whole(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiny, parts, run = make_loop(tmp_path / "checkpoints")
+    tiny, parts, run = make_loop(tmp_path / "checkpoints", FEW)
     with full_disk(20_000):
         assert train(parts, run) == "FINISHED"
-    assert tiny.learner.updates == 16
+    assert tiny.learner.updates == 4
     assert "cannot save" in caplog.text and "Free some space" in caplog.text
     assert list((tmp_path / "checkpoints").iterdir()) == []
-
-
-def test_once_there_is_room_again_the_next_save_is_whole(tmp_path: Path) -> None:
-    _, parts, run = make_loop(tmp_path / "checkpoints")
-    with full_disk(20_000):
-        train(parts, run)
-    run.steps = 64
+    run.steps = 64  # and there is room again
     train(parts, run, 48)
     saved = Checkpoints(tmp_path / "checkpoints").latest()
     assert saved is not None and saved.name == "step_000000064" and verify(saved) is None
@@ -86,12 +82,12 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
 def test_a_folder_that_turns_read_only_stops_no_learning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiny, parts, run = make_loop(tmp_path / "checkpoints")
+    tiny, parts, run = make_loop(tmp_path / "checkpoints", FEW)
     folder = tmp_path / "checkpoints"
     folder.rmdir()
     folder.symlink_to("/proc/self/fdinfo")  # nobody can write there, root neither
     assert train(parts, run) == "FINISHED"
-    assert tiny.learner.updates == 16 and "cannot save" in caplog.text
+    assert tiny.learner.updates == 4 and "cannot save" in caplog.text
 
 
 class Breaking(CountingEnv):
@@ -117,7 +113,7 @@ class Breaking(CountingEnv):
 def test_an_env_that_breaks_in_mid_step_ends_the_run_saved(
     tmp_path: Path, kind: str, message: str
 ) -> None:
-    tiny, parts, run = make_loop(tmp_path / "checkpoints")
+    tiny, parts, run = make_loop(tmp_path / "checkpoints", FEW)
     env = tiny.env
     while hasattr(env, "base_env"):
         env = env.base_env
@@ -199,7 +195,7 @@ def test_clock_jumps_change_neither_speed_nor_the_time_limit(
         return true_time() + (365 if next(jumps) % 2 else -1) * 86_400
 
     monkeypatch.setattr(time, "time", jumping)
-    _, parts, run = make_loop(tmp_path / "checkpoints", "minutes=60")
+    _, parts, run = make_loop(tmp_path / "checkpoints", FEW, "minutes=60")
     tracker = FileTracker(tmp_path, csv=False)
     parts.report.tracker = tracker
     assert train(parts, run) == "FINISHED"

@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -42,10 +43,19 @@ def sign(tmp_path: Path) -> Path:
     return tmp_path / "pwned"
 
 
-def checkpoint(folder: Path) -> Path:
-    tiny = make_tiny().fill()
-    parts, _ = tiny.parts(folder / "run" / "checkpoints")
-    return parts.snapshot.save(parts, 48)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one checkpoint."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    parts, _ = make_tiny().fill().parts(run / "checkpoints")
+    parts.snapshot.save(parts, 48)
+    return run
+
+
+@pytest.fixture
+def checkpoint(saved: Path, tmp_path: Path) -> Path:
+    """A copy of that checkpoint, which a test may spoil."""
+    return shutil.copytree(saved, tmp_path / "run") / "checkpoints" / "step_000000048"
 
 
 def poison(file: Path, sign: Path, how: str) -> None:
@@ -80,14 +90,13 @@ def test_a_malicious_pickle_is_refused_and_never_runs(
     assert not sign.exists()
 
 
-def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkeypatch) -> None:
+def test_a_malicious_shipped_model_is_refused(checkpoint: Path, sign: Path, monkeypatch) -> None:
     from mario_dreamer.config import load_agent
     from mario_dreamer.training import checkpoint_files
 
-    path = checkpoint(tmp_path)
-    poison(path / "agent.pt", sign, "zip")
-    sign_files(path)
-    monkeypatch.setattr(checkpoint_files, "shipped_checkpoint", lambda: path)
+    poison(checkpoint / "agent.pt", sign, "zip")
+    sign_files(checkpoint)
+    monkeypatch.setattr(checkpoint_files, "shipped_checkpoint", lambda: checkpoint)
     asked = OmegaConf.create({
         "checkpoint": "shipped", "runs_dir": "nowhere", "trust_config": False, "device": "cpu",
         "precision": "fp32", "threads": 1, "seed": 0, "env": {},
@@ -97,13 +106,13 @@ def test_a_malicious_shipped_model_is_refused(tmp_path: Path, sign: Path, monkey
     assert not sign.exists()
 
 
-@pytest.mark.parametrize("part", ["writer", "sampler"])
-def test_malicious_replay_counts_are_refused(part: str, tmp_path: Path, sign: Path) -> None:
+def test_malicious_replay_counts_are_refused(tmp_path: Path, sign: Path) -> None:
     replay = make_tiny().fill().replay
-    poison(tmp_path / {"writer": "streams.pt", "sampler": "sampler.pt"}[part], sign, "zip")
-    with pytest.raises(pickle.UnpicklingError):
-        getattr(replay.buffer, f"_{part}").loads(tmp_path)
-    assert not sign.exists()
+    for part, file in (("writer", "streams.pt"), ("sampler", "sampler.pt")):
+        poison(tmp_path / file, sign, "zip")
+        with pytest.raises(pickle.UnpicklingError):
+            getattr(replay.buffer, f"_{part}").loads(tmp_path)
+        assert not sign.exists()
 
 
 @pytest.mark.parametrize("name", ["list.json", "list.npz", "list.npy", "list.pkl"])
@@ -120,24 +129,24 @@ def test_a_malicious_action_list_is_refused(name: str, tmp_path: Path, sign: Pat
     assert not sign.exists()
 
 
-def test_what_we_save_ourselves_names_nothing_but_tensors(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path)
+def test_what_we_save_ourselves_names_nothing_but_tensors(saved: Path) -> None:
     allowed = re.compile(r"(torch|collections)[ .]\S+")
-    for file in path.glob("*.pt"):
+    files = list(saved.rglob("*.pt"))
+    assert len(files) == 3
+    for file in files:
         with zipfile.ZipFile(file) as archive:
             data = archive.read(next(n for n in archive.namelist() if n.endswith("data.pkl")))
         named = [str(arg) for op, arg, _ in pickletools.genops(data) if op.name == "GLOBAL"]
         assert named == [] or all(allowed.match(name) for name in named), (file, named)
 
 
-def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path)
-    shown = json.loads((path / "manifest.json").read_text())
+def test_a_manifest_cannot_lead_out_of_its_folder(checkpoint: Path) -> None:
+    shown = json.loads((checkpoint / "manifest.json").read_text())
     shown["files"]["../../secret"] = {"bytes": 1, "sha256": "0"}
-    (path / "manifest.json").write_text(json.dumps(shown))
-    assert Checkpoints(path.parent).latest() is None
+    (checkpoint / "manifest.json").write_text(json.dumps(shown))
+    assert Checkpoints(checkpoint.parent).latest() is None
     with pytest.raises(CheckpointError, match="outside the folder"):
-        find_run(str(path), "nowhere")
+        find_run(str(checkpoint), "nowhere")
 
 
 def test_no_line_of_ours_hands_words_to_a_shell_or_unpickles() -> None:
