@@ -75,8 +75,7 @@ def test_a_shipped_checkpoint_is_float32_and_has_its_evaluation(tmp_path: Path) 
     torch.testing.assert_close(module.weight.data, weights["w"], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.rom
-def test_without_any_run_the_shipped_agent_plays(
+def test_without_any_run_the_shipped_agent_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = OmegaConf.create(
@@ -86,10 +85,6 @@ def test_without_any_run_the_shipped_agent_plays(
     agent = agent_of(cfg)
     assert agent.checkpoint == SHIPPED and "comes with the package" in capsys.readouterr().out
     assert all(p.dtype == torch.float32 for p in agent.policy.parameters())
-    env = agent.make_env()
-    played = env.rollout(3, agent.policy)
-    assert played["action"].sum() == 3
-    env.close()
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ loss_module.set_keys(reward=("next", "reward"), is_terminal=("next", "terminated
 optimizer = torch.optim.Adam(loss_module.parameters(), lr=3e-3)
 sampler = SliceSampler(slice_len=8, end_key=("next", "done"))
 buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(10_000), batch_size=256, sampler=sampler)
-for data in Collector(GymEnv("CartPole-v1"), None, frames_per_batch=200, total_frames=4_000):
+for data in Collector(GymEnv("CartPole-v1"), None, frames_per_batch=200, total_frames=1_000):
     buffer.extend(data)
     losses, _ = loss_module(buffer.sample().reshape(-1, 8))
     sum(value for name, value in losses.items() if name.startswith("loss_")).backward()

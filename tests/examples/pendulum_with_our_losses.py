@@ -50,7 +50,7 @@ actor_loss, critic_loss = ActorLoss(actor), CriticLoss(critic)
 optimizer = torch.optim.Adam(nn.ModuleList([model, decoder, returns, actor]).parameters(), lr=1e-3)
 buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(10_000), batch_size=256)
 env = TransformedEnv(GymEnv("Pendulum-v1"), ActionScaling())
-for data in Collector(env, None, frames_per_batch=200, total_frames=2_000):
+for data in Collector(env, None, frames_per_batch=200, total_frames=1_000):
     buffer.extend(data)
     losses, posterior = model_loss(buffer.sample().unsqueeze(1))  # [256, T = 1]
     rollouts = returns(imagine(posterior["feat"][:, 0].detach()), update_range=True)
