@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchrl.envs import TransformedEnv, check_env_specs
 
+from mario_dreamer.envs.mario import game
 from mario_dreamer.envs.mario.batched import BatchedMario
 from mario_dreamer.envs.mario.emulator import button_byte
 from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.envs.mario.rewards import MarioReward
+from mario_dreamer.envs.mario.transforms import DeathScreen
 from mario_dreamer.envs.screens import shrink
 
 pytest.importorskip("gym_super_mario_bros", reason="needs the emulator, Python 3.13+")
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.rom
 
 RUNS = ("right", "right+A", "right+B", "right+A+B")  # the bytes 128, 129, 130, 131
 BACKENDS = ("batched", "serial")
+LAST = 12  # steps of the winning run that both backends play
 
 
 def winning_actions() -> list[int]:
@@ -55,20 +60,47 @@ def assert_same(one: TensorDict, other: TensorDict) -> None:
         assert torch.equal(one[key], other[key]), key
 
 
+@dataclass
+class Win:
+    """The winning run of 1-1, and its emulator, which begins the last steps at each reset."""
+
+    played: TensorDict
+    package_rewards: list[float]
+    emulator: Any
+
+
 @pytest.fixture(scope="module")
-def wins() -> dict[str, TensorDict]:
-    """The winning run in both backends."""
-    return {
-        b: play(make_mario_env(action_set=RUNS, backend=b), winning_actions()) for b in BACKENDS
-    }
+def win() -> Win:
+    """Play it once, in the batched backend."""
+    package_rewards, actions = [], winning_actions()
+
+    def rules(track: Tensor, flag: Tensor, over: Tensor, package: Tensor) -> Tensor:
+        package_rewards.append(package.item())
+        if len(package_rewards) == len(actions) - LAST:
+            emulator._backup()
+        return MarioReward()(track, flag, over, package)
+
+    env = make_mario_env(action_set=RUNS, reward=rules)
+    emulator = env.base_env.games[0].emulator
+    emulator.close = lambda: None  # it outlives its envs
+    return Win(play(env, actions), package_rewards, emulator)
 
 
-def test_both_backends_play_the_same_winning_run(wins: dict[str, TensorDict]) -> None:
-    assert_same(wins["batched"], wins["serial"])
+def test_both_backends_play_the_same_last_steps_to_the_flag(
+    win: Win, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(game, "make_emulator", lambda stage: win.emulator)
+    runs = [
+        play(make_mario_env(action_set=RUNS, backend=backend), winning_actions()[-LAST:])
+        for backend in BACKENDS
+    ]
+    assert_same(*runs)
+    assert len(runs[0]) == LAST and runs[0]["next", "flag"].sum() == 1
+    assert torch.equal(runs[0]["next", "pixels"], win.played["next", "pixels"][-LAST:])
 
 
-def test_the_flag_of_1_1_is_at_3161_and_earns_a_thousand(wins: dict[str, TensorDict]) -> None:
-    played = wins["batched"]
+def test_the_flag_of_1_1_is_at_3161_and_earns_a_thousand(win: Win) -> None:
+    played = win.played
     last = played[-1]["next"]
     assert len(played) == 314 and last["x_pos"] == 3161 and last["x_max"] == 3161
     assert last["flag"] and last["terminated"] and last["done"] and not last["truncated"]
@@ -77,6 +109,7 @@ def test_the_flag_of_1_1_is_at_3161_and_earns_a_thousand(wins: dict[str, TensorD
     seed_reward = 3124 + 1000 - 0.1 * 62
     assert last["episode_reward"].item() == pytest.approx(seed_reward, abs=0.01)
     assert last["reward"].item() == pytest.approx(1000 + 3161 - 3146, abs=0.11)
+    assert sum(win.package_rewards) == 3077  # what MarioReward(kind="package") pays
 
 
 def test_backward_telescopes_to_the_distance() -> None:
@@ -87,28 +120,29 @@ def test_backward_telescopes_to_the_distance() -> None:
     assert last["episode_reward"].item() == pytest.approx(0.1 * (last["x_pos"].item() - 40))
 
 
-def test_the_package_reward_of_the_winning_run_is_3077() -> None:
-    env = make_mario_env(action_set=RUNS, reward=MarioReward(kind="package"))
-    assert play(env, winning_actions())["next", "reward"].sum().item() == 3077
+@pytest.fixture(scope="module")
+def fall() -> tuple[TransformedEnv, TensorDict]:
+    """An env after a run into the first goomba, and that run."""
+    env = make_mario_env(action_set=["right+B"])
+    return env, play(env, [0] * 60)
 
 
-@pytest.mark.parametrize(
-    "name, x, ticks, frames", [("right", 296, 8, 160), ("right+B", 315, 5, 106)]
-)
-def test_a_death_costs_fifteen_and_is_terminal(name: str, x: int, ticks: int, frames: int) -> None:
+def test_a_death_costs_fifteen_and_is_terminal(fall: tuple[TransformedEnv, TensorDict]) -> None:
     # x, clock ticks and frames were read from the emulator itself, frame by frame.
-    played = hold(name)
-    last = played[-1]["next"]
-    assert len(played) == -(-frames // 4) and last["x_pos"] == x and last["life"] == 2
-    assert last["terminated"] and not last["truncated"] and not last["flag"]
-    assert last["episode_reward"].item() == pytest.approx(x - 40 - 15 - 0.1 * ticks, abs=0.01)
+    deaths = [(hold("right"), 296, 8, 160), (fall[1], 315, 5, 106)]
+    for played, x, ticks, frames in deaths:
+        last = played[-1]["next"]
+        assert len(played) == -(-frames // 4) and last["x_pos"] == x and last["life"] == 2
+        assert last["terminated"] and not last["truncated"] and not last["flag"]
+        paid = last["episode_reward"].item()
+        assert paid == pytest.approx(x - 40 - 15 - 0.1 * ticks, abs=0.01)
 
 
 @pytest.mark.parametrize(
     "repeat, max_pool",
     [
         (3, True),
-        (5, False),
+        pytest.param(5, False, marks=pytest.mark.slow),
         pytest.param(1, False, marks=pytest.mark.slow),
         pytest.param(4, True, marks=pytest.mark.slow),
     ],
@@ -120,45 +154,55 @@ def test_both_backends_cut_the_last_step_short(repeat: int, max_pool: bool) -> N
     assert len(runs["batched"]) == -(-106 // repeat)  # with 3, the last step has one frame
 
 
+def test_a_step_cut_short_shows_its_last_frame_alone(
+    fall: tuple[TransformedEnv, TensorDict],
+) -> None:
+    env, played = fall  # the last step has two frames
+    assert torch.equal(played[-1]["next", "pixels"], shrink(env.screens()[0], 64, 64))
+
+
+def test_a_game_that_is_over_stands_still_until_its_reset(
+    fall: tuple[TransformedEnv, TensorDict],
+) -> None:
+    env, played = fall
+    buttons = torch.full((1, 4), button_byte("right+B"), dtype=torch.int16)
+    last = played[-1:]["next"].exclude("reward")
+    after = env.base_env.step(last.set("action", buttons))["next"]
+    assert after["reward"] == 0 and after["terminated"] and after["x_pos"] == 315
+
+
+def test_a_black_screen_is_shown_at_deaths_alone() -> None:
+    ends = [(True, False), (True, True), (False, False)]  # terminated, flag
+    terminated, flag = torch.tensor(ends).T.unsqueeze(-1)
+    after = TensorDict(terminated=terminated, flag=flag, pixels=torch.ones(3, 3, 2, 2))
+    assert DeathScreen()._step(None, after)["pixels"].flatten(1).sum(1).tolist() == [0, 12, 12]
+
+
 @pytest.mark.parametrize(
     "backend", ["batched", pytest.param("serial", marks=pytest.mark.slow)]
 )
-def test_a_black_death_screen_changes_only_deaths(backend: str) -> None:
-    options = {"action_set": ["right+B"], "backend": backend}
-    env = make_mario_env(num_envs=2, death_screen="black", **options)
-    black = env.rollout(30, lambda td: td.set("action", torch.ones(2, 1, dtype=torch.int64)),
-                        break_when_any_done=False)  # fmt: skip
-    env = make_mario_env(num_envs=2, **options)
-    game = env.rollout(30, lambda td: td.set("action", torch.ones(2, 1, dtype=torch.int64)),
-                       break_when_any_done=False)  # fmt: skip
-    dead = black["next", "terminated"].squeeze(-1)
-    assert dead.sum() == 2  # right+B meets the first goomba in the 27th step
-    assert (black["next", "pixels"][dead] == 0).all()
-    assert torch.equal(black["next", "pixels"][~dead], game["next", "pixels"][~dead])
-    assert torch.equal(black["pixels"], game["pixels"])
-    assert game["next", "pixels"][dead].any()
+def test_a_black_death_screen_changes_only_the_last_picture(
+    backend: str, fall: tuple[TransformedEnv, TensorDict]
+) -> None:
+    black, seen = hold("right+B", death_screen="black", backend=backend), fall[1]
+    assert not black["next", "pixels"][-1].any() and seen["next", "pixels"][-1].any()
+    assert torch.equal(black["next", "pixels"][:-1], seen["next", "pixels"][:-1])
+    assert torch.equal(black["pixels"], seen["pixels"])
 
 
-@pytest.mark.parametrize("repeat", [3, 4])  # the last step has one frame, or two
-def test_a_step_cut_short_shows_its_last_frame_alone(repeat: int) -> None:
-    env = make_mario_env(action_set=["right+B"], action_repeat=repeat, max_pool=True)
-    last = play(env, [0] * 60)[-1]["next"]
-    assert last["done"]
-    assert torch.equal(last["pixels"], shrink(env.screens()[0], 64, 64))
-
-
-def test_max_pool_keeps_the_brighter_of_two_frames() -> None:
-    pooled = hold("right+B", 9, max_pool=True)
+def test_max_pool_keeps_the_brighter_of_two_frames(
+    fall: tuple[TransformedEnv, TensorDict],
+) -> None:
     env = BatchedMario()
     env.reset()
     right_b = torch.full((1, 1), button_byte("right+B"), dtype=torch.int16)
     raw = []
-    for _ in range(36):
+    for _ in range(24):
         env.step(TensorDict(action=right_b, batch_size=[1]))
         raw.append(env.screens()[0])
-    for step in range(9):
+    for step in range(6):
         expected = shrink(torch.maximum(raw[4 * step + 2], raw[4 * step + 3]), 64, 64)
-        assert torch.equal(pooled["next", "pixels"][step], expected)
+        assert torch.equal(fall[1]["next", "pixels"][step], expected)
     assert not torch.equal(raw[-1], raw[-2])
 
 
@@ -177,9 +221,9 @@ def random_play(env: TransformedEnv, steps: int) -> TensorDict:
 
 
 def test_both_backends_draw_the_same_random_numbers() -> None:
-    options = {"random_noops": 30, "sticky": 0.3, "stall_limit": 8, "max_steps": 25, "seed": 1}
+    options = {"random_noops": 30, "sticky": 0.3, "max_pool": False, "max_steps": 6, "seed": 1}
     runs = [
-        random_play(make_mario_env(num_envs=2, backend=backend, **options), 30)
+        random_play(make_mario_env(num_envs=2, backend=backend, **options), 8)
         for backend in BACKENDS
     ]
     assert_same(*runs)
@@ -187,10 +231,10 @@ def test_both_backends_draw_the_same_random_numbers() -> None:
 
 
 def test_randomness_follows_the_seed_and_differs_between_envs() -> None:
-    env = make_mario_env(num_envs=2, seed=5, random_noops=30, sticky=0.3, max_steps=8)
-    one = random_play(env, 12)
+    env = make_mario_env(num_envs=2, seed=5, random_noops=30, sticky=0.3, max_steps=5)
+    one = random_play(env, 7)
     env.set_seed(5)
-    assert_same(one, random_play(env, 12))
+    assert_same(one, random_play(env, 7))
     env.set_seed(6)
     other = random_play(env, 2)
     assert not torch.equal(one["pixels"][:, :2], other["pixels"])
@@ -198,10 +242,10 @@ def test_randomness_follows_the_seed_and_differs_between_envs() -> None:
 
 
 def test_a_sticky_probability_of_one_holds_noop_for_ever() -> None:
-    stuck = play(make_mario_env(action_set=RUNS, sticky=1.0), [2] * 10)
-    free = play(make_mario_env(action_set=["noop"]), [0] * 10)
+    stuck = play(make_mario_env(action_set=RUNS, sticky=1.0), [2] * 6)
+    free = play(make_mario_env(action_set=["noop"]), [0] * 6)
     assert torch.equal(stuck["next", "pixels"], free["next", "pixels"])
-    assert stuck["action"].argmax(-1).tolist() == [2] * 10  # the chosen action is what is kept
+    assert stuck["action"].argmax(-1).tolist() == [2] * 6  # the chosen action is what is kept
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -220,24 +264,27 @@ def test_a_partial_reset_leaves_the_other_game_running() -> None:
         action = one_hot(torch.full((2,), 3), 7)
         return env.step(root.set("action", action))["next"].exclude("reward")
 
-    env, calm = make_mario_env(num_envs=2), make_mario_env(num_envs=2)
-    now, start = env.reset(), calm.reset()
-    still = start
-    for _ in range(8):
-        now, still = step(env, now), step(calm, still)
+    env = make_mario_env(num_envs=2)
+    start = still = env.reset()
+    for _ in range(9):
+        still = step(env, still)
+    now = env.reset()
+    for _ in range(5):
+        now = step(env, now)
     now = env.reset(now.set("_reset", torch.tensor([[True], [False]])))
     assert torch.equal(now["pixels"][0], start["pixels"][0]) and now["x_max"].tolist()[0] == [40]
     assert now["is_init"].flatten().tolist() == [True, False]
-    assert now["step_count"].flatten().tolist() == [0, 8]
+    assert now["step_count"].flatten().tolist() == [0, 5]
     for _ in range(4):
-        now, still = step(env, now), step(calm, still)
+        now = step(env, now)
     for key in ("pixels", "x_pos", "x_max", "time", "step_count", "episode_reward"):
         assert torch.equal(now[key][1], still[key][1]), key
 
 
 def test_a_saved_game_continues_bit_equal(tmp_path: Path) -> None:
-    options = {"num_envs": 2, "random_noops": 30, "sticky": 0.5, "stall_limit": 30, "max_steps": 18}
-    actions = one_hot(torch.randint(7, (30, 2), generator=torch.Generator().manual_seed(1)), 7)
+    stages = {"stage": ["1-1", "1-2"], "max_steps": 7}
+    options = {"num_envs": 2, "random_noops": 30, "sticky": 0.5, "stall_limit": 6, **stages}
+    actions = one_hot(torch.randint(7, (24, 2), generator=torch.Generator().manual_seed(1)), 7)
 
     def run(env: TransformedEnv, root: TensorDict, steps: Tensor) -> tuple[TensorDict, TensorDict]:
         frames = []
@@ -247,19 +294,20 @@ def test_a_saved_game_continues_bit_equal(tmp_path: Path) -> None:
         return torch.stack(frames, 1), root.clone()
 
     env = make_mario_env(seed=3, **options)
-    _, root = run(env, env.reset(), actions[:15])
+    _, root = run(env, env.reset(), actions[:10])  # in the middle of the second episode
     torch.save({"env": env.base_env.state_dict(), "root": root}, tmp_path / "state.pt")
-    expected, _ = run(env, root.clone(), actions[15:])
+    expected, _ = run(env, root.clone(), actions[10:])
+    assert expected["next", "done"].sum() == 4
 
     other = make_mario_env(seed=77, **options)
-    other.rollout(5)
+    other.rollout(3)
     saved = torch.load(tmp_path / "state.pt", weights_only=False)
     other.base_env.load_state_dict(saved["env"])
     now = other.base_env.current()
     assert torch.equal(now["pixels"], root["pixels"]) and torch.equal(now["time"], root["time"])
-    assert_same(run(other, saved["root"], actions[15:])[0], expected)
-    with pytest.raises(ValueError, match="holds 2 games, this env has 1"):
-        make_mario_env().base_env.load_state_dict(saved["env"])
+    assert_same(run(other, saved["root"], actions[10:])[0], expected)
+    with pytest.raises(ValueError, match="holds 1 games, this env has 2"):
+        other.base_env.load_state_dict(saved["env"] | {"games": saved["env"]["games"][:1]})
 
 
 def test_screens_are_the_current_raw_screens_until_closed() -> None:
@@ -270,14 +318,6 @@ def test_screens_are_the_current_raw_screens_until_closed() -> None:
     assert torch.equal(shrink(raw, 64, 64), start["pixels"])
     env.close()
     assert env.is_closed
-
-
-def test_a_game_that_is_over_stands_still_until_its_reset() -> None:
-    env = make_mario_env(action_set=["right+B"])
-    last = play(env, [0] * 60)[-1:]["next"].exclude("reward")
-    buttons = torch.full((1, 4), button_byte("right+B"), dtype=torch.int16)
-    after = env.base_env.step(last.set("action", buttons))["next"]
-    assert after["reward"] == 0 and after["terminated"] and after["x_pos"] == 315
 
 
 @pytest.mark.slow
