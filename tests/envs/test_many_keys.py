@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from tiny import make_tiny, tiny_config
+from tiny import Tiny, make_tiny, tiny_config
 
 from mario_dreamer.config import build
 from mario_dreamer.envs.gymnasium import make_gym_env
@@ -32,17 +32,18 @@ class ManyKeys:
                             options=options)  # fmt: skip
 
 
-def make_many(*typed: str):
-    """A tiny agent that reads all four."""
-    return make_tiny("env=own", f"env._target_={__name__}.ManyKeys", *typed, without=WITHOUT)
+@pytest.fixture(scope="module")
+def tiny() -> Tiny:
+    """A tiny agent that reads all four, and what it has played."""
+    parts = ["encoders={vector_arm:{units:4}}", "decoders={pixels_*:{depth:3}}"]
+    target = f"env._target_={__name__}.ManyKeys"
+    return make_tiny("env=own", target, *parts, without=WITHOUT).fill(12)
 
 
-def test_all_keys_are_encoded_drawn_and_learned() -> None:
-    tiny = make_many("encoders={vector_arm:{units:4}}", "decoders={pixels_*:{depth:3}}")
+def test_all_keys_are_encoded_drawn_and_learned(tiny: Tiny) -> None:
     encoders = tiny.agent.world_model.encoder.encoders
     assert list(encoders) == ["pixels_depth", "pixels_front", "vector_arm", "vector_mode"]
     assert encoders["vector_arm"].embed_dim == 4 and encoders["vector_mode"].embed_dim == 8
-    tiny.fill()
     records = tiny.replay.sample()
     assert records["pixels_front"].shape[2:] == (3, 16, 32)
     assert records["pixels_depth"].shape[2:] == (1, 16, 16)
@@ -55,8 +56,7 @@ def test_all_keys_are_encoded_drawn_and_learned() -> None:
     assert same == []
 
 
-def test_the_first_image_is_filmed_and_foreseen_in_colour() -> None:
-    tiny = make_many().fill()
+def test_the_first_image_is_filmed_and_foreseen_in_colour(tiny: Tiny) -> None:
     episode = play_episodes(tiny.policy, tiny.env, 1, film=film)[0]
     assert episode.frames.shape == (4, 3, 16, 16) and episode.frames.dtype == torch.uint8
     assert torch.equal(episode.frames[:, 0], episode.frames[:, 2])

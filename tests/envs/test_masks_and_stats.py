@@ -46,12 +46,12 @@ def test_a_gymnasium_mask_is_kept_by_random_and_learned_actions(where: str) -> N
     )  # fmt: skip
     check_env_specs(tiny.env)
     assert set(tiny.agent.world_model.shapes) == {"vector"}, "the mask is not learned from"
-    tiny.env.rollout(20, break_when_any_done=False)
+    tiny.env.rollout(8, break_when_any_done=False)
     for tiny.policy.uniform in (True, False):
-        played = tiny.collect(20)
+        played = tiny.collect(8)
         assert played["action_mask"].flatten(0, 1).unique(dim=0).tolist() == [LEGAL]
         tiny.replay.extend(played)
-    assert len(play_episodes(tiny.policy, tiny.env, 3, greedy=True)) == 3
+    assert len(play_episodes(tiny.policy, tiny.env, 2, greedy=True)) == 2
     assert bool(torch.isfinite(tiny.learner.update(tiny.replay.sample())["total"]))
 
 

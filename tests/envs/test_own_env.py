@@ -28,8 +28,8 @@ from mario_dreamer.training.filming import film
 
 SHORT = [
     "experiment=debug", "env=gym", "+env.task=CartPole-v1", "precision=fp32", "threads=1", "device=cpu",
-    "batch_size=2", "batch_length=8", "imag_horizon=3", "steps=64", "collector.num_envs=2",
-    "collector.eval_envs=1", "train_ratio=4", "eval_every=32", "eval_episodes=1", "save_every=64",
+    "batch_size=2", "batch_length=8", "imag_horizon=3", "steps=32", "collector.num_envs=2",
+    "collector.eval_envs=1", "train_ratio=4", "eval_every=32", "eval_episodes=1", "save_every=32",
     "log_every=32", "tracker=none",
 ]  # fmt: skip
 
@@ -45,8 +45,8 @@ def with_bookkeeping_of_its_own(num_envs: int = 1, seed: int = 0) -> EnvBase:
 def test_a_run_adds_the_transforms_that_are_missing(make) -> None:
     env = with_agent_interface(make(2, 3))
     check_contract(env)
-    played = env.rollout(30, break_when_any_done=False)
-    assert played["vector"].shape == (2, 30, 4) and "observation" not in played
+    played = env.rollout(25, break_when_any_done=False)
+    assert played["vector"].shape == (2, 25, 4) and "observation" not in played
     last = played["next"][played["next", "done"].squeeze(-1)]
     assert len(last) and torch.equal(last["episode_reward"], last["step_count"].float())
     assert torch.equal(played["is_init"][:, 1:], played["next", "done"][:, :-1])
@@ -64,7 +64,7 @@ def test_your_own_env_trains_evaluates_films(tmp_path: Path) -> None:
     assert result["status"] == "FINISHED"
     again = compose.compose_default([f"resume={tmp_path}/own", f"runs_dir={tmp_path}"])
     again.trust_config = True
-    assert train.run_training(again, ["steps=96"])["status"] == "FINISHED"
+    assert train.run_training(again, ["steps=48"])["status"] == "FINISHED"
     agent = newest_agent(tmp_path)
     env = agent.make_env()
     episodes = play_episodes(agent.policy, env, 1, film=film)

@@ -27,9 +27,36 @@ def tiny() -> Tiny:
     return make_tiny("env.length=6")
 
 
+State = dict[tuple[str, str], torch.Tensor]
+
+
+def state_of(tiny: Tiny) -> State:
+    """Copy all that training changes."""
+    parts = {"modules": tiny.learner.modules, "returns": tiny.learner.returns}
+    return {
+        (name, key): value.clone()
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+
+
 @pytest.fixture(scope="module")
-def watched(tiny: Tiny) -> list[Watched]:
+def fresh(tiny: Tiny) -> State:
+    """Keep the state from before any report."""
+    return state_of(tiny)
+
+
+@pytest.fixture(scope="module")
+def watched(tiny: Tiny, fresh: State) -> list[Watched]:
     return watch(tiny.policy, tiny.env, tiny.learner, 3)
+
+
+@pytest.fixture(scope="module")
+def report(tiny: Tiny, watched: list[Watched]) -> tuple[str, dict[str, float]]:
+    """Write the agent's sections; return the page and the numbers."""
+    page = Page("tiny")
+    numbers = add_agent(page, watched, tiny.learner, horizon=4, gamma=0.9)
+    return page.html(), numbers
 
 
 def test_returns_by_hand() -> None:
@@ -111,10 +138,8 @@ def test_live_classes_are_those_taken_now_and_then(watched: list[Watched]) -> No
     assert found.sum(-1).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-5)
 
 
-def test_the_agents_sections_hold_every_picture(tiny: Tiny, watched: list[Watched]) -> None:
-    page = Page("tiny")
-    numbers = add_agent(page, watched, tiny.learner, horizon=4, gamma=0.9)
-    text = page.html()
+def test_the_agents_sections_hold_every_picture(report: tuple[str, dict[str, float]]) -> None:
+    text, numbers = report
     for words in (
         "Calibration",
         "Open-loop prediction",
@@ -127,18 +152,8 @@ def test_the_agents_sections_hold_every_picture(tiny: Tiny, watched: list[Watche
     assert text.count("ealthy") >= 4, "each section says whether what it shows is healthy"
 
 
-def test_a_report_changes_nothing_that_training_changes(tiny: Tiny) -> None:
-    parts = {"modules": tiny.learner.modules, "returns": tiny.learner.returns}
-    before = {
-        (name, key): value.clone()
-        for name, part in parts.items()
-        for key, value in part.state_dict().items()
-    }
-    assert any(name == "returns" for name, _ in before)
-    watched = watch(tiny.policy, tiny.env, tiny.learner, 2)
-    add_agent(Page("tiny"), watched, tiny.learner, horizon=3, gamma=0.9)
-    assert all(
-        torch.equal(before[name, key], value)
-        for name, part in parts.items()
-        for key, value in part.state_dict().items()
-    )
+@pytest.mark.usefixtures("report")
+def test_a_report_changes_nothing_that_training_changes(tiny: Tiny, fresh: State) -> None:
+    assert any(name == "returns" for name, _ in fresh)
+    after = state_of(tiny)
+    assert all(torch.equal(value, after[name]) for name, value in fresh.items())

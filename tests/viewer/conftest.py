@@ -17,23 +17,18 @@ from mario_dreamer.viewer.agents import Agents, ViewedAgent
 from mario_dreamer.viewer.simulation import Simulation
 
 
-def save_tiny(run: Path, *overrides: str) -> Path:
-    """Write a checkpoint of a freshly made tiny agent."""
-    cfg = compose.compose_default(["experiment=debug", "device=cpu", *overrides])
-    build.seed_everything(0)
-    env = build.make_env(cfg, 1, 0)
-    learner = build.make_learner(cfg, build.make_agent(cfg, env))
-    files = {"agent": learner.modules.state_dict()}
-    texts = {"config.yaml": OmegaConf.to_yaml(cfg, resolve=True)}
-    return Checkpoints(run / "checkpoints").save(7, files, texts)
-
-
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the runs tiny and wide."""
+    """Return a folder with the runs tiny and wide, of the same fresh agent."""
     folder = tmp_path_factory.mktemp("runs")
-    save_tiny(folder / "tiny")
-    save_tiny(folder / "wide", "env.cells=16")
+    cfg = compose.compose_default(["experiment=debug", "device=cpu"])
+    build.seed_everything(0)
+    learner = build.make_learner(cfg, build.make_agent(cfg, build.make_env(cfg, 1, 0)))
+    files = {"agent": learner.modules.state_dict()}
+    for name, cells in (("tiny", cfg.env.cells), ("wide", 16)):
+        cfg.env.cells = cells
+        texts = {"config.yaml": OmegaConf.to_yaml(cfg, resolve=True)}
+        Checkpoints(folder / name / "checkpoints").save(7, files, texts)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gym_examples  # noqa: F401
@@ -35,12 +36,18 @@ def make_case(num_envs: int = 1, seed: int = 0, case: str = "grey") -> EnvBase:
     return make_gym_env("DreamerTest/Sampled-v0", num_envs, seed, image_size=None, options=ENVS[case])
 
 
-def simulate(case: str) -> Simulation:
-    """Let a tiny untrained agent play one of `ENVS`."""
+@functools.cache
+def agent_for(case: str) -> LoadedAgent:
+    """Make a tiny untrained agent for one of `ENVS`."""
     tiny = make_tiny("env=own", f"env._target_={__name__}.make_case", f"+env.case={case}",
                      without=["env.image_size", "env.length", "env"])  # fmt: skip
-    agent = LoadedAgent(tiny.cfg, None, 0, None, tiny.policy, tiny.agent.critic, 0.99)
-    return Simulation(AgentInspector(tiny.policy, tiny.agent.critic), agent, horizon=3)
+    return LoadedAgent(tiny.cfg, None, 0, None, tiny.policy, tiny.agent.critic, 0.99)
+
+
+def simulate(case: str) -> Simulation:
+    """Let the agent play."""
+    agent = agent_for(case)
+    return Simulation(AgentInspector(agent.policy, agent.critic), agent, horizon=3)
 
 
 @pytest.mark.parametrize("case", ["grey", "stacked", "several"])
@@ -60,7 +67,7 @@ def test_buttons_are_shown_by_their_probability() -> None:
 def test_the_viewer_keeps_to_a_mask() -> None:
     simulation = simulate("masked")  # whose env ends with an error at an illegal action
     for simulation.is_greedy in (False, True):
-        for _ in range(20):
+        for _ in range(10):
             simulation.tick()
     simulation.enter_dream()
     simulation.held = frozenset({"0"})

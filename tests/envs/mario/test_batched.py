@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
+from mario_dreamer.envs.mario import game
 from mario_dreamer.envs.mario.batched import BatchedMario
-from mario_dreamer.envs.mario.buttons import action_names
-from mario_dreamer.envs.mario.make import make_mario_env
-
-pytest.importorskip("gym_super_mario_bros", reason="needs the emulator, Python 3.13+")
-pytestmark = pytest.mark.rom
 
 
-@pytest.fixture(scope="module")
-def env() -> Iterator[BatchedMario]:
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchedMario]:
+    """An env whose emulators nobody plays."""
+    monkeypatch.setattr(game, "make_emulator", lambda stage: Mock())
     env = BatchedMario(num_envs=2, threads=2)
     yield env
     env.close()
@@ -60,8 +59,3 @@ def test_an_error_in_one_env_reaches_the_caller_at_the_end(
 
 def test_no_rows_give_no_results(env: BatchedMario) -> None:
     assert env._each(lambda index: index, []) == []
-
-
-@pytest.mark.parametrize("backend", ["batched", "serial"])
-def test_every_backend_names_its_actions(backend: str) -> None:
-    assert action_names(make_mario_env(backend=backend))[:2] == ("noop", "right")

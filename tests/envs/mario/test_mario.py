@@ -16,6 +16,7 @@ from torchrl.envs import TransformedEnv, check_env_specs
 
 from mario_dreamer.envs.mario import game
 from mario_dreamer.envs.mario.batched import BatchedMario
+from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import button_byte
 from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.envs.mario.rewards import MarioReward
@@ -207,10 +208,10 @@ def test_max_pool_keeps_the_brighter_of_two_frames(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_mario_keeps_his_specs(backend: str) -> None:
+def test_mario_keeps_his_specs_and_names_his_actions(backend: str) -> None:
     env = make_mario_env(num_envs=2, backend=backend, stage="1-2", action_set="complex")
     check_env_specs(env)
-    assert env.action_spec.shape == (2, 12)
+    assert env.action_spec.shape == (2, 12) and action_names(env)[:2] == ("noop", "right")
     assert env.observation_spec["pixels"].shape == (2, 3, 64, 64)
 
 
