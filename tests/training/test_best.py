@@ -33,7 +33,7 @@ def test_flags_count_before_return(
 
 def test_a_run_keeps_its_best_evaluated_checkpoint(tmp_path: Path) -> None:
     returns = {16: 1.0, 32: 5.0, 48: 2.0}
-    tiny = make_tiny("log_every=16", "save_every=16", "eval_every=16", "steps=48", "train_ratio=7.5")
+    tiny = make_tiny("log_every=16", "save_every=16", "eval_every=16", "steps=48", "train_ratio=1")
     parts, run = tiny.parts(tmp_path, keep=1, evaluate=lambda step: {"eval_return": returns[step]})
     train(parts, run)
     assert Checkpoints(tmp_path).latest().name == "step_000000048"

@@ -134,7 +134,7 @@ def make_learner(*changes: str) -> Learner:
 
 def batches(count: int) -> list[TensorDict]:
     generator = torch.Generator().manual_seed(5)
-    records = [random_records() for _ in range(count)]
+    records = [random_records(length=3) for _ in range(count)]
     for batch in records:
         batch["reward"] = torch.randn(batch["reward"].shape, generator=generator)
     return records
@@ -162,18 +162,18 @@ SOME_SLOW = [
 def test_a_recorded_update_learns_what_the_plain_one_learns(recipe: str) -> None:
     """Bit for bit over warm-up, recording and replays: weights, optimiser, norm, slow critic."""
     plain, graphed = make_learner(*RECIPES[recipe]), make_learner(*RECIPES[recipe])
-    graphed._step = GraphedUpdate(graphed.step, CPU, warmup=2)
+    graphed._step = GraphedUpdate(graphed.step, CPU, warmup=1)
     said: list[list[TensorDict]] = []
     for learner in (plain, graphed):
         torch.manual_seed(7)
-        said.append([learner.update(batch.clone()).clone() for batch in batches(5)])
+        said.append([learner.update(batch.clone()).clone() for batch in batches(4)])
     for name, value in plain.modules.state_dict().items():
         assert torch.equal(value, graphed.modules.state_dict()[name]), name
-    assert float(graphed.optimizer.updates) == plain.updates == graphed.updates == 5
+    assert float(graphed.optimizer.updates) == plain.updates == graphed.updates == 4
     for before, after in zip(*said, strict=True):
         assert torch.equal(before["total"], after["total"])
         assert torch.equal(before["posterior", "deter"], after["posterior", "deter"])
-    assert len({float(metrics["total"]) for metrics in said[1]}) == 5
+    assert len({float(metrics["total"]) for metrics in said[1]}) == 4
 
 
 @pytest.mark.usefixtures("taped", "as_on_a_gpu")
@@ -205,16 +205,16 @@ class OneDevice(TorchDispatchMode):
 
 @pytest.fixture
 def meta_step(as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TensorDict]:
-    """Two updates on `meta`: no tensor has a value there, so none can be read."""
+    """Updates on `meta`: no tensor has a value there, so none can be read."""
 
-    def step(tiny: Tiny, records: TensorDict) -> TensorDict:
+    def step(tiny: Tiny, records: TensorDict, updates: int = 1) -> TensorDict:
         monkeypatch.setattr(build, "resolve_device", lambda name: torch.device("meta"))
         monkeypatch.setattr(checks, "_being_traced", lambda: True)  # it refuses what has no values
         learner = build.make_learner(tiny.cfg, build.make_agent(tiny.cfg, tiny.env))
         for group in learner.optimizer.optimizer.param_groups:
             group["fused"] = False  # there is no such kernel for `meta`
         records = records.to("meta")
-        for _ in range(2):  # the first makes the optimiser's state
+        for _ in range(updates):
             with OneDevice():
                 metrics = learner.step(records)
         return metrics
@@ -226,13 +226,18 @@ def meta_step(as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     "recipe", ["nature", *(pytest.param(n, marks=pytest.mark.slow) for n in list(RECIPES)[2:])]
 )
 def test_an_update_touches_nothing_outside_its_device(recipe: str, meta_step: Any) -> None:
-    metrics = meta_step(make_tiny(*RECIPES[recipe]), random_records())
+    tiny = make_tiny(*RECIPES[recipe])
+    metrics = meta_step(tiny, random_records(), updates=2)  # the first makes the optimiser's state
     assert metrics["total"].device.type == "meta"
+
+
+# Each operator costs its time on `meta`: the fewest steps that learn and dream.
+BRIEF = ["batch_length=2", "imag_horizon=1"]
 
 
 @pytest.mark.parametrize("actor", ["bounded_normal", "tanh_normal", "truncated_normal"])
 def test_no_kind_of_continuous_action_waits(actor: str, meta_step: Any) -> None:
-    tiny = tiny_with("pendulum.make_pendulum", f"actor={actor}").fill(8)
+    tiny = tiny_with("pendulum.make_pendulum", f"actor={actor}", *BRIEF).fill(4)
     for grad in ("reinforce", "dynamics"):
         tiny.cfg.actor_grad = grad
         assert meta_step(tiny, tiny.replay.sample())["entropy"].device.type == "meta"
@@ -240,7 +245,7 @@ def test_no_kind_of_continuous_action_waits(actor: str, meta_step: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "indices"])
 def test_no_kind_of_several_choices_waits(kind: str, meta_step: Any) -> None:
-    tiny = tiny_with("echo_env.make_echo_env", f"+env.kind={kind}").fill(8)
+    tiny = tiny_with("echo_env.make_echo_env", f"+env.kind={kind}", *BRIEF).fill(4)
     assert meta_step(tiny, tiny.replay.sample())["entropy"].device.type == "meta"
 
 

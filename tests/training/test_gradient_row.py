@@ -28,7 +28,7 @@ def test_gradients_in_a_row_are_what_the_optimiser_sees() -> None:
 @pytest.mark.parametrize("optimizer", ["laprop", "adam_agc", "adam"])
 def test_gradients_in_a_row_change_no_weight(optimizer: str) -> None:
     """A GPU lays all gradients in a row, to make a void update of one whose loss is not finite."""
-    batches, weights = [random_records() for _ in range(3)], []
+    batches, weights = [random_records(length=3) for _ in range(2)], []
     for waits in (False, True):
         learner = make_tiny(f"optimizer={optimizer}", "optimizer.warmup=0").learner
         learner.finite.waits = waits

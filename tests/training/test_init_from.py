@@ -53,10 +53,11 @@ def test_a_checkpoint_of_other_sizes_is_refused_in_one_line(source: Path) -> Non
     assert all(torch.equal(value, before[name]) for name, value in weights(tiny).items())
 
 
-@pytest.mark.parametrize("parts", [[], ["actr"], list("actor")])
-def test_a_part_that_does_not_exist_is_refused(parts: list[str], source: Path) -> None:
-    with pytest.raises(ValueError, match="expected some of world_model, actor, critic"):
-        init_from(make_tiny(*OPTIONS).learner.modules, source, parts)
+def test_a_part_that_does_not_exist_is_refused(source: Path) -> None:
+    modules = make_tiny(*OPTIONS).learner.modules
+    for parts in ([], ["actr"], list("actor")):
+        with pytest.raises(ValueError, match="expected some of world_model, actor, critic"):
+            init_from(modules, source, parts)
 
 
 def test_a_run_starts_from_the_weights_of_another_and_resumes(source: Path, tmp_path: Path) -> None:

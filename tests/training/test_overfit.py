@@ -36,7 +36,7 @@ def overfit(updates: int, *options: str) -> tuple[dict[str, float], dict[str, fl
 
 
 def test_every_term_of_the_world_model_falls_on_one_batch() -> None:
-    first, last = overfit(130)
+    first, last = overfit(75, "optimizer.lr=0.01", "imag_horizon=1")
     assert first["loss_recon"] > 60
     assert last["loss_recon"] < 10
     assert last["loss_reward"] < 0.3 * first["loss_reward"]

@@ -46,7 +46,7 @@ def test_an_evaluation_changes_nothing_of_what_is_learned_next() -> None:
     def losses(looks: bool) -> list[float]:
         tiny = make_tiny("collector.eval_envs=2").fill()
         found = []
-        for _ in range(3):
+        for _ in range(2):
             if looks:
                 evaluation(tiny, Album(), 2)(48)
             found.append(float(tiny.learner.update(tiny.replay.sample())["total"]))

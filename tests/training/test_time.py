@@ -22,16 +22,19 @@ def mark(records: TensorDictBase) -> torch.Tensor:
     return records["pixels"][:, :, 0, 0, 0].long()
 
 
-@pytest.mark.parametrize("latents", [True, False])
 @pytest.mark.parametrize(
-    ("ending", "length"), [("terminated", 6), ("truncated", 6), ("truncated", 2)]
-)
+    ("ending", "length", "latents"),  # each pair of choices once
+    [
+        ("terminated", 6, True), ("terminated", 2, False),
+        ("truncated", 6, False), ("truncated", 2, True),
+    ],
+)  # fmt: skip
 def test_each_frame_has_its_own_action_reward_and_flags(
     ending: str, length: int, latents: bool
 ) -> None:
     tiny = make_tiny(
         f"env.ending={ending}", f"env.length={length}", f"replay.latents={latents}",
-        "batch_size=9", "replay.capacity=60",  # smaller than what is played: the ring has turned
+        "batch_size=9", "imag_horizon=1", "replay.capacity=60",  # smaller than what is played: the ring has turned
     ).fill(40)  # fmt: skip
     seen: list[TensorDictBase] = []
     loss = tiny.learner.world_model_loss
@@ -59,7 +62,7 @@ def test_each_frame_has_its_own_action_reward_and_flags(
 def test_first_and_last_frames_of_short_episodes_are_learned(tmp_path: Path) -> None:
     """Episodes of two steps, windows of five records: each window crosses episode ends."""
     tiny = make_tiny(
-        "env.length=2", "steps=80", "train_ratio=7.5", "save_every=0", "eval_every=0"
+        "env.length=2", "steps=64", "train_ratio=7.5", "save_every=0", "eval_every=0"
     )
     parts, run = tiny.parts(tmp_path)
     times, lasts = [], []

@@ -160,8 +160,8 @@ def test_a_worker_that_hangs_while_it_starts_is_replaced_though_others_play(
     learner, seen, end = Learner(make), set(), time.monotonic() + 10
     while len(seen) < 4 and time.monotonic() < end:
         seen |= set(learner.turn()["stream"][:, 0].tolist())
-    learner.collector.shutdown()
     stuck.set()
+    learner.collector.shutdown()
     assert seen == {0, 1, 2, 3}
     assert caplog.text.count("worker 1 did not answer for 0.7 s and is replaced") == 1
 
