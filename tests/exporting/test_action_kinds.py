@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
 import tiny
 import torch
-from gymnasium import spaces
 from torchrl.envs import ExplorationType, set_exploration_type
 
 from mario_dreamer import keys
-from mario_dreamer.config.actions import describe_actions
-from mario_dreamer.envs.actions import with_agent_actions
-from mario_dreamer.envs.gymnasium import make_gym_env
-from mario_dreamer.envs.torchrl import innermost
 from mario_dreamer.exporting.acting_program import ActingProgram
 from mario_dreamer.exporting.mlflow_model import save_model
-from mario_dreamer.exporting.mlflow_player import DreamerPlayer
-from mario_dreamer.exporting.program_file import ProgramFile, describe, example_inputs
+from mario_dreamer.exporting.program_file import ProgramFile, example_inputs
 from mario_dreamer.networks import action_heads
 from mario_dreamer.networks.action_heads import ActionHead
 
@@ -32,28 +26,43 @@ KINDS = {
 }  # fmt: skip
 
 
-def make(kind: str) -> tiny.Tiny:
-    """A tiny agent whose actor depends on what it sees."""
+@dataclass
+class Exported:
+    """A tiny agent whose actor depends on what it sees, and its program's file."""
+
+    kind: str
+    agent: tiny.Tiny
+    program: Path
+
+    @property
+    def card(self) -> Path:
+        return self.program.with_suffix(".json")
+
+
+@pytest.fixture(scope="module")
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    kind = request.param
     spec = "bounded" if kind in ("tanh", "truncated") else kind
     made = tiny.make_tiny(
-        "env=own", "env._target_=echo_env.make_echo_env", f"+env.kind={spec}", *KINDS.get(kind, []),
+        "env=own", "env._target_=echo_env.make_echo_env", f"+env.kind={spec}", *KINDS[kind],
         without=["env.length", "env.image_size", "env"],
     )  # fmt: skip
     tiny.depend_on_what_is_seen(made.agent.actor)
-    return made
+    path = tmp_path_factory.mktemp(kind) / "policy.pt2"
+    ProgramFile(ActingProgram(made.policy), made.env, {}).write(path, "runs/a", 1)
+    return Exported(kind, made, path)
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "exported",
     [kind if kind in ("indices", "bounded") else pytest.param(kind, marks=pytest.mark.slow)
      for kind in KINDS],
+    indirect=True,
 )  # fmt: skip
-def test_the_program_of_any_kind_of_action_acts_as_the_policy(kind: str, tmp_path: Path) -> None:
-    made = make(kind)
+def test_the_program_of_any_kind_of_action_acts_as_the_policy(exported: Exported) -> None:
+    made, card = exported.agent, json.loads(exported.card.read_text())
     program = ActingProgram(made.policy)
-    file = ProgramFile(program, made.env, {}).write(tmp_path / "policy.pt2", "runs/a", 1)
-    card = json.loads(file.read_text())
-    loaded = torch.export.load(tmp_path / "policy.pt2").module()
+    loaded = torch.export.load(exported.program).module()
     inputs = example_inputs(program, {"vector": made.env.observation_spec["vector"].shape[1:]}, 2)
     state = made.env.reset()
     for step in range(4):
@@ -68,9 +77,10 @@ def test_the_program_of_any_kind_of_action_acts_as_the_policy(kind: str, tmp_pat
         torch.testing.assert_close(out["deter"], played["next", keys.DETER])
         inputs |= {key: out[key] for key in ("deter", "stoch")}
         inputs |= {"prev_action": out["action"], "is_first": torch.zeros(2).bool()}
-    assert ("probs" in card["outputs"]) == (kind == "indices")
+    assert ("probs" in card["outputs"]) == (exported.kind == "indices")
     assert card["actions"]["kind"] == made.agent.actor.head.kind
-    bounds = [[-2.0, 0.0], [2.0, 10.0]] if kind in ("bounded", "tanh", "truncated") else [None] * 2
+    is_bounded = exported.kind in ("bounded", "tanh", "truncated")
+    bounds = [[-2.0, 0.0], [2.0, 10.0]] if is_bounded else [None] * 2
     assert [card["actions"]["low"], card["actions"]["high"]] == bounds
 
 
@@ -102,70 +112,17 @@ def test_the_likelier_button_is_never_nan() -> None:
     assert head.dist(params).deterministic_sample.tolist() == [0.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("kind", "drawn", "played"),
-    [("bounded", [-1.0, 0.5], [-2.0, 7.5]), ("unbounded", [-9.0, 9.0], [-9.0, 9.0]),
-     ("half_bounded", [-9.0, 0.0], [0.0, 2.0]),
-     ("indices", [0.0, 1.0, 0.0, 0.0, 1.0], [1, 1]), ("binary", [1.0, 0.0, 1.0], [1, 0, 1])],
-)  # fmt: skip
-def test_the_mlflow_player_answers_with_the_envs_own_actions(
-    kind: str, drawn: list[float], played: list[float]
+@pytest.mark.parametrize("exported", ["bounded"], indirect=True)
+def test_an_mlflow_model_plays_a_continuous_agent_from_vectors(
+    exported: Exported, tmp_path: Path
 ) -> None:
-    made = make(kind)
-    program = ActingProgram(made.policy)
-    player = DreamerPlayer()
-    player.card = describe(program, made.env, {})
-    assert player._as_env_takes_it(torch.tensor(drawn)) == played
-
-
-SPACES = [
-    spaces.Discrete(3, start=5), spaces.MultiDiscrete([4], start=[2]),
-    spaces.MultiDiscrete([3, 2], start=[5, 7]), spaces.MultiDiscrete([[3, 2], [2, 2]]),
-    spaces.MultiBinary((2, 3)), spaces.Box(-2, 2, ()), spaces.Box(-2, 2, (2, 3)),
-    spaces.Box(0, 255, (2,), np.uint8), spaces.MultiBinary(1),
-    spaces.Box(-0.1, 0.1, (2,), np.float64),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("space", "parallel"),
-    [*((space, False) for space in SPACES), pytest.param(SPACES[2], True, marks=pytest.mark.slow)],
-    ids=str,
-)
-def test_the_mlflow_player_counts_and_shapes_as_the_space_does(
-    space: spaces.Space, parallel: bool
-) -> None:
-    options = {"space": spaces.Box(-1, 1, (2,)), "actions": space}
-    env = with_agent_actions(
-        make_gym_env("gym_examples:DreamerTest/Sampled-v0", options=options, parallel=parallel)
-    )
-    kind, sizes = describe_actions(env.action_spec)
-    program = SimpleNamespace(
-        actor=SimpleNamespace(kind=kind, choices=sizes.get("choices")),
-        policy=SimpleNamespace(world_model=SimpleNamespace(observation_keys=["vector"])),
-    )
-    player = DreamerPlayer()
-    player.card = json.loads(json.dumps(describe(program, env, {})))
-    start = env.rand_action(env.reset())
-    if kind == "continuous":  # to the end of the range
-        start["action"] = torch.ones_like(start["action"])
-    played = env.step(start)["action"][0]
-    answer = player._as_env_takes_it(played.float())
-    taken = next(iter(innermost(env).get_wrapper_attr("taken")))[-1]
-    np.testing.assert_allclose(answer, taken, rtol=1e-6)
-    assert np.shape(answer) == space.shape and np.asarray(answer, space.dtype) in space
-    env.close()
-
-
-def test_an_mlflow_model_plays_a_continuous_agent_from_vectors(tmp_path: Path) -> None:
-    made = make("bounded")
-    program = ActingProgram(made.policy)
-    file = ProgramFile(program, made.env, {})
-    card = file.write(tmp_path / "policy.pt2", "runs/a", 1)
-    model = mlflow.pyfunc.load_model(str(save_model(tmp_path / "policy.pt2", card, tmp_path / "m")))
+    folder = save_model(exported.program, exported.card, tmp_path / "model")
+    model = mlflow.pyfunc.load_model(str(folder))
     answers = [model.predict({"vector": np.full((1, 2), step, np.float32)}) for step in range(3)]
     assert list(answers[0].columns) == ["action", "step"]
     assert [answer["step"].iloc[0] for answer in answers] == [0, 1, 2]
     for answer in answers:
         first, second = answer["action"].iloc[0]
         assert -2.0 <= first <= 2.0 and 0.0 <= second <= 10.0
+    with pytest.raises(Exception, match="vector"):
+        model.predict({"vector": np.zeros((1, 3), np.float32)})
