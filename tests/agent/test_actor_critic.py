@@ -76,11 +76,11 @@ def opinionated(tiny: object) -> object:
     return tiny
 
 
-def actions(tiny: object, kind: ExplorationType, times: int = 200) -> torch.Tensor:
-    root = tiny.env.reset()
+def actions(tiny: object, kind: ExplorationType) -> torch.Tensor:
+    """How often each action is chosen in 500 games that begin alike."""
+    root = tiny.env.reset()[:1].expand(500).clone()
     with set_exploration_type(kind):
-        drawn = [tiny.policy(root.clone())["action"] for _ in range(times)]
-    return torch.cat(drawn).float().mean(0)
+        return tiny.policy(root)["action"].float().mean(0)
 
 
 def test_training_samples_actions_and_greedy_play_does_not() -> None:
@@ -88,19 +88,19 @@ def test_training_samples_actions_and_greedy_play_does_not() -> None:
     sampled = actions(tiny, ExplorationType.RANDOM)
     assert 0.65 < float(sampled[2]) < 0.9 and float(sampled[0]) > 0.03
     for kind in (ExplorationType.DETERMINISTIC, ExplorationType.MODE, ExplorationType.MEAN):
-        assert actions(tiny, kind, 20).tolist() == [0.0, 0.0, 1.0]
+        assert actions(tiny, kind).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_a_collector_samples() -> None:
     tiny = opinionated(make_tiny())
-    shares = tiny.collect(100)["action"].float().mean((0, 1))
+    shares = tiny.collect(60)["action"].float().mean((0, 1))
     assert 0.65 < float(shares[2]) < 0.9
 
 
 def test_a_uniform_policy_asks_nobody() -> None:
     tiny = opinionated(make_tiny())
     tiny.policy.uniform = True
-    shares = actions(tiny, ExplorationType.RANDOM, 300)
+    shares = actions(tiny, ExplorationType.RANDOM)
     assert (shares > 0.2).all()
 
 

@@ -5,9 +5,17 @@ import torch
 from tensordict import TensorDict
 from tiny import gradients, make_tiny
 
+from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.losses import CriticLoss
+from mario_dreamer.losses.targets import Discount
 
 LN_255 = 5.541264
+
+
+@pytest.fixture(scope="module")
+def critic() -> DistributionModule:
+    """A fresh critic, which these tests do not change."""
+    return make_tiny().agent.critic
 
 
 def dream(n: int = 6, horizon: int = 3) -> TensorDict:
@@ -34,8 +42,8 @@ def value(tensor: torch.Tensor) -> float:
     return float(tensor.detach())
 
 
-def test_an_untrained_critic_loss_is_log_255_for_any_return() -> None:
-    found = CriticLoss(make_tiny().agent.critic)(dream(), records())
+def test_an_untrained_critic_loss_is_log_255_for_any_return(critic: DistributionModule) -> None:
+    found = CriticLoss(critic)(dream(), records())
     assert value(found["loss_critic"]) == pytest.approx(LN_255, abs=1e-5)
     # no episode ends here, so the mean over the record is not thinned out
     assert value(found["loss_critic_replay"]) == pytest.approx(0.3 * LN_255, abs=1e-5)
@@ -64,8 +72,8 @@ def test_the_pull_goes_to_what_the_slow_critic_says() -> None:
     assert value(loss(rollouts)["loss_critic"]) == pytest.approx(50.0, abs=0.1)
 
 
-def test_weights_count_and_the_last_state_does_not() -> None:
-    loss = CriticLoss(make_tiny().agent.critic)
+def test_weights_count_and_the_last_state_does_not(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic)
     rollouts = dream()
     rollouts["weight"].fill_(0.25)
     rollouts["weight"][:, -1] = 1e6
@@ -138,29 +146,27 @@ def hand_made(loss: CriticLoss, **flags: list[float]) -> list[float]:
     ],
 )
 def test_replay_returns_bootstrap_from_imagined_returns(
-    flags: dict, targets: list[float], share: float
+    critic: DistributionModule, flags: dict, targets: list[float], share: float
 ) -> None:
-    from mario_dreamer.losses.targets import Discount
-
-    loss = CriticLoss(make_tiny().agent.critic, discount=Discount(0.9), lmbda=0.5)
+    loss = CriticLoss(critic, discount=Discount(0.9), lmbda=0.5)
     *found, mean = hand_made(loss, **flags)
     assert found == pytest.approx(targets, rel=1e-5)
     assert mean == pytest.approx(share), "a last frame has no return of its own"
 
 
-def test_a_scale_of_zero_leaves_the_record_out() -> None:
-    loss = CriticLoss(make_tiny().agent.critic, replay_scale=0.0)
+def test_a_scale_of_zero_leaves_the_record_out(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic, replay_scale=0.0)
     assert set(loss(dream(), records()).keys()) == {"loss_critic"}
 
 
-def test_rollouts_of_other_records_are_refused() -> None:
-    loss = CriticLoss(make_tiny().agent.critic)
+def test_rollouts_of_other_records_are_refused(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic)
     with pytest.raises(ValueError, match="5 imagined rollouts do not start from the 6 records"):
         loss(dream(5), records())
 
 
-def test_a_missing_key_of_rollouts_or_records_is_named() -> None:
-    loss = CriticLoss(make_tiny().agent.critic)
+def test_a_missing_key_of_rollouts_or_records_is_named(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic)
     with pytest.raises(KeyError, match=r"CriticLoss: the batch of imagined rollouts lacks \['weight'\]"):
         loss(dream().exclude("weight"))
     with pytest.raises(KeyError, match=r"CriticLoss: the batch of records lacks \['is_last'\]"):
@@ -184,12 +190,12 @@ def test_a_renamed_key_is_the_one_that_is_read() -> None:
     assert not torch.equal(one["loss_critic"], loss(rollouts, replayed)["loss_critic"])
 
 
-def test_out_keys_are_what_is_written() -> None:
-    loss = CriticLoss(make_tiny().agent.critic)
+def test_out_keys_are_what_is_written(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic)
     assert set(loss(dream(), records()).keys()) == set(loss.out_keys)
 
 
-def test_a_single_record_has_no_replayed_return() -> None:
-    loss = CriticLoss(make_tiny().agent.critic)
+def test_a_single_record_has_no_replayed_return(critic: DistributionModule) -> None:
+    loss = CriticLoss(critic)
     with pytest.raises(ValueError, match=r"CriticLoss: reward must be .*T\+1=2"):
         loss(dream(2), records(2, 1))

@@ -23,7 +23,11 @@ CASES = [
     for loss in LOSSES
     for field in dataclasses.fields(loss._AcceptedKeys)  # what `set_keys` takes
 ]
-HEADS = {"actor.outscale=1.0", "critic.outscale=1.0", "reward.outscale=1.0"}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Tiny:
+    return make_tiny("actor.outscale=1.0", "critic.outscale=1.0", "reward.outscale=1.0")
 
 
 class Renaming(nn.Module):
@@ -77,8 +81,9 @@ def losses_of(kind: type[LossModule], tiny: Tiny, names: dict[str, str]) -> dict
 
 
 @pytest.mark.parametrize(("kind", "key"), CASES, ids=lambda x: getattr(x, "__name__", x))
-def test_a_renamed_key_gives_the_same_loss(kind: type[LossModule], key: str) -> None:
-    tiny = make_tiny(*HEADS)
+def test_a_renamed_key_gives_the_same_loss(
+    tiny: Tiny, kind: type[LossModule], key: str
+) -> None:
     expected = losses_of(kind, tiny, {})
     found = losses_of(kind, tiny, {key: "renamed"})
     assert found.keys() == expected.keys()
@@ -87,8 +92,7 @@ def test_a_renamed_key_gives_the_same_loss(kind: type[LossModule], key: str) -> 
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_all_keys_of_a_loss_can_be_renamed_at_once(kind: type[LossModule]) -> None:
-    tiny = make_tiny(*HEADS)
+def test_all_keys_of_a_loss_can_be_renamed_at_once(tiny: Tiny, kind: type[LossModule]) -> None:
     names = {key: f"my_{key}" for loss, key in CASES if loss is kind}
     expected, found = losses_of(kind, tiny, {}), losses_of(kind, tiny, names)
     for name, value in expected.items():

@@ -10,8 +10,13 @@ from mario_dreamer.losses.targets import Discount
 LN_255 = 5.541264
 
 
-def test_an_untrained_reward_loss_is_log_255_for_any_reward() -> None:
-    loss = make_tiny().learner.world_model_loss
+@pytest.fixture(scope="module")
+def loss() -> WorldModelLoss:
+    """Of a fresh agent, which the tests that take it do not change."""
+    return make_tiny().learner.world_model_loss
+
+
+def test_an_untrained_reward_loss_is_log_255_for_any_reward(loss: WorldModelLoss) -> None:
     for reward in (0.0, 0.3, -15.0, 1000.0):
         records = random_records()
         records["reward"].fill_(reward)
@@ -39,9 +44,7 @@ def test_free_nats_leave_a_small_kl_alone(choice: str, total: float) -> None:
     assert gradients(tiny.agent.world_model) == []
 
 
-def test_free_nats_apply_to_each_records_sum_not_to_the_mean() -> None:
-    tiny = make_tiny()
-    loss = tiny.learner.world_model_loss
+def test_free_nats_apply_to_each_records_sum_not_to_the_mean(loss: WorldModelLoss) -> None:
     _, posterior = loss(random_records(1, 2))
     post, prior = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4)
     post[0, 0, :, 0] = 50.0  # three certain latents against a uniform guess; record 1 is equal
@@ -105,36 +108,33 @@ def test_death_and_time_limit_are_taught_differently() -> None:
 
 def test_every_term_reaches_the_encoder_through_the_latents() -> None:
     tiny = make_tiny("reward.outscale=1.0")
-    world_model = tiny.agent.world_model
+    world_model, loss = tiny.agent.world_model, tiny.learner.world_model_loss
+    loss.free_nats = 0.0
+    terms, _ = loss(random_records())
     for term in ("loss_recon", "loss_reward", "loss_cont", "loss_rep"):
         world_model.zero_grad()
-        loss = tiny.learner.world_model_loss
-        loss.free_nats = 0.0
-        loss(random_records())[0][term].backward()
+        terms[term].backward(retain_graph=True)
         names = gradients(world_model)
         assert any(name.startswith("encoder") for name in names), term
         assert any(name.startswith("rssm.sequence_model") for name in names), term
 
 
-def test_the_posterior_is_sampled_inside_the_loss() -> None:
-    tiny = make_tiny()
+def test_the_posterior_is_sampled_inside_the_loss(loss: WorldModelLoss) -> None:
     records = random_records()
-    loss = tiny.learner.world_model_loss
     one, two = loss(records)[1]["stoch"], loss(records)[1]["stoch"]
     assert not torch.equal(one, two)
 
 
-def test_the_records_are_left_as_they_were() -> None:
+def test_the_records_are_left_as_they_were(loss: WorldModelLoss) -> None:
     records = random_records()
     before = records.clone()
-    make_tiny().learner.world_model_loss(records)
+    loss(records)
     assert set(records.keys()) == set(before.keys())
     assert all(torch.equal(records[key], before[key]) for key in before.keys())
 
 
 def test_weights_scale_their_terms_alone() -> None:
-    tiny = make_tiny()
-    world_model = tiny.agent.world_model
+    world_model = make_tiny().agent.world_model
 
     def terms(**weights: float) -> dict[str, float]:
         torch.manual_seed(3)
@@ -149,8 +149,7 @@ def test_weights_scale_their_terms_alone() -> None:
     assert two["kl"] == pytest.approx(one["kl"])
 
 
-def test_out_keys_are_what_is_written() -> None:
-    loss = make_tiny().learner.world_model_loss
+def test_out_keys_are_what_is_written(loss: WorldModelLoss) -> None:
     terms, posterior = loss(random_records())
     assert set(terms.keys()) == set(loss.out_keys)
     assert all(value.shape == () for value in terms.values())
@@ -174,14 +173,13 @@ def test_a_renamed_key_is_the_one_that_is_read() -> None:
     assert float(loss(records)[0]["loss_reward"]) > 10.0
 
 
-def test_a_key_that_no_loss_has_cannot_be_renamed() -> None:
+def test_a_key_that_no_loss_has_cannot_be_renamed(loss: WorldModelLoss) -> None:
     with pytest.raises(ValueError):
-        make_tiny().learner.world_model_loss.set_keys(nonsense="x")
+        loss.set_keys(nonsense="x")
 
 
 @pytest.mark.parametrize("key", ["pixels", "prev_action", "is_first", "reward", "is_terminal"])
-def test_a_missing_key_is_named_with_what_is_there(key: str) -> None:
-    loss = make_tiny().learner.world_model_loss
+def test_a_missing_key_is_named_with_what_is_there(loss: WorldModelLoss, key: str) -> None:
     records = random_records().exclude(key)
     with pytest.raises(KeyError, match=f"WorldModelLoss: the batch of records lacks .*{key}"):
         loss(records)
@@ -200,7 +198,7 @@ def test_beta_prior_adds_the_heads_loss_on_a_draw_of_the_prior() -> None:
 
 
 def test_the_prior_term_teaches_the_prior_and_what_it_reads() -> None:
-    tiny = make_tiny("loss.world_model.beta_prior=1.0")
+    tiny = make_tiny("loss.world_model.beta_prior=2.0")
     world_model = tiny.agent.world_model
     with torch.no_grad():
         for head in (world_model.reward, world_model.cont):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import mlflow
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -15,7 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "tracker"
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_config_builds_a_tracker_with_what_the_run_knows(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -23,14 +25,16 @@ def test_the_config_builds_a_tracker_with_what_the_run_knows(
     if path.stem == "tensorboard":
         pytest.importorskip("tensorboard")
     if path.stem == "mlflow":
-        pytest.importorskip("mlflow")
+        shutil.copy(uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")  # takes less than a new one
     tracker = instantiate(config, folder=tmp_path / "run", run_name="a run", run_id=None)
     assert isinstance(tracker, Tracker)
     assert tracker.run_name == "a run"
     tracker.log_metrics({"kl": 1.0}, 1)
     tracker.close()
     if path.stem == "mlflow":
-        assert (tmp_path / "mlflow.db").is_file(), "the default database lies in the current folder"
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        logged = client.get_run(tracker.run_id).data.metrics["kl"]
+        assert logged == 1.0, "the default database lies in the current folder"
 
 
 def test_the_trackers_are_there() -> None:
