@@ -16,7 +16,7 @@ SHORT = [
     "experiment=laptop", "env.stage=[1-1,1-2]", "env.image_size=16", "env.max_steps=8",
     "env.stall_limit=null", "size=debug", "encoder=cnn_strided", "decoder=cnn_strided",
     "replay.capacity=400", "batch_size=2", "batch_length=4", "imag_horizon=2",
-    "imagination_starts=null", "collector.num_envs=2", "collector.eval_envs=2",
+    "imagination_starts=null", "collector.num_envs=1", "collector.eval_envs=1",
     "collector.steps_per_env=8", "prefill=0", "train_ratio=1", "train_ratio_before_flag=null",
     "steps=64", "log_every=32", "eval_every=64", "eval_episodes=2", "save_every=64", "tracker=none", "device=cpu",
     "precision=fp32", "threads=1", "save_model=false",
