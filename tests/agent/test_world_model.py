@@ -4,8 +4,19 @@ import pytest
 import torch
 from tiny import gradients, make_tiny, random_records
 
+from mario_dreamer.agent.world_model import WorldModel
+from mario_dreamer.networks.decoder import MLPDecoder
+from mario_dreamer.networks.encoder import MLPEncoder, MultiEncoder
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.networks.rssm import RSSM
+from mario_dreamer.networks.sequence_models import GRU
 from mario_dreamer.replay.records import to_records
+
+
+@pytest.fixture(scope="module")
+def fresh() -> WorldModel:
+    """Of a fresh agent; the tests that take it do not change it."""
+    return make_tiny().agent.world_model
 
 
 def decided(tiny: object) -> object:
@@ -24,23 +35,21 @@ def test_bytes_become_floats_from_0_to_1_and_floats_stay() -> None:
     assert to_model_input(sensors) is sensors
 
 
-def test_records_get_a_posterior_state_each() -> None:
-    world_model = make_tiny().agent.world_model
-    found = world_model(random_records(3, 5))
+def test_records_get_a_posterior_state_each(fresh: WorldModel) -> None:
+    found = fresh(random_records(3, 5))
     assert found["deter"].shape == (3, 5, 16)
     assert found["stoch"].shape == found["post_logits"].shape == (3, 5, 3, 4)
     assert found["prior_logits"].shape == (3, 5, 3, 4)
     assert found["feat"].shape == (3, 5, 28)
-    assert set(world_model.out_keys) <= set(found.keys())
+    assert set(fresh.out_keys) <= set(found.keys())
 
 
-def test_every_output_is_finite_for_black_and_white_frames() -> None:
-    world_model = make_tiny().agent.world_model
+def test_every_output_is_finite_for_black_and_white_frames(fresh: WorldModel) -> None:
     for shade in (0, 255):
         records = random_records()
         records["pixels"].fill_(shade)
-        found = world_model(records)
-        assert all(bool(torch.isfinite(found[key]).all()) for key in world_model.out_keys)
+        found = fresh(records)
+        assert all(bool(torch.isfinite(found[key]).all()) for key in fresh.out_keys)
 
 
 def test_state_t_depends_on_frame_t_and_the_action_before() -> None:
@@ -105,16 +114,9 @@ def test_playing_and_learning_reach_the_same_states(ending: str) -> None:
 
 
 def test_vectors_and_frames_can_be_seen_together() -> None:
-    from mario_dreamer.agent.world_model import WorldModel
-    from mario_dreamer.networks.decoder import MLPDecoder
-    from mario_dreamer.networks.encoder import MLPEncoder, MultiEncoder
-
     base = make_tiny().agent.world_model
     sensors = MLPEncoder(vector_dim=2, layers=1, units=8)
     encoder = MultiEncoder({"pixels": base.encoder.encoders["pixels"], "vector": sensors})
-    from mario_dreamer.networks.rssm import RSSM
-    from mario_dreamer.networks.sequence_models import GRU
-
     rssm = RSSM(GRU, encoder.embed_dim, 3, 16, (3, 4), 8)
     decoders = {
         "pixels": base.decoders["pixels"].head,
@@ -132,15 +134,14 @@ def test_vectors_and_frames_can_be_seen_together() -> None:
     assert shown["recon", "pixels"].shape == (3, 5, 3, 16, 16)
 
 
-def test_in_open_loop_later_frames_change_nothing() -> None:
-    tiny = make_tiny()
+def test_in_open_loop_later_frames_change_nothing(fresh: WorldModel) -> None:
     records = random_records(2, 6)
     torch.manual_seed(1)
-    one = tiny.agent.world_model.open_loop(records, 3)
+    one = fresh.open_loop(records, 3)
     blind = records.clone()
     blind["pixels"][:, 3:] = 0
     torch.manual_seed(1)
-    two = tiny.agent.world_model.open_loop(blind, 3)
+    two = fresh.open_loop(blind, 3)
     assert one["recon", "pixels"].shape == (2, 6, 3, 16, 16)
     assert torch.equal(one["recon", "pixels"], two["recon", "pixels"])
     assert one["reward"].shape == one["cont"].shape == (2, 6, 1)
@@ -148,6 +149,6 @@ def test_in_open_loop_later_frames_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("context", [0, 6, 9])
-def test_an_open_loop_needs_context_and_steps_to_predict(context: int) -> None:
+def test_an_open_loop_needs_context_and_steps_to_predict(fresh: WorldModel, context: int) -> None:
     with pytest.raises(ValueError, match=f"less than the 6 records given, got {context}"):
-        make_tiny().agent.world_model.open_loop(random_records(2, 6), context)
+        fresh.open_loop(random_records(2, 6), context)
