@@ -44,6 +44,7 @@ CONFIGURED = {
 }
 COMPOSED = 8  # jobs of a sweep
 SEARCH = "hydra.searchpath"  # folders with files of a user's own
+PATHS = ("resume", "init_from", "checkpoint", "recording", "compare")
 WORDS = ("latest", "best", "none", "shipped", "auto")  # instead of a path
 
 
@@ -57,8 +58,8 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     Raises:
         ValueError: naming the option, what was given, what it may be and what is near.
     """
-    if begins_with_path(typed):
-        _check_path(command, typed[0])
+    if begins_with_path(typed) and not _is_there(typed[0]):
+        raise ValueError(_no_path(command, typed[0]))
     words = with_bare_path(typed, *CONFIGURED[command])
     if any(word.partition("=")[0] in OTHER_FILES for word in words):
         return words  # files that are not known here
@@ -66,6 +67,11 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     for number, word in enumerate(words):
         check_form(command, word, next(iter(words[number + 1 :]), ""))
     parsed = parse(words)
+    for override in parsed:
+        place = None if override.is_sweep_override() else override.value()
+        is_path = override.key_or_group in PATHS and isinstance(place, str) and "${" not in place
+        if is_path and not _is_there(place):
+            raise ValueError(f"{override.input_line}: no run, checkpoint or file is there. {_near_run(place)}")
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
     for job in jobs:  # first what was typed, by the name that was typed
@@ -110,15 +116,23 @@ def compose_config(command: str, words: list[str]) -> DictConfig:
             raise ValueError(_explained(command, words, error)) from error
 
 
-def _check_path(command: str, word: str) -> None:
-    """Refuse a bare word that is no path, such as the name of an experiment."""
+def _is_there(place: str) -> bool:
     with contextlib.suppress(OSError):  # a name that is too long
-        if word in WORDS or Path(word).exists():
-            return
+        return place in WORDS or Path(place).exists()
+    return False
+
+
+def _near_run(word: str) -> str:
+    is_name = _is_there(f"runs/{word}")
+    return f"Did you mean runs/{word}?" if is_name else "mario-dreamer runs lists yours."
+
+
+def _no_path(command: str, word: str) -> str:
+    """What to say of a bare word that is no path, such as the name of an experiment."""
     near = _near(word, _options("experiment")) if command == "train" else None
-    hint = f" Did you mean experiment={near}?" if near else ""
-    raise ValueError(
-        f"no run, checkpoint or file is at {word[:200]!r}; other options are typed as NAME=VALUE.{hint}"
+    hint = f"Did you mean experiment={near}?" if near else _near_run(word)
+    return (
+        f"no run, checkpoint or file is at {word[:200]!r}; other options are typed as NAME=VALUE. {hint}"
     )
 
 

@@ -46,6 +46,8 @@ def test_play_films_an_episode_of_the_newest_checkpoint(run_folder: Path) -> Non
         r"The episode (ended|was cut off) with a return of [-\d.]+ after \d+\.\d s of play "
         r"\(\d+ agent steps\); the film is toy\.mp4\.\n", said
     )  # fmt: skip
+    short = command(run_folder, "play", "out=short.gif", "max_steps=2")
+    assert "was cut off" in short and "(2 agent steps); the film is short.gif" in short
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,8 @@ def test_a_wrong_word_gets_one_clear_line(run_folder: Path) -> None:
     words = ("evaluate", "episodes=1", "conditions=greedy", "out=taken")
     assert "condition  " not in command(run_folder, *words, code=1), "before any episode"
     assert "ending in .mp4 or .gif" in command(run_folder, "play", "out=x.avi", code=1)
-    assert "no whole checkpoint" in command(run_folder, "play", "checkpoint=nowhere", code=1)
+    near = command(run_folder, "play", "checkpoint=tiny", code=1)
+    assert "no run, checkpoint or file is there. Did you mean runs/tiny?" in near
     assert "at least 1" in command(run_folder, "evaluate", "episodes=0", code=1)
 
 
