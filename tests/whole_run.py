@@ -51,7 +51,7 @@ def use_whole_run(
 
 
 def _use(name: str, *words: str) -> None:
-    command = importlib.import_module(f"mario_dreamer.commands.{name}").main.__wrapped__
+    command = importlib.import_module(f"mario_dreamer.commands.{name}").main
     start = ["checkpoint=runs/whole", "trust_config=true", "device=cpu", "threads=1"]
     command(compose_config(name, [*start, *words]))
 
