@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # How fast the machine was differs in every repetition; the first number is as true as the next.
 MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
-NEVER = (math.inf, math.inf)  # agent steps and time in seconds that no point is after
+NEVER = math.inf  # agent steps that no point is after
 
 
 class AlreadyLogged:
@@ -26,15 +26,15 @@ class AlreadyLogged:
     are kept and the log says so once. Pictures are left out by name and step.
 
     Args:
-        end: agent steps and time in seconds; points after it are remembered.
+        end: agent steps; points after it are remembered.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, end: tuple[float, float]) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, end: float) -> None:
         # (name, step) -> (milliseconds, value) of its points, in order of time
         self._points: dict[tuple[str, int], dict[tuple[int, float], None]] = {}
         self.end, self._differs = end, False
         newest = client.get_run(run_id).data.to_proto().metrics  # of each name, with its step
-        for name in [point.key for point in newest if self._is_later(point)]:
+        for name in [point.key for point in newest if point.step > end]:
             for point in client.get_metric_history(run_id, name):
                 self.note(point)
         self._pictures: set[tuple[str, int]] | None = None
@@ -42,12 +42,9 @@ class AlreadyLogged:
 
     def note(self, point: Metric) -> None:
         """Remember a point of an earlier process, read or delivered late from its spool file."""
-        if self._is_later(point):
+        if point.step > self.end:
             points = self._points.setdefault((point.key, point.step), {})
             points[point.timestamp, point.value] = None
-
-    def _is_later(self, point: Metric) -> bool:
-        return (point.step, point.timestamp / 1000) > self.end
 
     def holds(self, point: Metric) -> bool:
         """Whether a point that an earlier process left undelivered is there all the same.

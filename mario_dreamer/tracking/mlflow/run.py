@@ -114,16 +114,17 @@ class MLflowRun:
         self.run_id, self._folder = run_id or recorded_run(folder), folder
         self.experiment_id: str | None = None
         self.client: MlflowClient | None = None
-        self._end: tuple[float, float] = NEVER
+        self._end: float = NEVER
         self._continued = False
         self._already: AlreadyLogged | None = None
 
     def truncate_after(self, step: int, since: float) -> None:
-        """Leave out what is logged again after `step`, and at `step` after the time `since`.
+        """Leave out what is logged again after `step`.
 
-        May be called from any thread.
+        With a finite `since` also at `step`: an evaluation is repeated, whose numbers may be of an
+        earlier life than the one that the run goes on from. May be called from any thread.
         """
-        self._end, self._already = (step, since), None
+        self._end, self._already = (step if since == math.inf else step - 1), None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
@@ -177,7 +178,7 @@ class MLflowRun:
         if not self._continued:
             return None
         end, already = self._end, self._already
-        low = end if since is None else min(end, (since - 1, math.inf))
+        low = end if since is None else min(end, since - 1)
         if already is None or low < already.end:
             already = AlreadyLogged(self.client, self.run_id, low)
             if end == self._end:  # else `truncate_after` came meanwhile
