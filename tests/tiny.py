@@ -134,17 +134,17 @@ def restore(parts: Parts, path: Path, env_options: str = "") -> int:
 def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
     """Compose configs/train.yaml in tiny sizes; `without` names those that an env lacks.
 
-    As Hydra does it, numbers are set in what the choices give: that is composed once a process.
+    As Hydra does it, values are set in what the choices give: that is composed once a process.
     """
     words = [word for word in SIZES if word.split("=")[0] not in without] + list(overrides)
-    numbers = [word for word in words if _is_number(word)]
-    cfg = copy.deepcopy(_composed(tuple(word for word in words if word not in numbers)))
-    for number in parse(numbers):
-        OmegaConf.update(cfg, number.key_or_group, number.value(), merge=True)
+    values = [word for word in words if _sets_a_value(word)]
+    cfg = copy.deepcopy(_composed(tuple(word for word in words if word not in values)))
+    for override in parse(values):
+        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
     return cfg
 
 
-def _is_number(word: str) -> bool:
+def _sets_a_value(word: str) -> bool:
     """Whether a word sets one value, and chooses, adds or drops nothing."""
     name = word.partition("=")[0]
     is_choice = (CONFIGS / name).is_dir() or name.startswith(("env.", "+", "~"))

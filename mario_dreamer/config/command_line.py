@@ -67,11 +67,7 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     for number, word in enumerate(words):
         check_form(command, word, next(iter(words[number + 1 :]), ""))
     parsed = parse(words)
-    for override in parsed:
-        place = None if override.is_sweep_override() else override.value()
-        is_path = override.key_or_group in PATHS and isinstance(place, str) and "${" not in place
-        if is_path and not _is_there(place):
-            raise ValueError(f"{override.input_line}: no run, checkpoint or file is there. {_near_run(place)}")
+    _check_paths(parsed)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
     for job in jobs:  # first what was typed, by the name that was typed
@@ -114,6 +110,16 @@ def compose_config(command: str, words: list[str]) -> DictConfig:
             return compose(command, words)
         except Exception as error:  # Hydra, OmegaConf and YAML have many words for a wrong option
             raise ValueError(_explained(command, words, error)) from error
+
+
+def _check_paths(parsed: list[Override]) -> None:
+    """Refuse a run or a file that is not there; what is read from elsewhere is not known yet."""
+    for override in parsed:
+        place = None if override.is_sweep_override() else override.value()
+        is_path = override.key_or_group in PATHS and isinstance(place, str) and "${" not in place
+        if is_path and not _is_there(place):
+            near = _near_run(place)
+            raise ValueError(f"{override.input_line}: no run, checkpoint or file is there. {near}")
 
 
 def _is_there(place: str) -> bool:

@@ -193,12 +193,8 @@ def test_what_a_killed_run_logs_again_is_there_once(
     assert second.run_id == first.run_id
     expected = [(10, 10 / 7), (20, 20 / 7), (30, 30 / 7), (40, 5.0)]
     assert _curve(client, first.run_id, "kl") == expected
-    assert _curve(client, first.run_id, "speed/fps") == [
-        (10, 10.0),
-        (20, 20.0),
-        (30, 30.0),
-        (40, 9.0),
-    ]
+    fps = [(10, 10.0), (20, 20.0), (30, 30.0), (40, 9.0)]
+    assert _curve(client, first.run_id, "speed/fps") == fps
     assert sorted(_curve(client, first.run_id, "play/return")) == [(30, 1.0), (30, 2.0)]
     pictures = [item.path for item in client.list_artifacts(first.run_id, "images")]
     assert sum(path.endswith(".png") for path in pictures) == 1
@@ -218,7 +214,9 @@ def test_a_repeated_evaluation_is_in_mlflow_once(uri: str, tmp_path: Path) -> No
     third.log_metrics({"eval_return": 5.0}, 20)
     third.log_metrics({"eval_return": 6.0}, 30)
     third.close("FINISHED")
-    assert _curve(mlflow.MlflowClient(uri), first.run_id, "eval_return") == [(20, 5.0), (30, 6.0)]
+    client, run = mlflow.MlflowClient(uri), third.run_id
+    assert _curve(client, run, "eval_return") == [(20, 5.0), (30, 6.0)]
+    assert _curve(client, run, "run/agent_steps") == [(20, 20.0), (30, 30.0)]
 
 
 def test_what_was_spooled_and_logged_again_is_there_once(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # How fast the machine was differs in every repetition; the first number is as true as the next.
 MACHINE = ("system/", "speed/", "run/memory_gib", "eval/seconds")
-NEVER = math.inf  # agent steps that no point is after
 
 
 class AlreadyLogged:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mario_dreamer.tracking.atomic_file import atomic_file
-from mario_dreamer.tracking.mlflow.already_logged import NEVER, AlreadyLogged
+from mario_dreamer.tracking.mlflow.already_logged import AlreadyLogged
 from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
 from mario_dreamer.tracking.mlflow.store import open_store
 from mario_dreamer.tracking.mlflow.sweep import parent_tag
@@ -114,7 +114,7 @@ class MLflowRun:
         self.run_id, self._folder = run_id or recorded_run(folder), folder
         self.experiment_id: str | None = None
         self.client: MlflowClient | None = None
-        self._end: float = NEVER
+        self._end = math.inf  # agent steps that no point is after
         self._continued = False
         self._already: AlreadyLogged | None = None
 
@@ -124,7 +124,7 @@ class MLflowRun:
         With a finite `since` also at `step`: an evaluation is repeated, whose numbers may be of an
         earlier life than the one that the run goes on from. May be called from any thread.
         """
-        self._end, self._already = (step if since == math.inf else step - 1), None
+        self._end, self._already = (step if math.isinf(since) else step - 1), None
 
     def deliver(self, entries: list[Entry]) -> None:
         """Write entries of one kind; raise Refused where trying again is of no use."""
