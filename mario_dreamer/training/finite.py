@@ -57,8 +57,7 @@ class FiniteLoss:
         good = torch.isfinite(metrics["total"])
         for now, before in state:
             now.copy_(torch.where(good, now, before))
-        row = self.optimizer.row()
-        torch.where(good, row, torch.zeros_like(self.spoiled), out=row)
+        self.optimizer.row().masked_fill_(~good, 0)
         self.spoiled.add_((~good).float())
 
     def ask(self, metrics: TensorDictBase, update: int) -> None:
