@@ -117,7 +117,7 @@ class Policy(TensorDictModuleBase):
         dist = self.distribution(deter, stoch)
         if (mask := tensordict.get(keys.ACTION_MASK, None)) is not None:
             dist = dist.masked(mask.to(device, torch.bool))
-        action = choose(dist)
+        action = dist.sample() if self.uniform else choose(dist)
         tensordict.set(keys.ACTION, action.to(home, self.actor.head.action_dtype))
         for key, value in zip(self.out_keys[1:], (deter, stoch, action), strict=True):
             tensordict.set(key, value.to(home, torch.float32))

@@ -83,8 +83,9 @@ def entry_point(function: Command) -> Command:
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it greets every storage
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGTERM", "SIGHUP"):
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), _terminated)
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    signal.signal(number, _terminated)
             # Ctrl-C while Python ends: other packages clean up then and would print tracebacks.
             atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
         try:

@@ -49,8 +49,7 @@ def main(cfg: DictConfig) -> None:
     encode = film_encoder(out)
     agent = agent_of(cfg)
     env = agent.make_env(1, cfg.seed, **agent.truncating(cfg.max_steps))
-    longest = cfg.max_steps * cfg.episodes
-    episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, longest)
+    episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, cfg.max_steps)
     close_env(env)
     if not episodes:
         raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")

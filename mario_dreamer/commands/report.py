@@ -14,7 +14,6 @@ device; see configs/report.yaml.
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from mario_dreamer.reporting.run_sections import (
     provenance_of,
 )
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
-from mario_dreamer.training.checkpoint_files import CheckpointError, find_run, run_of
+from mario_dreamer.training.checkpoint_files import OWN_NAME, CheckpointError, find_run, run_of
 
 
 def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
@@ -59,7 +58,7 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
             )
         where = str(runs[-1].parent)
     path = Path(where)
-    if path.name.startswith("step_") and (run := run_of(path)):
+    if OWN_NAME.fullmatch(path.name) and (run := run_of(path)):
         return run, find_run(where, runs_dir)
     try:
         return path, find_run(where, runs_dir)
@@ -74,8 +73,7 @@ def _play(page: Page, cfg: DictConfig, checkpoint: Path, trained: list[float]) -
     num_envs = min(8, cfg.episodes)
     agent = agent_of(cfg)
     env = agent.make_env(num_envs, cfg.seed, **agent.truncating(cfg.max_steps))
-    longest = cfg.max_steps * math.ceil(cfg.episodes / num_envs)
-    watched = watch(agent.policy, env, agent, cfg.episodes, longest)
+    watched = watch(agent.policy, env, agent, cfg.episodes, cfg.max_steps)
     close_env(env)
     if not watched:
         print(f"no episode ended within max_steps={cfg.max_steps}")

@@ -43,6 +43,11 @@ def _train(cfg: DictConfig) -> None:
         )
     if cfg.replay.get("path"):
         check_writable("replay.path", cfg.replay.path, is_folder=True)
+    if cfg.imagination_starts == 1 and cfg.loss.critic.get("replay_scale", 0.3) > 0:
+        raise ValueError(
+            "imagination_starts=1: the critic also learns from the returns of the recorded states, "
+            "which need two of them. Give 2 or more, or loss.critic.replay_scale=0."
+        )
     low, high = cfg.actor.get("min_std"), cfg.actor.get("max_std")
     if low is not None and high is not None and low > high:
         raise ValueError(f"actor.min_std={low} is above actor.max_std={high}.")

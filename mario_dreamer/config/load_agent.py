@@ -134,7 +134,7 @@ def load_agent(
 
     Args:
         checkpoint: latest | best | shipped | none (a random policy) | the folder of a run or of a
-            checkpoint | auto (latest, else shipped, else none).
+            checkpoint | auto (latest; shipped where runs_dir holds no run; else none).
         runs_dir: folder of the runs, for latest and best.
         weights: "average" of the last updates where the checkpoint holds it, or "latest".
         device, precision: as for training.

@@ -13,11 +13,6 @@ def sum_event(nats: Tensor, dims: int) -> Tensor:
     return nats.flatten(dims).sum(-1) if nats.ndim > dims else nats
 
 
-def kl_of(p: Any, q: Any, dims: int) -> Tensor:
-    """KL[p || q] in nats, by torch's `kl_divergence`, with `dims` dimensions left."""
-    return sum_event(kl_divergence(p, q), dims)
-
-
 def balanced_kl(
     post: Any,
     prior: Any,
@@ -44,5 +39,6 @@ def balanced_kl(
         dyn, rep and the KL before the max, [*batch] each, in nats; the last without a gradient.
     """
     fixed_post, fixed_prior = fixed or (post.detach(), prior.detach())
-    dyn, rep = kl_of(fixed_post, prior, dims), kl_of(post, fixed_prior, dims)
+    pairs = (fixed_post, prior), (post, fixed_prior)
+    dyn, rep = (sum_event(kl_divergence(q, p), dims) for q, p in pairs)
     return dyn.clamp_min(free_nats), rep.clamp_min(free_nats), dyn.detach()

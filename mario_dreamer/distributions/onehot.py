@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -108,11 +109,8 @@ class OneHotCategorical(Unchecked):
 
     def masked(self, mask: Tensor) -> Self:
         """The same over the classes that `mask`, [..., K] bool, allows; over all if it allows none."""
-        masked = copy.copy(self)
-        masked.probs = self.probs * (mask | ~mask.any(-1, keepdim=True))
-        masked.probs = masked.probs / masked.probs.sum(-1, keepdim=True)
-        masked._logits = masked.probs.clamp_min(torch.finfo(torch.float32).tiny).log()
-        return masked
+        allowed = mask | ~mask.any(-1, keepdim=True)
+        return type(self)(self.logits.masked_fill(~allowed, -math.inf))
 
     def detach(self) -> Self:
         """See `Unchecked`; computes the logits first, once for both."""

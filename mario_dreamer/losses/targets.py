@@ -70,7 +70,8 @@ def lambda_return(
     if is_last is not None:
         fields["is_last"] = (is_last, "... T+1 1: flag")
     check("lambda_return", None, {}, fields)
-    return _lambda_return(reward, value, discount, is_last, lmbda)
+    numbers = (x if x.is_floating_point() else x.float() for x in (reward, value, discount))
+    return _lambda_return(*numbers, is_last, lmbda)
 
 
 @region

@@ -41,7 +41,7 @@ def image_grid(
         )
     height, width = image_shape[1:]
     factor = 2**halvings
-    if height % factor or width % factor or not height or not width:
+    if height % factor or width % factor:
         side = max(height % factor and height, width % factor and width)
         below, above = side // factor * factor, (side // factor + 1) * factor
         raise ValueError(

@@ -68,7 +68,7 @@ class MLP(nn.Module):
         init: "fan_in" (Nature) or "fan_avg" (v1).
 
     Attributes:
-        in_dim, out_dim: size of what goes in and of what comes out.
+        out_dim: size of what comes out.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MLP(nn.Module):
         self.out = None
         if out_dim is not None:
             self.out = linear(sizes[-1], out_dim, init=init, outscale=outscale)
-        self.in_dim, self.out_dim = in_dim, out_dim or sizes[-1]
+        self.out_dim = out_dim or sizes[-1]
 
     @region
     def forward(self, x: Tensor) -> Tensor:

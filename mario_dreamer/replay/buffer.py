@@ -164,7 +164,8 @@ class Replay:
             key: value[:, :-1].flatten(0, 1).to(row.device, storage.column(key).dtype)
             for key, value in latents.items()
         }
-        storage.put(row, values, where=still_there & ~is_first)
+        finite = values[keys.PREV_DETER].isfinite().all(-1)  # not so after an update that was void
+        storage.put(row, values, where=still_there & ~is_first & finite)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a bit-equal resume needs, as tensors on CPU and plain Python.

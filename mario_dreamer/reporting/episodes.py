@@ -52,7 +52,7 @@ def watch(
 
     Args:
         policy, env: see `play_episodes`.
-        max_steps: give up on an env after so many agent steps.
+        max_steps: see `play_episodes`.
     """
     observations = agent.world_model.observation_keys
     after = [*observations, keys.REWARD, "terminated", "truncated", "done"]

@@ -88,7 +88,7 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
 
 
 def capture(function: Update, mode: str, device: torch.device) -> Update:
-    """Make a `GraphedUpdate` where the mode has "cudagraph" in it; else as `accelerate`."""
+    """Make a `GraphedUpdate` where the mode has "cudagraph" in it; else the function as it is."""
     if "cudagraph" not in _checked(mode, device):
         return function
     return GraphedUpdate(function, device)

@@ -149,14 +149,17 @@ class Checkpoints:
             _delete(doomed)
 
     def _sweep(self) -> None:
-        """Remove what a kill left half-written."""
+        """Remove what a kill left half-written; put back the best one, if it was being replaced."""
+        replaced = self.folder / (BEST + OLD)
+        if replaced.is_dir() and not os.path.lexists(self.folder / BEST):
+            os.replace(replaced, self.folder / BEST)
         # tmp*: of what is written into a checkpoint later on, such as a model for others.
         inside = (left for path in self.all() for left in path.glob("tmp*"))
         for left_over in (*self.folder.glob(".tmp-*"), *inside):
             _delete(left_over)
 
     def go_on_from(self, chosen: Path) -> list[Path]:
-        """Make `chosen`, one of `all()`, the newest checkpoint: this is where the run stands.
+        """Make `chosen`, a checkpoint of this run, the newest: this is where the run stands.
 
         Later ones, damaged or given up for an earlier one, are moved into the folder `set_aside`,
         where nothing looks for them and from where they may be removed by hand; their new paths
@@ -164,8 +167,9 @@ class Checkpoints:
         """
         self._sweep()
         # Newest first: killed half-way, the rest is still in order.
-        given_up = [path for path in self.all() if age(path) > age(chosen)]
-        if (steps_of(self.folder / BEST) or 0) > age(chosen)[0]:
+        here = (steps_of(chosen) or 0, chosen.suffix != OLD)  # it may be a copy by another name
+        given_up = [path for path in self.all() if age(path) > here]
+        if (steps_of(self.folder / BEST) or 0) > here[0]:
             given_up.append(self.folder / BEST)
         moved = []
         for path in given_up:

@@ -159,7 +159,7 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
     else:
         path = Path(os.path.abspath(where))
         inside = path / "checkpoints"
-        if (path / MANIFEST).exists() or path.name.startswith("step_"):
+        if (path / MANIFEST).exists() or OWN_NAME.fullmatch(path.name):
             damage = verify(path)
             if damage is not None:
                 raise CheckpointError(f"the checkpoint {path} is damaged: {damage}.")

@@ -70,7 +70,9 @@ def restore_env_state(
     carried: TensorDictBase | None = getattr(collector, CARRIER, None)
     if not _is_resumable(base) or carried is None:
         return f"{type(base).__name__} cannot be put back into mid-episode"
-    missing = set(env.observation_spec.keys(True, True)) - set(state["carried"])
+    seen = env.observation_spec.keys(True, True)
+    names = {key if isinstance(key, str) else "/".join(key) for key in seen}
+    missing = names - set(state["carried"])
     if missing:
         return f"the checkpoint was written by a version whose envs lack {sorted(missing)}"
     base.load_state_dict(saved_env)

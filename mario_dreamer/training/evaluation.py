@@ -86,7 +86,7 @@ def episode_ends(transitions: TensorDictBase) -> list[dict[str, float]]:
     ended = after["done"].squeeze(-1).transpose(0, 1)  # [N, n] -> [n, N]: time first
     ends = after.transpose(0, 1)[ended]
     names = {"return": "episode_reward", "length": "step_count", "terminated": "terminated"}
-    names |= {name: name for name in STATS if name in after}
+    names |= {name: name for name in STATS if name in after and after[name].shape == after["done"].shape}
     reported = after.get(keys.STATS, {})
     names |= {f"{keys.STATS}/{name}": (keys.STATS, name) for name in reported.keys()}
     columns = [ends[key].flatten().tolist() for key in names.values()]
@@ -114,8 +114,9 @@ def play_episodes(
         greedy: take the likeliest action; otherwise sample.
         film: called with the env and its state before each step; returns the pictures of the
             first n <= N envs, [n, 3, H, W] uint8, or None; the others' episodes have no frames.
-        max_steps: give up on what is not finished after so many agent steps per env; such
-            episodes are missing in the result. (To count them, let the env truncate them.)
+        max_steps: agent steps for each of the episodes that an env plays; give up on what is not
+            finished when they are used up. Such episodes are missing in the result. (To count
+            them, let the env truncate them.)
         keep: keys of the transitions to keep in `Episode.steps`; missing ones are left out.
 
     Returns:
@@ -132,10 +133,10 @@ def play_episodes(
     done: list[list[Episode]] = [[] for _ in range(num_envs)]
     playing = [_Playing() for _ in range(num_envs)]
     kind = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
-    steps = 0
+    steps, most = 0, None if max_steps is None else max_steps * quota
     with torch.no_grad(), set_exploration_type(kind):
         state = env_call(env.reset)
-        while steps != max_steps and any(len(finished) < quota for finished in done):
+        while steps != most and any(len(finished) < quota for finished in done):
             pictures = film(env, state) if film is not None else None
             for index, episode in enumerate(playing):
                 if not episode.actions:
@@ -206,5 +207,6 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
         flags = round(summary.pop("flag") * len(episodes))
         low, high = wilson_interval(flags, len(episodes))
         summary |= {"flag_rate": flags / len(episodes), "flag_low": low, "flag_high": high}
+    if "x_max" in summary:
         summary["x_max_best"] = max(episode.stats["x_max"] for episode in episodes)
     return summary

@@ -1,4 +1,4 @@
-"""A loss that is not a finite number changes nothing: an error on a CPU, a void update on a GPU."""
+"""A loss that is not a finite number: an error on a CPU, no gradients on a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Changed = Sequence[tuple[Tensor, Tensor]]  # (a buffer, its values before the up
 
 
 class NonFiniteLoss(RuntimeError):
-    """A term of the loss is NaN or infinite; the weights are still those of before."""
+    """A term of the loss is NaN or infinite; no gradient of it has reached a weight."""
 
 
 class FiniteLoss:
@@ -23,8 +23,9 @@ class FiniteLoss:
 
     Args:
         optimizer: holds the gradients.
-        device: where they are. A CPU raises at once; a GPU is not waited for: it makes the update
-            void, and `ask` raises when metrics are fetched.
+        device: where they are. A CPU raises at once. A GPU is not waited for: all gradients of the
+            update become 0, so that momentum alone moves the weights, and `ask` raises when
+            metrics are fetched.
 
     Attributes:
         waits: whether it raises at once.

@@ -18,7 +18,8 @@ class Interrupt:
     """Turn the first signal into a request to stop; a second Ctrl-C or SIGTERM stops at once.
 
     Use as a context manager around the loop; outside the main thread it leaves signals alone.
-    SIGHUP, of a terminal that is gone, comes several times and never stops at once.
+    SIGHUP, of a terminal that is gone, comes several times and never stops at once; where it is
+    ignored already, as `nohup` has it, it stays so.
 
     Args:
         minutes: working time after which to stop; None for no limit.
@@ -56,7 +57,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            for number in self.SIGNALS:
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -183,7 +183,7 @@ class Learner:
 
         Raises:
             NonFiniteLoss: on CPU, when a term is NaN or infinite, before any weight has changed.
-                A GPU makes such an update void, and `check` raises when metrics are fetched.
+                On a GPU its gradients become 0, and `check` raises when metrics are fetched.
             ProcessLost: another process that learns with this one ended; likewise.
         """
         for key, value in records.items():
@@ -195,7 +195,7 @@ class Learner:
 
     def check(self, metrics: TensorDictBase) -> None:
         """Raise NonFiniteLoss, naming the terms, when a loss was not a finite number."""
-        self.finite.ask(metrics, self.updates + 1)
+        self.finite.ask(metrics, self.updates)
 
     @property
     def modules(self) -> nn.ModuleDict:

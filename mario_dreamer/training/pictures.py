@@ -26,7 +26,7 @@ from mario_dreamer.training.report import episode_metrics, stage_flag_rates
 
 log = logging.getLogger(__name__)
 
-MAX_STEPS = 3000  # of an evaluation's episode
+MAX_STEPS = 27_000  # of an evaluation's episode, for an env that has no limit of its own
 
 
 def open_loop(world_model: WorldModel, replay: Replay, rows: int = 4) -> tuple[Tensor, Tensor, int]:
@@ -112,7 +112,13 @@ class EvaluationReport:
             self._env = self.make_env()
         self._env.set_seed(int(torch.randint(2**31, ())))
         film = None if greedy else film_first
-        return play_episodes(self.policy, self._env, self.episodes, greedy, film, MAX_STEPS)
+        found = play_episodes(self.policy, self._env, self.episodes, greedy, film, MAX_STEPS)
+        if missing := self.episodes - len(found):
+            log.warning(
+                "evaluation: %d of %d episodes did not end within %d agent steps and do not count",
+                missing, self.episodes, MAX_STEPS,
+            )  # fmt: skip
+        return found
 
     def _look_ahead(self, agent_steps: int) -> dict[str, float]:
         image = keys.first_image(self.world_model.observation_keys)

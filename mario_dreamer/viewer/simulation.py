@@ -125,7 +125,8 @@ class Simulation:
         if (mask := self.env.legal(self._observation)) is not None:
             policy = policy.masked(mask.to(self.inspector.device))
         try:
-            action = likeliest(policy) if self.is_greedy else policy.sample()
+            greedy = self.is_greedy and not self.inspector.policy.uniform
+            action = likeliest(policy) if greedy else policy.sample()
         except RuntimeError:  # probabilities that are not numbers
             return self.env.action_set.one_hot(0)
         return action[0].float().cpu().nan_to_num(0.0)

@@ -94,6 +94,14 @@ def test_a_mask_forbids_actions_and_keeps_the_ratio_of_others() -> None:
     assert not any(bool(masked.sample()[2]) for _ in range(50))
 
 
+def test_a_mask_holds_where_what_it_allows_is_next_to_impossible() -> None:
+    dist = OneHotHead(4, action_dim=3, unimix=0.0).dist(torch.tensor([0.0, -120.0, -130.0]))
+    masked = dist.masked(torch.tensor([False, True, True]))
+    assert masked.mode.tolist() == [0.0, 1.0, 0.0]
+    assert float(masked.probs[2] / masked.probs[1]) == pytest.approx(math.exp(-10), rel=1e-3)
+    assert not any(bool(masked.sample()[0]) for _ in range(50))
+
+
 def test_a_mask_of_several_choices_is_split_among_them() -> None:
     dist = MultiOneHotHead(4, choices=[2, 2], unimix=0.0).dist(torch.zeros(4))
     masked = dist.masked(torch.tensor([True, False, True, True]))

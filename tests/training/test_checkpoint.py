@@ -171,6 +171,22 @@ def test_the_best_of_an_abandoned_branch_is_set_aside(tmp_path: Path) -> None:
     assert not (tmp_path / "best").exists()
 
 
+def test_going_on_from_a_copy_by_another_name_is_going_on_from_its_step(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1, 2)
+    mine = tmp_path / "step_000000001_mine"
+    shutil.copytree(tmp_path / "step_000000001", mine)
+    assert checkpoints.go_on_from(mine) == [tmp_path / "set_aside" / "step_000000002"]
+    assert checkpoints.latest() == tmp_path / "step_000000001"
+
+
+def test_a_kill_while_the_best_one_is_replaced_keeps_it(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 1, 2)
+    best = checkpoints.save_best(1, tmp_path / "step_000000001", {})
+    best.rename(tmp_path / "best.old")  # where the kill came between two renames
+    checkpoints.save(3, content(3.0))
+    assert verify(best) is None and float(read(best, "agent")["weight"][0]) == 1.0
+
+
 def test_whoever_goes_on_from_the_newest_has_nothing_moved(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1, 2)
     assert checkpoints.go_on_from(tmp_path / "step_000000002") == []

@@ -90,6 +90,12 @@ def test_a_run_or_a_checkpoint_can_be_named(tmp_path: Path) -> None:
         find_run(str(first), "elsewhere")
 
 
+def test_a_run_may_be_called_like_a_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path / "step_two" / "checkpoints", 1)
+    found = find_run(str(tmp_path / "step_two"), "elsewhere")
+    assert found == tmp_path / "step_two/checkpoints/step_000000001"
+
+
 @pytest.mark.parametrize("where", ["latest", "/no/such/run"])
 def test_no_checkpoint_at_all_is_said_with_the_place(where: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"no whole checkpoint found for '{where}'"):

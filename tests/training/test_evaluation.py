@@ -5,9 +5,12 @@ import torch
 from echo_env import make_echo_env
 from tensordict import TensorDictBase
 from tiny import make_tiny
+from torch import Tensor
+from torchrl.data import Unbounded
 
 from mario_dreamer.envs.actions import with_agent_actions
-from mario_dreamer.envs.base import EnvFailed
+from mario_dreamer.envs.base import BatchedEnv, EnvFailed, pixel_spec
+from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.training.evaluation import (
     Episode,
     episode_ends,
@@ -64,6 +67,12 @@ def test_what_takes_too_long_is_given_up() -> None:
     tiny = make_tiny("env.length=[2,7]")
     episodes = play_episodes(tiny.policy, tiny.env, 2, max_steps=5)
     assert [episode.stats["length"] for episode in episodes] == [2]
+
+
+def test_the_limit_is_one_of_each_episode_and_not_of_all_that_an_env_plays() -> None:
+    tiny = make_tiny("env.length=[2,7]")
+    episodes = play_episodes(tiny.policy, tiny.env, 6, max_steps=7)  # three in each env
+    assert [episode.stats["length"] for episode in episodes] == [2, 2, 2, 7, 7, 7]
 
 
 def test_no_episodes_cannot_be_played() -> None:
@@ -203,3 +212,33 @@ def test_the_wilson_interval_is_the_published_one() -> None:
     assert (low, high) == (pytest.approx(0.5958, abs=1e-3), pytest.approx(0.9821, abs=1e-3))
     assert wilson_interval(0, 10)[0] == 0.0 and wilson_interval(10, 10)[1] == 1.0
     assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+class OwnEnv(BatchedEnv):
+    """Frames and one observation of a name that the game's statistics have, too."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self.name, self.width = name, width
+        observations = {"pixels": pixel_spec(3, 16, 16), name: Unbounded(width)}
+        super().__init__(2, 2, observations, max_steps=3)
+
+    def _begin(self, mask: Tensor) -> None:
+        pass
+
+    def _advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ones(2), torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+
+    def _observe(self) -> dict[str, Tensor]:
+        frames = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+        return {"pixels": frames, self.name: torch.ones(2, self.width)}
+
+
+@pytest.mark.parametrize(("name", "width"), [("score", 2), ("flag", 1)])
+def test_an_own_env_may_show_what_is_called_like_a_statistic_of_the_game(
+    name: str, width: int
+) -> None:
+    env = with_agent_actions(with_agent_interface(OwnEnv(name, width)))
+    episodes = play_episodes(lambda td: td.set("action", env.action_spec.rand()), env, 2)
+    found = summarise(episodes)
+    assert found["length"] == 3 and "x_max_best" not in found
+    assert found.get("flag_rate") == (1.0 if name == "flag" else None)

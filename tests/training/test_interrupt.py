@@ -36,6 +36,16 @@ def test_signals_mean_afterwards_what_they_meant_before() -> None:
     assert [signal.getsignal(number) for number in Interrupt.SIGNALS] == before
 
 
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.reason == ""
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_in_another_thread_it_leaves_signals_alone() -> None:
     handler = signal.getsignal(signal.SIGINT)
     seen = []
