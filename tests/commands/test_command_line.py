@@ -56,6 +56,7 @@ WRONG = {
     "train --cfg job env.stge=1-2": "did you mean env.stage=...?",
     "train experiment=debug batch_length=999 replay.capacity=99": "Raise replay.capacity to 7992",
     "train actor=tanh_normal actor.min_std=3 actor.max_std=1": "min_std=3 is above actor.max_std=1",
+    "train imagination_starts=1": "Give 2 or more, or loss.critic.replay_scale=0",
     "dream steps=8 context=8": "none is predicted. Give steps=56",
     "dream out=a.avi": "out must be a file ending in .mp4 or .gif",
     "dream start=1000000": "play 4,001,024 agent steps (rows * (start + 4 * steps)), more than 100,",
