@@ -194,12 +194,12 @@ def join(device: str = "auto") -> Processes:
             that is no number.
         ConnectionError: the port is in use, or processes did not come in time.
     """
-    size = _env_number("WORLD_SIZE", "1")
+    size = _env_number("WORLD_SIZE", "1", least=1)
     if size == 1:
         return Processes()
     rank = _env_number("RANK")
     local_rank = _env_number("LOCAL_RANK", str(rank))
-    local_size = _env_number("LOCAL_WORLD_SIZE", str(size))
+    local_size = _env_number("LOCAL_WORLD_SIZE", str(size), least=1)
     if device == "mps":
         raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -220,11 +220,13 @@ def join(device: str = "auto") -> Processes:
         ) from error
 
 
-def _env_number(name: str, default: str = "") -> int:
+def _env_number(name: str, default: str = "", least: int = 0) -> int:
     """A number that torchrun gave this process."""
     value = os.environ.get(name, default)
-    if not value.isdecimal():
-        raise ValueError(f"${name} is {value!r}, not a number: unset it, or start with torchrun.")
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(
+            f"${name} is {value!r}, expected a number from {least}: unset it, or start with torchrun."
+        )
     return int(value)
 
 

@@ -111,7 +111,7 @@ def test_another_configuration_is_named_by_process_0(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("WORLD_SIZE", "many"), ("RANK", "x"), ("RANK", ""), ("LOCAL_RANK", "-1")]
+    ("name", "value"), [("WORLD_SIZE", "many"), ("WORLD_SIZE", "0"), ("RANK", "x"), ("RANK", ""), ("LOCAL_RANK", "-1")]
 )
 def test_a_variable_of_torchrun_that_is_no_number_is_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -119,5 +119,5 @@ def test_a_variable_of_torchrun_that_is_no_number_is_named(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=rf"\${name} is '{value}', not a number: unset it"):
+    with pytest.raises(ValueError, match=rf"\${name} is '{value}', expected a number from [01]: unset"):
         join("cpu")
