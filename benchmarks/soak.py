@@ -6,7 +6,7 @@
 
 Looks once a minute at /proc (resident memory, file handles, threads, processor time) and at the
 run's metrics.jsonl (steps, updates, records), until the time is over or the process ends. The
-process is the one that the run's `lock` file names. Writes benchmarks/results/<out>.csv as it
+process is the one that the run's `lock.pid` file names. Writes benchmarks/results/<out>.csv as it
 goes, and <out>.md with the slopes at the end; Ctrl-C ends it early and writes both.
 """
 
@@ -178,7 +178,7 @@ def main() -> None:
     """Run the script; see the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="the run's folder")
-    parser.add_argument("--pid", type=int, help="the process; otherwise the run's lock file says")
+    parser.add_argument("--pid", type=int, help="the process; otherwise the run's lock.pid says")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--every", type=float, default=60, help="seconds between two looks")
     parser.add_argument("--out", default=f"soak_{time.strftime('%Y%m')}")
@@ -190,9 +190,9 @@ def main() -> None:
         return
     folder, pid = arguments.folder, arguments.pid
     if pid is None:
-        if folder is None or not (folder / "lock").is_file():
-            parser.error("give a run's folder (with its `lock` file) or --pid")
-        pid = int((folder / "lock").read_text())
+        if folder is None or not (folder / "lock.pid").is_file():
+            parser.error("give a run's folder (with its `lock.pid`) or --pid")
+        pid = int((folder / "lock.pid").read_text())
     from mario_dreamer.tracking.provenance import provenance  # needs git, once
 
     facts = {name: str(value) for name, value in provenance().items()}

@@ -11,7 +11,8 @@
     mario-dreamer runs        list the runs of this machine
     mario-dreamer metrics     explain every metric that is logged
 
-Each takes --help, and options as NAME=VALUE; a path that comes first is the checkpoint or run.
+Each takes --help; those that have a file in configs/ take options as NAME=VALUE, and a path that
+comes first is the checkpoint or run.
 mario-dreamer --version prints the version.
 """
 

@@ -37,7 +37,7 @@ from mario_dreamer.training.pictures import unbroken
 def record_windows(
     policy: Policy, env: EnvBase, start: int, length: int, rows: int
 ) -> TensorDictBase:
-    """Play, and cut windows of records out of the envs' streams, unbroken ones first.
+    """Play, and cut windows of records out of the envs' streams: unbroken ones, of many envs, first.
 
     Each record holds the state before it: a window in mid-episode begins with the agent's state
     there, not as if the episode began.
@@ -57,12 +57,10 @@ def record_windows(
     """
     steps = start + 4 * length
     played = env_call(env.rollout, steps, policy, break_when_any_done=False)
-    windows, classes = [], policy.world_model.rssm.stoch_shape[1]
-    as_read = ToRecords(latents=True, classes=classes)
-    for stream in played:
-        records = as_read(to_records(stream, latents=True)).exclude(keys.STREAM)
-        cuts = range(start, len(records) - length + 1, max(1, length // 4))
-        windows += [records[cut : cut + length] for cut in cuts]
+    as_read = ToRecords(latents=True, classes=policy.world_model.rssm.stoch_shape[1])
+    streams = [as_read(to_records(x, latents=True)).exclude(keys.STREAM) for x in played]
+    cuts = range(start, min(map(len, streams)) - length + 1, max(1, length // 4))
+    windows = [records[cut : cut + length] for cut in cuts for records in streams]
     return unbroken(torch.stack(windows), rows)
 
 

@@ -26,8 +26,9 @@ from omegaconf import DictConfig
 from mario_dreamer.config import build
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.base import close_env
-from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
+from mario_dreamer.reporting.evaluation_files import Condition, Evaluation, clear
 from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.store import store_uri
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.checkpoint_files import run_of
 from mario_dreamer.training.evaluation import play_episodes
@@ -94,7 +95,10 @@ def main(cfg: DictConfig) -> None:
     drawn = torch.get_rng_state()
     is_mario = "random_noops" in agent.cfg.env
     conditions = chosen_conditions(cfg, is_mario)
-    Path(cfg.out).mkdir(parents=True, exist_ok=True)  # before hours of play, not after
+    if uses_mlflow(cfg.track, run_of(agent.checkpoint)):
+        store_uri(cfg.tracking_uri)  # before hours of play, not after
+    Path(cfg.out).mkdir(parents=True, exist_ok=True)
+    clear(Path(cfg.out))
     source = {**provenance(), "seed": str(cfg.seed), "agent_sha256": str(agent.sha256)}
     evaluation = Evaluation(
         Path(cfg.out), agent.checkpoint, agent.env_options, source, cfg.save_episodes,

@@ -23,8 +23,9 @@ def main() -> None:
     """Run the command; see the top of this file."""
     words = sys.argv[1:]
     try:
-        if words and words[-1].startswith("out="):
-            out = Path(words.pop().removeprefix("out="))
+        if given := [word for word in words if word.startswith("out=")]:
+            words = [word for word in words if word not in given]
+            out = Path(given[-1].removeprefix("out="))
             out.write_text(markdown_table(words or None), encoding="utf-8")
             print(f"{out}: {len(words or METRICS)} metrics")
             return

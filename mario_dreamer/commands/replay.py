@@ -56,6 +56,8 @@ def read_actions(path: Path) -> dict[str, Any]:
         for name in ("x_max", *(claim for claim in ("flag", "time") if claim in stats)):
             if not isinstance(stats[name], int | float) or not math.isfinite(stats[name]):
                 raise ValueError(f"stats.{name} is {stats[name]!r}, not a number")
+        if not saved.get("buttons", saved["actions"]):
+            raise ValueError("it holds no actions")
         unpack_buttons(saved.get("buttons", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -79,6 +81,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--video", type=Path, help="also write a film, .mp4")
     arguments = parser.parse_args()
+    if arguments.video is not None and arguments.video.suffix != ".mp4":
+        parser.error(f"--video {arguments.video}: the film is a file ending in .mp4")
     try:
         saved = read_actions(arguments.file)
         env, claimed = saved["env"], saved["stats"]

@@ -57,6 +57,8 @@ def run_folder(where: str, runs_dir: str | Path) -> tuple[Path, Path | None]:
                 "mario-dreamer report runs/NAME."
             )
         where = str(runs[-1].parent)
+    if where in ("best", "shipped", "none", "auto"):
+        raise ValueError(f"checkpoint={where}: a report is of a run. Give latest, or a run's folder.")
     path = Path(where)
     if OWN_NAME.fullmatch(path.name) and (run := run_of(path)):
         return run, find_run(where, runs_dir)

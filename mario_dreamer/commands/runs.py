@@ -41,8 +41,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
     last: dict[str, float] = {}
     for row in filter(None, map(parse_row, _text(folder / "metrics.jsonl").splitlines())):
         with contextlib.suppress(*NOT_OURS):
-            values = row.get("values", row)
-            last.update({SHOWN[name]: float(values[name]) for name in SHOWN if name in values})
+            last.update({SHOWN[name]: float(row[name]) for name in SHOWN if name in row})
     return {"name": _plain(folder.name), "status": status, **last}
 
 
@@ -78,8 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mario-dreamer runs", description=__doc__)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     runs_dir = parser.parse_args().runs_dir
-    folders = [path.parent for path in runs_dir.glob("*/run.json")]
-    folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    files = sorted(runs_dir.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [path.parent for path in files]
     if not folders:
         print(f"no runs in {runs_dir.resolve()}; start one with: mario-dreamer train")
         return

@@ -1,7 +1,7 @@
 """mario-dreamer train: learn to play.
 
     mario-dreamer train experiment=laptop          Mario 1-1 on two CPU cores
-    mario-dreamer train experiment=mario_1_1       Mario 1-1, Nature settings, on a GPU
+    mario-dreamer train experiment=mario_1_1       Mario 1-1, the paper's networks, on a GPU
     mario-dreamer train experiment=debug           a toy env, under a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
     mario-dreamer train runs/NAME                  go on with this one
@@ -160,7 +160,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
             status = _run(parts, run, agent_steps, folder, tracker)
         finally:
             parts.report.progress.close()
-        return _ended(parts, tracker, folder, status)
+        return _ended(parts, tracker, folder, status) | {"steps": run.steps}
 
 
 def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def main(cfg: DictConfig) -> float | None:
         )
     if not result["updates"]:
         print("WARNING: not one update was made; the agent has learned nothing.", file=sys.stderr)
-    more = f" steps={2 * int(cfg.steps)}" if stopped == "steps" else ""
+    more = f" steps={2 * result['steps']}" if stopped == "steps" else ""
     with contextlib.suppress(BrokenPipeError):
         print_line(f"{status} ({stopped}): {folder}")
         print_line(f"go on with: mario-dreamer train resume={folder}{more}")

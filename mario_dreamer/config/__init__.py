@@ -1,1 +1,1 @@
-"""From YAML to objects: the only place that knows Hydra."""
+"""From YAML to objects; besides the commands, the only place that knows Hydra."""

@@ -228,7 +228,7 @@ def _problem_of_choice(choice: Override) -> str | None:
     if choice.is_sweep_override():
         return f"{choice.input_line}: several values are a sweep; add --multirun."
     value, options = str(choice.get_value_element_as_str()), _options(choice.key_or_group)
-    if value in options or (value == "null" and choice.key_or_group == "experiment"):
+    if value in options:
         return None
     near = _near(value, options)
     hint = f"did you mean {near}?" if near else f"expected one of {', '.join(options)}."

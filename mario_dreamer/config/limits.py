@@ -28,6 +28,9 @@ LAYERS = whole_number(0, 1000)
 OPTIONS = Rule("options by name", lambda value: isinstance(value, dict), "group", none=True)
 STAGE = r'[1-8]-[1-4]'
 
+FOLDER = r"(?!\.{1,2}$)[^/\\\0]{1,200}"
+FOLDER_WORDS = "a folder's name, at most 200 characters without / and \\"
+
 # Of one command only, where the same name means something else in another.
 FILM = words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
 OF_COMMAND = {
@@ -38,9 +41,10 @@ OF_COMMAND = {
 # The first pattern that fits a dotted name is its rule.
 RULES: dict[str, Rule | None] = {
     "trust_config": BOOL, "prefill_random": BOOL, "greedy": BOOL,
-    "seed": whole_number(0, 2**31 - 1), "name": words(
-        r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\",
-        "text", none=True),
+    "seed": whole_number(0, 2**31 - 1),
+    "experiment_name": words(FOLDER, FOLDER_WORDS, "text"),
+    "name": words(FOLDER, FOLDER_WORDS, "text", none=True),
+    "encoders": OPTIONS, "decoders": OPTIONS,
     "device": words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
     "precision": one_of("auto", "bf16", "16", "fp32", "32"),
     "compile": words(r"off|on|cudagraph|on\+cudagraph|true|false", "off, on, cudagraph or on+cudagraph"),
@@ -86,6 +90,7 @@ RULES: dict[str, Rule | None] = {
     "optimizer.clip_norm": number(0, above=True, none=True),
     "optimizer.clip_norm.*": number(0, above=True, none=True),
     "optimizer.eps.*": number(0, 1), "optimizer.optimizer.eps": number(0, 1),
+    "optimizer.optimizer.betas": Rule("two numbers", lambda x: isinstance(x, list) and len(x) == 2, "list"),
     "optimizer.optimizer.betas.*": number(0, 1 - 1e-12), "optimizer.optimizer.foreach": BOOL,
     "loss.discount.gamma": number(0, 1, above=True), "loss.*.lmbda": SHARE,
     "loss.*.learned": BOOL, "loss.*.normalize": BOOL, "loss.*.alive_start": BOOL,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, StepCounter
 
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.policy import Policy
@@ -83,14 +83,12 @@ class LoadedAgent:
         return OmegaConf.to_container(self.cfg.env, resolve=True)
 
     def truncating(self, max_steps: int) -> dict[str, int]:
-        """Return the env's option that ends an episode after so many steps: it counts then.
+        """Return the change that ends an episode of `make_env` after so many steps: it counts then.
 
         Args:
             max_steps: agent steps; fewer where the env's own limit is lower.
         """
-        if "max_steps" not in self.cfg.env:
-            return {}
-        return {"max_steps": min(max_steps, self.cfg.env.max_steps or max_steps)}
+        return {"max_steps": min(max_steps, self.cfg.env.get("max_steps") or max_steps)}
 
     def make_env(self, num_envs: int = 1, seed: int = 0, **changes: Any) -> EnvBase:
         """Build [N] envs as it was trained in, which carry the policy's state.
@@ -100,10 +98,15 @@ class LoadedAgent:
         Args:
             num_envs: N.
             seed: of the envs' own randomness.
-            changes: options that differ, such as stage="1-2".
+            changes: options that differ, such as stage="1-2"; and max_steps, whether the env has
+                that option or not.
         """
+        has_limit = "max_steps" in self.cfg.env
+        limit = None if has_limit else changes.pop("max_steps", None)
         with torch.random.fork_rng(devices=[]):
             env = build.make_env(self.cfg, num_envs, seed, **changes)
+        if limit is not None:
+            env = env.append_transform(StepCounter(limit, step_count_key="steps_of_limit"))
         return env.append_transform(self.policy.make_tensordict_primer())
 
     def play(self, env: EnvBase | None = None, greedy: bool = False) -> Episode:

@@ -48,6 +48,8 @@ FIXED = {
     "name": "a resumed run stays in its folder",
     "init_from": "the run has begun",
     "init_parts": "the run has begun",
+    "replay.latents": "the stored records have them or not",
+    "replay.latent_dtype": "the stored records hold the states in this form",
 }
 
 
@@ -113,7 +115,7 @@ def resumed_config(
     before = {name: OmegaConf.select(cfg, name) for name in typed}
     for name, override in typed.items():
         value = override.value()
-        reason = FIXED.get(name.split(".")[0])
+        reason = FIXED.get(name) or FIXED.get(name.split(".")[0])
         if reason is not None and value != before[name]:
             raise ValueError(
                 f"{name}={value} cannot be changed on a resume: {reason}"

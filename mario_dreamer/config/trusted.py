@@ -70,8 +70,8 @@ def check_stored(cfg: Any) -> None:
                 f"the stored configuration refers to something else: {path}={value!r}. "
                 f"Configurations are stored without references. {TRUST}"
             )
-        module = re.match(r"([A-Za-z_][\w.]*):\S", value) if isinstance(value, str) else None
-        if module and path.startswith("env.") and module[1] not in ENV_MODULES:
+        module, colon, _ = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if colon and path.startswith("env.") and module not in ENV_MODULES:
             raise ValueError(
                 f"the stored configuration would import a module: {path}={value!r}. {TRUST}"
             )

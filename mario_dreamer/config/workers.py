@@ -36,7 +36,7 @@ SEED_OF_NEXT = 7_919  # between the seeds of a worker and of the one that replac
 
 def plays_elsewhere(cfg: DictConfig) -> bool:
     """Whether the configured collector plays in other processes."""
-    return str(cfg.collector.get("backend") or "direct") != "direct"
+    return cfg.collector.get("backend") is not None
 
 
 def make_workers(

@@ -20,16 +20,17 @@ from mario_dreamer.keys import STATS
 class GymCrafter(gymnasium.Env):
     """Offer the package's env, of Gym's first interface, through Gymnasium's.
 
-    Death is terminal and the limit of 10,000 steps a truncation. `info["stats"]` holds each
+    Death is terminal and the limit of steps a truncation. `info["stats"]` holds each
     achievement as 1 once it is unlocked in the episode, else 0.
 
     Args:
         image_size: side of the square picture.
+        max_steps: until truncation.
     """
 
-    def __init__(self, image_size: int = 64) -> None:
+    def __init__(self, image_size: int = 64, max_steps: int = 10_000) -> None:
         self.package = require_package("crafter", "crafter", "env=crafter")
-        self.image_size = image_size
+        self.image_size, self.max_steps = image_size, max_steps
         self._open(0)
         self.observation_space = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.action_space = spaces.Discrete(len(self.env.action_names))
@@ -38,7 +39,7 @@ class GymCrafter(gymnasium.Env):
 
     def _open(self, seed: int) -> None:
         side = self.image_size
-        self.env = self.package.Env(size=(side, side), seed=seed)
+        self.env = self.package.Env(size=(side, side), length=self.max_steps, seed=seed)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -58,8 +59,8 @@ class GymCrafter(gymnasium.Env):
 
 
 def _make_world(image_size: int, max_steps: int | None) -> EnvBase:
-    env = GymCrafter(image_size)
-    return plain_env(env, max_steps=max_steps, info=env.info)
+    env = GymCrafter(image_size, max_steps or 10_000)
+    return plain_env(env, info=env.info)
 
 
 def make_crafter_env(

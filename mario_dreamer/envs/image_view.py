@@ -138,9 +138,8 @@ def layout_of(shape: tuple[int, ...]) -> str | None:
 
 def _range(spec: TensorSpec) -> tuple[float, float]:
     """Return the smallest and the largest value that a spec declares."""
-    if not spec.dtype.is_floating_point and isinstance(spec, Unbounded):
-        limits = torch.iinfo(spec.dtype)
-        return float(limits.min), float(limits.max)
+    if spec.dtype == torch.uint8 and isinstance(spec, Unbounded):
+        return 0.0, 255.0
     space = getattr(spec, "space", None)
     if isinstance(spec, Unbounded) or not hasattr(space, "low"):
         return -math.inf, math.inf

@@ -29,7 +29,7 @@ class CheckpointModel:
     warning at the start.
 
     Args:
-        policy: the one that learns.
+        policy: what is exported.
         env: environments like those it plays in.
     """
 

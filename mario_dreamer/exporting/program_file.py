@@ -56,7 +56,8 @@ def describe(program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -
         if view is not None and view.is_only_resized
     }
     names, is_mario = action_names(env), {"stage", "crop_top", "max_pool"} <= set(options)
-    has_screen = is_mario and "pixels" in program.policy.world_model.observation_keys
+    seen = program.policy.world_model.observation_keys
+    has_screen = is_mario and "pixels" in seen and not options.get("grayscale")
     picture = picture_rules(options, env.observation_spec["pixels"].shape) if has_screen else None
     return {
         "stage": str(options["stage"]) if is_mario else None,

@@ -219,7 +219,8 @@ class Replay:
         self._generator.set_state(state["generator"])
         self.buffer.transform[0].classes = state["classes"]
         self._ahead = None
-        if state["ahead"] and self._thread is not None:
+        same = state["ahead"] and len(state["ahead"][keys.INDEX]) == self.batch_size
+        if same and self._thread is not None:
             shape = [self.batch_size, self.batch_length]
             self._ahead = Future()
             self._ahead.set_result(TensorDict(state["ahead"], shape).to(device))

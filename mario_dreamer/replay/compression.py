@@ -76,6 +76,17 @@ class CompressedRecordStorage(MemmapRecordStorage):
         """Shape and type that every record has under each key, as it is given and returned."""
         return dict(self._kinds)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Refuse: TorchRL's own saving does not know how images are packed."""
+        raise RuntimeError(
+            "CompressedRecordStorage is saved by Replay.state_dict; TorchRL's own would lose how "
+            "the images are packed."
+        )
+
+    def dumps(self, path: Any) -> None:
+        """Refuse as `state_dict` does."""
+        self.state_dict()
+
     def set(self, cursor: Tensor, data: TensorDictBase, **options: Any) -> None:
         """Write records [M] at the rows `cursor`, int64 [M]."""
         if not self._kinds:

@@ -36,7 +36,7 @@ def redistribute(
         records = TensorDict(state["records"], [sum(lengths)])
         if replay.buffer.transform[0].classes is None:
             replay.buffer.transform[0].classes = state["classes"]
-        stretches = math.ceil(size / count)
+        stretches = math.ceil(size * rings / (count * len(lengths)))
         for stream in records.split(lengths):
             for part in torch.arange(len(stream)).tensor_split(stretches):
                 ring = number % (size * rings)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import shutil
 import tempfile
+import weakref
 from typing import Any
 
 import torch
@@ -96,7 +98,10 @@ class MemmapRecordStorage(_GatherRows, LazyMemmapStorage):
     """
 
     def __init__(self, streams: Streams, path: str | None = None) -> None:
-        super().__init__(streams.capacity, scratch_dir=path, existsok=True)
+        folder = path or tempfile.mkdtemp(prefix="replay-")
+        super().__init__(streams.capacity, scratch_dir=folder, existsok=True)
+        if path is None:  # TorchRL's own clean-up would take over Ctrl-C
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.streams = streams
 
     def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import nn
 
 from mario_dreamer.envs.mario.recordings import played_stage
 from mario_dreamer.reporting.calibration import Pairs, reward_pairs, value_pairs
@@ -177,9 +178,9 @@ def _add_foresight(page: Page, seen: Foresight) -> None:
     )
 
 
-def _add_latents(page: Page, watched: Sequence[Watched], unimix: float) -> int:
+def _add_latents(page: Page, watched: Sequence[Watched], rssm: nn.Module) -> int:
     """Return the number of live classes."""
-    shares = usage(watched, unimix)
+    shares = usage(watched, rssm)
     live, effective = live_classes(shares), effective_classes(shares)
     dead = int((effective < 1.1).sum())
     page.section(
@@ -226,5 +227,5 @@ def add_agent(
     if found is not None:
         _add_foresight(page, found)
         summary["open_loop_error"] = float(found.dreamed[-1])
-    summary["live_classes"] = _add_latents(page, watched, agent.world_model.rssm.unimix)
+    summary["live_classes"] = _add_latents(page, watched, agent.world_model.rssm)
     return summary

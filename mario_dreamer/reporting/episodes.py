@@ -8,13 +8,12 @@ from typing import Protocol
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.agent.policy import Policy
 from mario_dreamer.agent.world_model import WorldModel
-from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.precision import autocast
 from mario_dreamer.replay import to_records
 from mario_dreamer.training.evaluation import Episode, play_episodes
@@ -77,17 +76,17 @@ def _look(episode: Episode, agent: Networks) -> Watched:
     return Watched(episode, records, states.select(*wanted)[0].cpu().float())
 
 
-def usage(watched: Sequence[Watched], unimix: float) -> Tensor:
+def usage(watched: Sequence[Watched], rssm: nn.Module) -> Tensor:
     """Average the posterior over all frames: which of the S x K classes are taken.
 
     Args:
-        unimix: share of uniform probability in the posterior.
+        rssm: its `stoch_dist` makes the posterior of logits.
 
     Returns:
         [S, K], each row adds up to 1.
     """
     logits = torch.cat([seen.states[keys.POST_LOGITS] for seen in watched])  # [M, S, K]
-    return OneHotCategorical(logits, unimix).probs.mean(0)
+    return rssm.stoch_dist(logits).probs.mean(0)
 
 
 def live_classes(shares: Tensor) -> int:

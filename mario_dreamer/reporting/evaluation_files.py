@@ -21,6 +21,11 @@ from mario_dreamer.reporting.page import Page, without_paths
 from mario_dreamer.training.checkpoint_files import run_of
 from mario_dreamer.training.evaluation import Episode, summarise
 
+# Files of one condition or one stage, of which another evaluation may have others.
+LEFT_OVER = (
+    "sampled*-flag-*.json", "sampled*-best-*.json", "greedy*-flag-*.json", "greedy*-best-*.json",
+    "*-sampled*.svg", "*-greedy*.svg", "deaths-sampled*.png", "deaths-greedy*.png", "level_map*.png",
+)  # fmt: skip
 TRACKED = ("return", "length", "x_max", "x_max_best", "flag_rate", "flag_low", "flag_high")
 
 
@@ -32,7 +37,7 @@ class Condition:
         name: such as "greedy-noops-sticky".
         greedy: the most likely actions instead of samples.
         random_noops: opening frames without a button, 0 to this many.
-        sticky: probability that a step repeats the previous action.
+        sticky: probability that the buttons of before are held; per frame or step, see `env.sticky_unit`.
     """
 
     name: str
@@ -44,6 +49,12 @@ class Condition:
     def is_random(self) -> bool:
         """Whether the env itself draws random numbers."""
         return bool(self.random_noops or self.sticky)
+
+
+def clear(out: Path) -> None:
+    """Remove the action lists and charts of an earlier evaluation in the same folder."""
+    for path in (path for pattern in LEFT_OVER for path in out.glob(pattern)):
+        path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mario_dreamer.tracking.append_only import read_rows
+from mario_dreamer.tracking.append_only import parse_row, read_rows
 
 PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
@@ -43,13 +43,23 @@ class History:
         return [row["step"] for row in rows], [row[name] for row in rows]
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is one, or the word for one: NaN and infinity are words in JSON."""
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines; where a resumed run went back, its new lines replace the old ones."""
     rows: list[dict[str, Any]] = []
     for row in read_rows(path):
         step = row.get("step")
-        if step is None:
+        if not isinstance(step, int | float):
             continue
+        row = {name: value for name, value in row.items() if _is_number(value)}
         if rows and step < rows[-1]["step"]:
             rows = [earlier for earlier in rows if earlier["step"] < step]
         rows.append(row)
@@ -73,10 +83,13 @@ def read_history(folder: str | Path) -> History:
         )
     history = History(folder.resolve().name)
     if (folder / "run.json").is_file():
-        history.info = json.loads((folder / "run.json").read_text("utf-8"))
+        history.info = parse_row((folder / "run.json").read_text("utf-8", "replace")) or {}
     if (folder / "config.yaml").is_file():
-        history.config = yaml.safe_load((folder / "config.yaml").read_text("utf-8")) or {}
-    repeat = (history.config.get("env") or {}).get("action_repeat", 1)
+        with contextlib.suppress(yaml.YAMLError):
+            found = yaml.safe_load((folder / "config.yaml").read_text("utf-8", "replace"))
+            history.config = found if isinstance(found, dict) else {}
+    env = history.config.get("env")
+    repeat = env.get("action_repeat", 1) if isinstance(env, dict) else 1
     worked, before = 0.0, None
     for row in _lines(folder / "metrics.jsonl"):
         now = row.get("time", before)

@@ -46,8 +46,13 @@ class AppendOnly:
         if not self._whole:
             self._repair()
         self._whole = False
-        with self.path.open("ab") as file:
-            file.write("".join(self._waiting).encode())
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("ab") as file:
+                file.write("".join(self._waiting).encode())
+        except OSError:
+            os.truncate(self.path, size)  # of several lines, the first may have found room
+            raise
         self._whole = True
         self._waiting.clear()
 

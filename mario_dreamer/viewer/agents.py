@@ -86,14 +86,16 @@ class Agents:
 
     def listed(self) -> list[dict[str, str]]:
         """Return id and name of every agent on offer, the first one first."""
-        shown = self.first.loaded.checkpoint
+        asked = [self._loaded[id] for id in ("main", "second") if id in self._loaded]
+        shown = [agent.loaded.checkpoint for agent in asked]
+        runs = [run.resolve() for run in map(run_of, shown) if run]
         for folder in sorted(self.runs_dir.glob("*/checkpoints")):
-            if any(folder.glob("step_*")) and (shown is None or shown.parent != folder):
+            if any(folder.glob("step_*")) and folder.parent.resolve() not in runs:
                 self.places.setdefault(f"run:{folder.parent.name}"[:64], str(folder.parent))
         shipped = shipped_checkpoint()
-        if shipped is not None and shown != shipped:
+        if shipped is not None and shipped not in shown:
             self.places.setdefault("shipped", "shipped")
-        if shown is not None:
+        if None not in shown:
             self.places.setdefault("none", "none")
         return [{"id": id, "name": self.name(id)} for id in self.places]
 

@@ -12,7 +12,6 @@ from torch.distributions import Distribution
 
 from mario_dreamer import keys
 from mario_dreamer.agent.policy import Policy
-from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.precision import autocast
 
 
@@ -164,7 +163,7 @@ class AgentInspector:
             feat = self.rssm.feat(belief.deter, belief.stoch)
             asked = (self.world_model.reward, self.world_model.cont, self.critic)
             reward, cont, value = (float(m.head.dist(m.head(feat)).mean) for m in asked)
-        latent = OneHotCategorical(belief.logits, unimix=self.rssm.unimix).probs[0]
+        latent = self.rssm.stoch_dist(belief.logits).probs[0]
         prediction = Prediction(
             frame=frames[0],
             reward=reward,

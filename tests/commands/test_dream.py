@@ -54,3 +54,11 @@ def test_only_a_switch_that_the_env_has_is_advised(
 ) -> None:
     said = why_no_pictures(options)
     assert ("env." in said) == (switch is not None) and (switch or "render()") in said
+
+
+def test_rows_are_of_different_envs() -> None:
+    tiny = make_tiny("env.length=400")
+    windows = record_windows(tiny.policy, tiny.env, start=3, length=8, rows=2)
+    assert not torch.equal(windows[0, :4, ...][keys.PREV_DETER], windows[1, :4, ...][keys.PREV_DETER])
+    # Of one env, the second row would be the first one two records later.
+    assert not torch.equal(windows[0, 2:][keys.PREV_DETER], windows[1, :-2][keys.PREV_DETER])

@@ -39,10 +39,11 @@ def test_the_newest_comes_first_and_steps_are_whole_numbers(
 ) -> None:
     for age, name in ((100, "old"), (0, "new")):
         folder = run(tmp_path / name, status="FINISHED")
-        line = {"values": {"run/agent_steps": 24512.0, "play/x_best": 2473.0}}
+        line = {"run/agent_steps": 24512.0, "play/x_best": 2473.0}
         (folder / "metrics.jsonl").write_text(json.dumps(line) + "\nnot json\n")
         time = (folder / "run.json").stat().st_mtime - age
         os.utime(folder / "run.json", (time, time))
+        (tmp_path / "old" / "report.html").touch()  # what is made of a run later makes it no newer
     monkeypatch.setattr(sys, "argv", ["runs", "--runs-dir", str(tmp_path)])
     list_runs.main()
     lines = capsys.readouterr().out.splitlines()

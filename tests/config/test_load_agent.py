@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from tiny import make_tiny, sign_files
 
 import mario_dreamer
@@ -84,6 +84,16 @@ def test_options_of_the_env_are_changed_or_refused_by_name(run: Path) -> None:
         load_agent(run, env={"image_size": 32})
     with pytest.raises(ValueError, match="env.max_steps must be a whole number"):
         load_agent(run, env={"max_steps": "many"})
+
+
+def test_an_env_without_a_limit_of_its_own_is_cut_off_at_one(run: Path) -> None:
+    agent = load_agent(run)
+    with open_dict(agent.cfg.env):
+        del agent.cfg.env["max_steps"]
+    changes = agent.truncating(3)
+    assert changes == {"max_steps": 3}
+    episode = agent.play(agent.make_env(**changes))
+    assert episode.stats["length"] <= 3
 
 
 def test_a_checkpoint_replaced_while_loading_is_found_again(

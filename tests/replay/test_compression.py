@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,36 @@ def test_replay_in_files_resumes_from_a_copy_in_files(storage: str, tmp_path: Pa
     other.load_state_dict(saved)
     assert equal(replay.sample(), other.sample())
     assert [path.suffix for path in (tmp_path / "a").iterdir()].count("") == 0, "no copy stays"
+
+
+@pytest.mark.parametrize("storage", ["memmap", "compressed"])
+def test_files_of_no_folder_are_on_disk_and_gone_with_the_replay(storage: str) -> None:
+    replay = make_replay(**SIZES, storage=storage)
+    replay.extend(played(25, noise=False))
+    folder = Path(str(replay.buffer.storage.scratch_dir))
+    assert folder.is_relative_to(tempfile.gettempdir()) and any(folder.iterdir())
+    del replay
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_torchrls_own_saving_is_refused_where_it_would_lose_images(tmp_path: Path) -> None:
+    _, files = pair("zlib", tmp_path)
+    files.extend(played(25, noise=False))
+    for save in (files.buffer.state_dict, lambda: files.buffer.dumps(tmp_path / "saved")):
+        with pytest.raises(RuntimeError, match=r"is saved by Replay\.state_dict"):
+            save()
+
+
+def test_a_batch_read_ahead_is_read_again_for_another_batch_size(tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    replay = make_replay(**SIZES, storage="memmap", path=path, prefetch=True)
+    replay.extend(played(25, noise=False))
+    replay.sample()
+    sizes = SIZES | {"batch_size": 2}
+    other = make_replay(**sizes, storage="memmap", path=str(tmp_path / "b"), prefetch=True)
+    other.load_state_dict(replay.state_dict())
+    assert other.sample().shape == (2, 4)
 
 
 def test_another_codec_is_refused() -> None:

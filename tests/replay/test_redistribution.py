@@ -48,6 +48,16 @@ def test_one_replay_split_in_two_is_cut_in_order(counter) -> None:
     )
 
 
+def test_more_rings_than_streams_keep_every_record(counter) -> None:
+    old = filled(counter, [50, 50], 40)
+    new = make_replay(200, 4, 4, 5, latents=True)
+    redistribute([old.state_dict()], 1, new, rank=0, size=1)
+    assert len(new) == len(old) and all(20 <= len(x) <= 21 for x in frames(new))
+    for ring in (1, 3):  # the second half of a stream, from the middle of an episode
+        first = new.newest(ring, 1000)[0]
+        assert bool(first["is_first"]) and not first["prev_deter"].any()
+
+
 def test_a_full_ring_keeps_the_newest(counter) -> None:
     old = [filled(counter, [50, 50], 40), filled(counter, [50, 50], 40)]
     new = empty(capacity=60)

@@ -129,11 +129,11 @@ def test_imagination_starts_from_the_posterior(tiny: Tiny, watched: list[Watched
     assert shades == [0, 1, 2, 3, 4, 5]
 
 
-def test_live_classes_are_those_taken_now_and_then(watched: list[Watched]) -> None:
+def test_live_classes_are_those_taken_now_and_then(tiny: Tiny, watched: list[Watched]) -> None:
     shares = torch.tensor([[0.5, 0.495, 0.005], [1.0, 0.0, 0.0]])
     assert live_classes(shares) == 3
     assert effective_classes(shares)[1] == 1.0
-    found = usage(watched, 0.01)
+    found = usage(watched, tiny.learner.world_model.rssm)
     assert found.shape == (3, 4)
     assert found.sum(-1).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-5)
 

@@ -16,7 +16,7 @@ from mario_dreamer.commands.evaluate import chosen_conditions
 from mario_dreamer.envs.mario.emulator import BUTTONS
 from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.exporting.evaluated import read_results
-from mario_dreamer.reporting.evaluation_files import Condition, Evaluation
+from mario_dreamer.reporting.evaluation_files import Condition, Evaluation, clear
 from mario_dreamer.tracking.metrics import undocumented
 from mario_dreamer.training.evaluation import Episode, play_episodes
 
@@ -38,8 +38,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     found = Evaluation(tmp_path / "out", checkpoint, ENV, {"seed": "0"}, 1, agent_steps=700)
     plain = [episode(10.0), episode(3161.0, 1.0), episode(3161.0, 1.0), episode(40.0)]
     found.add(Condition("sampled"), [Episode(e.stats, e.actions) for e in plain])
-    found.add(Condition("greedy-sticky", True, 0, 0.25), [Episode(e.stats, e.actions, buttons=b"")
-                                                          for e in plain[:1]])  # fmt: skip
+    found.add(Condition("greedy-sticky", True, 0, 0.25), plain[:1])
     found.write()
     return found
 
@@ -69,7 +68,7 @@ def test_every_flag_is_saved_and_of_the_others_the_best(evaluation: Evaluation) 
     plain = replay_actions.read_actions(evaluation.out / "sampled-flag-0.json")
     assert replay_actions.buttons_of(plain) == ([128, 129, 130], 4)
     by_random = replay_actions.read_actions(evaluation.out / "greedy-sticky-best-0.json")
-    assert by_random["buttons"] == [] and by_random["env"]["sticky"] == 0.25
+    assert replay_actions.buttons_of(by_random) == ([128, 128], 1) and by_random["env"]["sticky"] == 0.25
 
 
 def test_pictures_are_files_next_to_the_page(evaluation: Evaluation) -> None:
@@ -171,3 +170,13 @@ def test_a_win_is_saved_verified_and_drawn(
     monkeypatch.setattr(sys, "argv", ["replay", str(tmp_path / "sampled-flag-0.json")])
     replay_actions.main()
     assert "VERIFIED" in capsys.readouterr().out
+
+
+def test_what_another_evaluation_left_in_the_folder_goes_and_nothing_else(tmp_path: Path) -> None:
+    left = ("sampled-flag-0.json", "greedy-noops-best-2.json", "deaths-sampled-1-1.png",
+            "return-greedy.svg", "level_map-1-2.png")  # fmt: skip
+    kept = ("results.json", "sampled.json", "my-best-0.json", "notes.txt")
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

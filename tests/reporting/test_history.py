@@ -68,3 +68,18 @@ def test_replay_holds_the_newest_episodes(tmp_path: Path) -> None:
     run = write(tmp_path, *(episode(10 * i, float(i)) for i in (1, 2, 3)), size)
     episodes, records = in_replay(read_history(run))
     assert [row["step"] for row in episodes] == [20, 30] and records == 15.0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.yaml", "env: {action_rep"), ("config.yaml", "- a"), ("config.yaml", "env: 3"),
+     ("run.json", "[1]"), ("run.json", '{"status": "RUN'),
+     ("metrics.jsonl", '{"step": "x", "kl": 1}\n{"step": 5, "kl": null, "time": 1}\n')],
+)  # fmt: skip
+def test_files_that_are_not_as_they_were_written_are_read_as_far_as_that_goes(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    run = write(tmp_path, {"step": 5, "time": 0.0, "kl": 2.5})
+    (run / name).write_text(text)
+    history = read_history(run)
+    assert history.last("kl") == (None if name == "metrics.jsonl" else 2.5)

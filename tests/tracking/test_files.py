@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from mario_dreamer.tracking.append_only import AppendOnly
 from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.tracking.files import FileTracker, read_metrics
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
@@ -75,6 +77,29 @@ def test_what_a_full_disk_refused_is_written_later(
     path.rmdir()
     tracker.close()
     assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 2.0)]
+
+
+def test_of_lines_that_a_disk_took_in_part_none_is_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = AppendOnly(tmp_path / "lines")
+    lines.append("one\n")
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        file = opened(path, mode, **options)
+        if mode == "ab":
+            file.write(b"two\nthr")
+            file.close()
+            raise OSError("no space left")
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="no space"):
+            lines.append("two\nthree\n")
+    lines.append("four\n")
+    assert (tmp_path / "lines").read_text().split() == ["one", "two", "three", "four"]
 
 
 def test_nan_and_infinity_stay_valid_json(tmp_path: Path) -> None:

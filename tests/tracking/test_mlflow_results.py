@@ -21,11 +21,12 @@ def test_results_are_logged_to_the_run_without_ending_it(uri: str, tmp_path: Pat
     picture = tmp_path / "evaluation.html"
     picture.write_text("<p>")
     given = {"step": 7, "files": [picture], "folder": "evaluation", "tags": {"a": "b"}}
-    found = log_results(run_id, "x", {"evaluate/sampled/return": 2.0}, tracking_uri=uri, **given)
+    found = log_results(run_id, "x", {"evaluate/sampled/return": 2.0, "won?": 1.0}, tracking_uri=uri, **given)
     assert found == run_id == recorded_run(run_folder)
     run = client.get_run(run_id)
     assert run.info.status == "RUNNING", "the training goes on"
     assert run.data.metrics["evaluate/sampled/return"] == 2.0 and run.data.tags["a"] == "b"
+    assert run.data.metrics["won_"] == 1.0, "as the training writes it"
     assert [file.path for file in client.list_artifacts(run_id, "evaluation")] == [
         "evaluation/evaluation.html"
     ]

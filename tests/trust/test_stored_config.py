@@ -64,6 +64,7 @@ def test_a_class_in_a_list_or_beyond_arguments_is_refused() -> None:
 # The three attacks of issue 17.
 ATTACKS = {
     "a module is imported": ("env.env_id", "evil_module:Id", "would import a module"),
+    "a file is imported by a name that is none": ("env.env_id", "evil-module:Id", "would import a mod"),
     "a secret is sent": (
         "env.options",
         {"_target_": "mario_dreamer.tracking.mlflow.tracker.MLflowTracker",

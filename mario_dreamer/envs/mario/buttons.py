@@ -157,9 +157,13 @@ class NoopStart(Transform):
         columns = -(-int(count.max()) // self.frames) * self.frames
         waits = torch.arange(columns) < columns - count
         buttons = torch.where(waits, PAUSE, 0).to(torch.int16)  # [N, columns]
+        failed = torch.zeros_like(count, dtype=torch.bool)
         for row in buttons.split(self.frames, -1) if columns else ():
             played = self.parent._step(tensordict_reset.set(ACTION, row))
+            failed |= played["truncated"] & (count > 0)
             tensordict_reset = played.exclude("reward")
+        if failed.any():  # of an emulator; its next one opens without no-ops
+            tensordict_reset = self.parent._reset(tensordict_reset.set("_reset", failed))
         if (tensordict_reset["terminated"] & (count > 0)).any():
             raise RuntimeError(
                 f"env.random_noops={self.most}: an episode ended during its opening no-ops. "

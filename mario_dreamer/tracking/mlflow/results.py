@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mario_dreamer.tracking.mlflow.entries import key_of
 from mario_dreamer.tracking.mlflow.models import model_of_step, register_model
 from mario_dreamer.tracking.mlflow.run import known_or_new_run, recorded_run
 from mario_dreamer.tracking.mlflow.store import open_store, store_uri
@@ -57,7 +58,7 @@ def log_results(
         run_id = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
         model = model_of_step(client, run_id, step) if register is not None else None
         now = int(time.time() * 1000)
-        points = [Metric(name, float(value), now, step, model) for name, value in metrics.items()]
+        points = [Metric(key_of(name), float(x), now, step, model) for name, x in metrics.items()]
         client.log_batch(run_id, points, tags=[RunTag(key, value) for key, value in tags.items()])
         if model is not None:
             version = register_model(client, run_id, model, register, tags)

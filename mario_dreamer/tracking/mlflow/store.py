@@ -55,7 +55,7 @@ def store_uri(tracking_uri: str | None = None) -> str:
     is_folder = uri.startswith(("file:", "/", "./", "../"))
     if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise ValueError(
-            f"tracker.tracking_uri: got {uri!r}, a folder, which MLflow 3 no longer takes. "
+            f"tracking_uri or $MLFLOW_TRACKING_URI: got {uri!r}, a folder, which MLflow 3 no longer takes. "
             "Give a database, sqlite:////absolute/path/mlflow.db, or a server, http://host:5000."
         )
     return uri
