@@ -52,7 +52,8 @@ class Imagination(TensorDictModuleBase):
         """Imagine H steps from each of N states.
 
         Args:
-            tensordict: [N], with deter h_0 [N, D] and stoch z_0 [N, S, K].
+            tensordict: [N], with deter h_0 [N, D] and stoch z_0 [N, S, K], or [N, ...] as an rssm
+                without `sizes` has it.
 
         Returns:
             TensorDict [N] with feat [N, H + 1, F] (t = 0 is the start state) and
@@ -60,8 +61,10 @@ class Imagination(TensorDictModuleBase):
         """
         require_keys("Imagination", tensordict, self.in_keys)
         deter, stoch = tensordict.get(keys.DETER), tensordict.get(keys.STOCH)
-        fields = {keys.DETER: (deter, "N D: weight"), keys.STOCH: (stoch, "N S K: weight")}
-        check("Imagination", self.rssm, getattr(self.rssm, "sizes", {}), fields)
+        sizes = getattr(self.rssm, "sizes", {})
+        latent = "N S K: weight" if sizes else "N *: weight"  # a latent of another kind
+        fields = {keys.DETER: (deter, "N D: weight"), keys.STOCH: (stoch, latent)}
+        check("Imagination", self.rssm, sizes, fields)
         keep_graph = self.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(keep_graph), frozen(self.rssm):
             feats, actions = [self.rssm.feat(deter, stoch)], []

@@ -107,6 +107,10 @@ class Policy(TensorDictModuleBase):
             "is_init": "N 1: flag", keys.DETER: "N D: float", keys.STOCH: "N S K: float",
             keys.PREV_ACTION: "N A: one-hot",
         }  # fmt: skip
+        if not tensordict.batch_size and not torch.compiler.is_compiling():
+            raise ValueError(
+                "Policy: the env has no batch dimension. Make N of them: torchrl's SerialEnv(N, make)."
+            )
         fields = {key: (tensordict.get(key), shape) for key, shape in wanted.items()}
         check("Policy", None, getattr(self.world_model.rssm, "sizes", {}), fields)
         home = tensordict.get(self.in_keys[0]).device

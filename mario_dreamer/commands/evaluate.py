@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from mario_dreamer.commands._store import store_for
 from mario_dreamer.config import build
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.reporting.evaluation_files import Condition, Evaluation, clear
-from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
-from mario_dreamer.tracking.mlflow.store import store_uri
+from mario_dreamer.tracking.mlflow.results import log_results, recorded_run
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.checkpoint_files import run_of
 from mario_dreamer.training.evaluation import play_episodes
@@ -74,15 +74,12 @@ def _line(first: str, cells: list[str]) -> str:
     return f"{first:<22}" + "".join(f"{cell:>9}" for cell in cells)
 
 
-def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation) -> None:
-    folder = run_of(agent.checkpoint)
-    if not uses_mlflow(cfg.track, folder):
-        return
+def _log(cfg: DictConfig, agent: LoadedAgent, evaluation: Evaluation, store: str) -> None:
     run = log_results(
-        recorded_run(folder), f"evaluate-{evaluation.name}",
+        recorded_run(run_of(agent.checkpoint)), f"evaluate-{evaluation.name}",
         evaluation.metrics(), evaluation.agent_steps, [evaluation.out],
         f"evaluation/step_{evaluation.agent_steps:09d}",
-        {"evaluated.checkpoint": str(agent.checkpoint), **evaluation.tags()}, cfg.tracking_uri,
+        {"evaluated.checkpoint": str(agent.checkpoint), **evaluation.tags()}, store,
         register=cfg.register,
     )  # fmt: skip
     if run is not None:
@@ -95,8 +92,7 @@ def main(cfg: DictConfig) -> None:
     drawn = torch.get_rng_state()
     is_mario = "random_noops" in agent.cfg.env
     conditions = chosen_conditions(cfg, is_mario)
-    if uses_mlflow(cfg.track, run_of(agent.checkpoint)):
-        store_uri(cfg.tracking_uri)  # before hours of play, not after
+    store = store_for(cfg, agent.cfg, run_of(agent.checkpoint))  # before hours of play, not after
     Path(cfg.out).mkdir(parents=True, exist_ok=True)
     clear(Path(cfg.out))
     source = {**provenance(), "seed": str(cfg.seed), "agent_sha256": str(agent.sha256)}
@@ -124,4 +120,5 @@ def main(cfg: DictConfig) -> None:
         print("note: episodes start at random here; a saved action list leads to no episode again")
     for path in evaluation.write():
         print(f"written: {path}")
-    _log(cfg, agent, evaluation)
+    if store is not None:
+        _log(cfg, agent, evaluation, store)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mario_dreamer.commands._store import store_for
 from mario_dreamer.config.load_agent import LoadedAgent, agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.exporting.acting_program import ActingProgram
@@ -30,7 +31,6 @@ from mario_dreamer.exporting.evaluated import evaluation_tags, find_results, rea
 from mario_dreamer.exporting.mlflow_model import log_model, save_model
 from mario_dreamer.exporting.program_file import PROGRAM, ProgramFile
 from mario_dreamer.tracking.mlflow.results import recorded_run
-from mario_dreamer.tracking.mlflow.store import store_uri
 from mario_dreamer.training.checkpoint_files import run_of
 
 
@@ -58,9 +58,9 @@ def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
         print(f"{out}: an MLflow model; mlflow.pyfunc.load_model({str(out)!r}) plays with it")
         if cfg.register is None:
             return
-        run_id = recorded_run(run_of(agent.checkpoint))
-        tags, uri = _tags(cfg, agent.checkpoint, card), store_uri(cfg.tracking_uri)
-        model = log_model(program, card, uri, run_id, cfg.experiment, str(cfg.register), tags)
+        run = run_of(agent.checkpoint)
+        tags, uri = _tags(cfg, agent.checkpoint, card), store_for(cfg, agent.cfg, run)
+        model = log_model(program, card, uri, recorded_run(run), cfg.experiment, str(cfg.register), tags)
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
 
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from mario_dreamer.commands._store import store_for
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.emulator import stages_of
@@ -35,7 +36,7 @@ from mario_dreamer.reporting.run_sections import (
     add_videos,
     provenance_of,
 )
-from mario_dreamer.tracking.mlflow.results import log_results, recorded_run, uses_mlflow
+from mario_dreamer.tracking.mlflow.results import log_results, recorded_run
 from mario_dreamer.training.checkpoint_files import OWN_NAME, CheckpointError, find_run, run_of
 
 
@@ -104,14 +105,12 @@ def _add_evaluation(page: Page, checkpoint: Path) -> None:
     add_summaries(page, summaries.items())
 
 
-def _log(cfg: DictConfig, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:
-    if not uses_mlflow(cfg.track, folder):
-        return
+def _log(store: str, folder: Path, path: Path, numbers: dict[str, float], step: int) -> None:
     names = ("live_classes", "value_bias", "open_loop_error")
     metrics = {f"report/{name}": numbers[name] for name in names if name in numbers}
     run = log_results(
         recorded_run(folder), f"report-{folder.name}", metrics, step, [path], "report",
-        {"reported.run": str(folder)}, cfg.tracking_uri,
+        {"reported.run": str(folder)}, store,
     )  # fmt: skip
     if run is not None:
         print(f"logged in MLflow, run {run}")
@@ -128,6 +127,7 @@ def main(cfg: DictConfig) -> None:
     began = time.monotonic()
     folder, checkpoint = run_folder(str(cfg.checkpoint), cfg.runs_dir)
     history = read_history(folder)
+    store = store_for(cfg, OmegaConf.create(history.config), folder)
     page = Page(f"mario-dreamer: {history.name}", _intro(history, checkpoint))
     add_head(page, history)
     add_learning(page, history)
@@ -144,4 +144,5 @@ def main(cfg: DictConfig) -> None:
     page.info(provenance_of(history))
     path = page.write(Path(cfg.out) if cfg.out else folder / "report.html")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - began:.0f} s")
-    _log(cfg, folder, path, numbers, int(history.last("run/agent_steps") or 0))
+    if store is not None:
+        _log(store, folder, path, numbers, int(history.last("run/agent_steps") or 0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def main() -> None:
     """Run the command; see the top of this file."""
     parser = argparse.ArgumentParser(prog="mario-dreamer runs", description=__doc__)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
-    runs_dir = parser.parse_args().runs_dir
+    words = [f"--runs-dir={x[9:]}" if x.startswith("runs_dir=") else x for x in sys.argv[1:]]
+    runs_dir = parser.parse_args(words).runs_dir
     files = sorted(runs_dir.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     folders = [path.parent for path in files]
     if not folders:

@@ -38,6 +38,7 @@ from mario_dreamer.commands._parts import describe_envs, make_core, make_report
 from mario_dreamer.config import build, compose, limits
 from mario_dreamer.config.contracts import make_part
 from mario_dreamer.config.stored import resumed_config
+from mario_dreamer.config.trusted import word_of_trust
 from mario_dreamer.tracking.progress import print_line
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.tracking.tracker import NoTracker, Tracker
@@ -129,7 +130,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
     build.set_threads(cfg.threads, processes.local_size)
     build.seed_everything(cfg.seed + processes.seed_offset)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    env_options = describe_envs(cfg)
+    env_options, trust = describe_envs(cfg), word_of_trust(OmegaConf.create(config))
     with contextlib.ExitStack() as stack:
         if processes.first:
             stack.enter_context(_folder.lock(folder))
@@ -157,10 +158,10 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         try:
             if saved is not None:
                 saved.restore_report(parts.report)
-            status = _run(parts, run, agent_steps, folder, tracker)
+            status = _run(parts, run, agent_steps, folder, tracker, trust)
         finally:
             parts.report.progress.close()
-        return _ended(parts, tracker, folder, status) | {"steps": run.steps}
+        return _ended(parts, tracker, folder, status) | {"steps": run.steps, "trust": trust}
 
 
 def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[str, Any]:
@@ -187,12 +188,14 @@ def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker) -> None
     tracker.log_artifact(folder / "config.yaml", "config")
 
 
-def _run(parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: Tracker) -> str:
+def _run(
+    parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: Tracker, trust: str
+) -> str:
     """Print where the run is and what to do with it; train; return the status."""
     print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
     if tracker.watch_hint is not None:
         print_line(f"watch: {tracker.watch_hint}")
-    print_line(f"mario-dreamer view {folder} shows the agent; Ctrl-C saves and leaves")
+    print_line(f"mario-dreamer view {folder}{trust} shows the agent; Ctrl-C saves and leaves")
     return train(parts, run, agent_steps)
 
 
@@ -209,6 +212,8 @@ def main(cfg: DictConfig) -> float | None:
         if before is not None:
             print_line(f"skipped: {before} finished with the same configuration")
             return _sweep.last_return(before)
+    if _sweep.in_sweep():
+        print_line(f"job of the sweep: {_sweep.job_name()}")
     result = run_training(cfg, compose.given_overrides())
     if not result["first"]:
         return None  # of several processes, the first one prints
@@ -223,7 +228,7 @@ def main(cfg: DictConfig) -> float | None:
     more = f" steps={2 * result['steps']}" if stopped == "steps" else ""
     with contextlib.suppress(BrokenPipeError):
         print_line(f"{status} ({stopped}): {folder}")
-        print_line(f"go on with: mario-dreamer train resume={folder}{more}")
+        print_line(f"go on with: mario-dreamer train resume={folder}{more}{result['trust']}")
     if status == "KILLED":
         sys.exit(_command.exit_code(stopped))  # ends a sweep: nobody wants the other jobs either
     return result["metrics"].get("play/return_mean")

@@ -5,6 +5,7 @@ A parent gives its children their sizes, by keyword; a configuration gives choic
 
 from __future__ import annotations
 
+import os
 import random
 from fnmatch import fnmatch
 from typing import Any
@@ -231,5 +232,10 @@ def make_ratio(cfg: DictConfig, processes: int = 1) -> UpdateRatio:
 
 
 def set_threads(threads: int | None, processes: int = 1) -> None:
-    """Let torch compute with so many threads on CPU; None shares the cores among processes."""
-    torch.set_num_threads(threads or max(1, count_cpus() // processes))
+    """Let torch compute with so many threads on CPU.
+
+    None takes $OMP_NUM_THREADS; where there is none, or torchrun set it, the cores are shared.
+    """
+    typed = os.environ.get("OMP_NUM_THREADS", "") if processes == 1 else ""
+    shared = max(1, count_cpus() // processes)
+    torch.set_num_threads(threads or (int(typed) if typed.isdecimal() and int(typed) else shared))

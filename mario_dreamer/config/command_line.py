@@ -70,6 +70,9 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     _check_paths(parsed)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
     jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
+    if len(jobs) > 1 and (name := next((x for x in jobs[0] if x.startswith("name=")), None)):
+        if name in jobs[1] and "$" not in name:
+            raise ValueError(f"{name}: each run of a sweep has a folder of its own; '{name}-${{seed}}'.")
     for job in jobs:  # first what was typed, by the name that was typed
         plain = [o for o in parse(job) if not (o.is_sweep_override() or "${" in o.input_line)]
         limits.check_numbers({o.key_or_group: o.value() for o in plain}, command)

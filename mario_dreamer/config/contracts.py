@@ -21,7 +21,7 @@ from mario_dreamer.networks.rssm import RSSM
 HEAD = ("dist",), "a module: feat -> parameters, with dist(parameters)"
 LOSS = ("set_keys",), "a TorchRL LossModule"
 CONTRACTS = {
-    "encoder": (("embed_dim",), "a module: observation -> embedding, with embed_dim"),
+    "encoder": (("embed_dim",), "a module: observations [..., *shape] -> [..., embed_dim], also of [B, T]"),
     "decoder": (("dist",), "a module: (deter, stoch) -> mean, with dist(mean)"),
     "rssm": (
         ("deter_dim", "stoch_shape", "feat_dim", "action_dim", "initial", "obs_step", "img_step",
@@ -79,10 +79,17 @@ def instantiate(slot: str, cfg: DictConfig, **sizes: Any) -> Any:
         if ours and isinstance(cause, ValueError | KeyError | ImportError):
             raise cause from error  # it says what is wrong in words of ours
         options = {name: value for name, value in cfg.items() if name != "_target_"}
-        reason = (str(cause).splitlines() or [""])[0][:300]
+        reason = " ".join(str(cause).split()).partition(" Are you sure")[0][:300].rstrip(".")
+        cure = f"Compare with the files of configs/{folder_of(slot)}"
+        if "is not a package" in reason:
+            cure = "There is no such class in it"
+        elif "No module named" in reason:
+            cure = "Its folder has to be on PYTHONPATH"
+        elif "unexpected keyword argument" in reason:
+            cure = f"A class of your own gets the options of the file that is chosen: see configs/{folder_of(slot)}"
         raise ValueError(
             f"{slot} cannot be built by {cfg._target_} from {str(options)[:300]}: "
-            f"{type(cause).__name__}: {reason}. Compare with the files of configs/{folder_of(slot)}."
+            f"{type(cause).__name__}: {reason}. {cure}."
         ) from error
 
 
@@ -165,6 +172,8 @@ def _rehearse_state(model: WorldModel) -> tuple[Tensor, Tensor]:
         frame = torch.zeros(2, *model.encoder.shapes[key])
         embed = _call("encoder", encoder, encoder, frame)
         _expect("encoder", encoder, "an embedding", embed, 2, encoder.embed_dim)
+        embeds_of_time = _call("encoder", encoder, encoder, frame[:, None].expand(2, 3, *frame.shape[1:]))
+        _expect("encoder", encoder, "of [2, 3, ...] an embedding", embeds_of_time, 2, 3, encoder.embed_dim)
         embeds.append(embed)
     deter, stoch = _call("rssm", rssm, rssm.initial, 2, "cpu")
     action, is_first = torch.zeros(2, rssm.action_dim), torch.ones(2, 1, dtype=torch.bool)

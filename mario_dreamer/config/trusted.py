@@ -78,6 +78,15 @@ def check_stored(cfg: Any) -> None:
     check_targets(cfg)
 
 
+def word_of_trust(cfg: Any) -> str:
+    """What has to be typed besides to load a run of this configuration; "" where it is nothing."""
+    try:
+        check_stored(cfg)
+    except ValueError:
+        return " trust_config=true"
+    return ""
+
+
 def check_targets(cfg: Any) -> None:
     """Refuse a configuration that names a class or function outside of the slot for it.
 
@@ -116,7 +125,7 @@ def check_destinations(cfg: DictConfig, folder: Path, typed: Collection[str]) ->
         value = OmegaConf.select(cfg, name)
         if not value or any(word == name or word.startswith(f"{name}.") for word in typed):
             continue
-        if name == "tracker.tracking_uri" and _is_near(str(value), folder):
+        if name == "tracker.tracking_uri" and is_near(str(value), folder):
             continue
         raise ValueError(
             f"the checkpoint comes with {name}={value}, where this run would send or write its "
@@ -125,7 +134,7 @@ def check_destinations(cfg: DictConfig, folder: Path, typed: Collection[str]) ->
         )
 
 
-def _is_near(uri: str, folder: Path) -> bool:
+def is_near(uri: str, folder: Path) -> bool:
     """Whether a tracking URI is the user's own, or a database below the current or run's folder."""
     if uri == os.environ.get("MLFLOW_TRACKING_URI"):
         return True

@@ -68,7 +68,14 @@ def check_contract(env: EnvBase) -> None:
         EnvFailed: the env raised.
     """
     with torch.random.fork_rng(devices=[]):
-        played = env_call(env.rand_step, env_call(env.reset))
+        begun = env_call(env.reset)
+        for key in (key for key in env.observation_spec.keys() if keys.is_observation(key)):
+            if key not in begun:
+                raise ValueError(
+                    f"env: a reset gave no {key!r}, which is in its observation_spec. See the "
+                    "contract of the env slot in configs/README.md."
+                )
+        played = env_call(env.rand_step, begun)
     after, batch = played["next"], list(env.batch_size)
     flags = {("next", key): ([*batch, 1], torch.bool) for key in ("done", "terminated")}
     wanted = {"is_init": ([*batch, 1], torch.bool), **flags}

@@ -36,8 +36,8 @@ class WorldModelLoss(LossModule):
     that TorchRL's `loss_mask_key` masks.
 
     Args:
-        world_model: reads records [B, T]; writes what the heads read, and the parameters of q
-            and p.
+        world_model: reads `in_keys` of records [B, T]; writes what the heads read, and the
+            parameters of q and p.
         decoders: observation key -> module with `get_dist(tensordict)` over that observation;
             None takes `world_model.decoders`.
         reward: module with `get_dist(tensordict)` over r_t; None takes `world_model.reward`.
@@ -57,7 +57,7 @@ class WorldModelLoss(LossModule):
         reduction: of every term: "mean", "sum" or "none".
 
     Raises:
-        TypeError: a decoder or head has no `get_dist`.
+        TypeError: a decoder or head has no `get_dist`, or the world model lacks a part.
     """
 
     @dataclass
@@ -95,6 +95,13 @@ class WorldModelLoss(LossModule):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
+        given = {"decoders": decoders, "reward": reward, "cont": cont, "in_keys": None}
+        lacks = [k for k, part in given.items() if part is None and not hasattr(world_model, k)]
+        if lacks:
+            raise TypeError(
+                f"WorldModelLoss: the {type(world_model).__name__} has no {', '.join(lacks)}. A world "
+                "model says by in_keys what it reads; other parts can be given by these names."
+            )
         self.world_model = world_model
         decoders = world_model.decoders if decoders is None else decoders
         # Two lists, not a ModuleDict: a key may be nested, such as ("next", "observation").
@@ -109,6 +116,7 @@ class WorldModelLoss(LossModule):
         self.free_nats = free_nats
         rssm = getattr(world_model, "rssm", None)
         unimix = getattr(rssm, "unimix", 0.01) if unimix is None else unimix
+        self.has_own_latent = latent is not None
         self.latent = latent or functools.partial(OneHotCategorical, unimix=unimix)
         self.discount, self.reduction = discount, reduction
         self.out_keys = ["loss_recon", "loss_reward", "loss_cont", "loss_dyn", "loss_rep"]
@@ -151,6 +159,12 @@ class WorldModelLoss(LossModule):
             records.set(key, to_model_input(records.get(key)))
         posterior = self.world_model(records)
         mark("posterior")
+        params = [names.post_logits, names.prior_logits]
+        read = [key for head in (*self.decoders, self.reward, self.cont) for key in head.in_keys]
+        require_keys("WorldModelLoss", posterior, [*params, *read], "result of the world model")
+        if not self.has_own_latent:  # for another kind, give `latent`
+            fields = {key: (posterior.get(key), "B T S K: float") for key in params}
+            check("WorldModelLoss, one-hot latent", None, {}, fields)
         observed = [records.get(key) for key in self.decoded_keys]
         with side_stream("decoders", reads=observed):
             recon = sum(

@@ -32,7 +32,8 @@ def env_state(
     base = innermost(env)
     carried = getattr(collector, CARRIER, None)
     if not _is_resumable(base):
-        return {"restarted": f"{type(base).__name__} cannot be saved in mid-episode"}
+        name = type(base).__name__
+        return {"restarted": f"{name} cannot be saved in mid-episode (its class is not `resumable`)"}
     if carried is None:
         return {"restarted": "they are played in other processes"}
     return {

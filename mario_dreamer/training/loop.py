@@ -140,7 +140,8 @@ def _saved_when_it_fails(parts: Parts) -> Iterator[None]:
             parts.report.log(parts.state.agent_steps)
         saved = _save(parts)
         note = "What was learned so far is saved" if saved else "The older checkpoints are there"
-        error.args = (f"{str(error).rstrip('.')}. {note}: go on with resume=...",)
+        run = parts.snapshot.checkpoints.folder.parent
+        error.args = (f"{str(error).rstrip('.')}. {note}: go on with resume={run}",)
         raise
 
 

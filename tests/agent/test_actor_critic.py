@@ -116,3 +116,10 @@ def test_a_policy_of_no_gradient_leaves_none_behind() -> None:
     tiny = make_tiny()
     played = tiny.policy(tiny.env.reset())
     assert not any(value.requires_grad for value in played.values(True, True))
+
+
+def test_a_uniform_policy_has_no_likeliest_action() -> None:
+    tiny = opinionated(make_tiny())
+    tiny.policy.uniform = True
+    shares = actions(tiny, ExplorationType.DETERMINISTIC)
+    assert (shares > 0.2).all()

@@ -215,3 +215,11 @@ def test_a_policy_without_its_primer_says_what_the_env_needs() -> None:
     seen = TensorDict(vector=torch.zeros(2, 3), is_init=torch.ones(2, 1).bool(), batch_size=[2])
     with pytest.raises(KeyError, match=r"lacks .*deter.*: the env needs .*make_tensordict_primer"):
         Policy(agent.world_model, agent.actor)(seen)
+
+
+def test_a_policy_in_an_env_without_a_batch_says_what_makes_one() -> None:
+    agent = make_agent()
+    state = states()[0].update({"vector": torch.zeros(3), "is_init": torch.ones(1).bool()})
+    seen = state.update({"prev_action": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"the env has no batch dimension.*SerialEnv\(N, make\)"):
+        Policy(agent.world_model, agent.actor)(seen)

@@ -60,6 +60,7 @@ WRONG = {
     "train encoders=5": "encoders must be options by name, or null; got 5",
     "train optimizer.optimizer.betas=1": "optimizer.optimizer.betas must be two numbers; got 1",
     "train experiment=null": "experiment=null: expected one of",
+    "train -m seed=0,1 name=sw": "name=sw: each run of a sweep has a folder of its own; 'name=sw-${seed}'",
     "train imagination_starts=1": "Give 2 or more, or loss.critic.replay_scale=0",
     "dream steps=8 context=8": "none is predicted. Give steps=56",
     "dream out=a.avi": "out must be a file ending in .mp4 or .gif",
@@ -285,8 +286,7 @@ def test_tracebacks_are_shown_only_on_demand(
 def test_pygame_is_told_where_there_is_no_screen(
     display: dict[str, str], driver: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {"PATH": os.environ["PATH"], **display}
-    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "environ", environment := {"PATH": os.environ["PATH"], **display})
     with pytest.raises(SystemExit):
         cli.main(["train", "nowhere"])
     assert environment.get("SDL_VIDEODRIVER") == driver

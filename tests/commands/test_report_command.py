@@ -80,7 +80,7 @@ def test_a_run_is_found_by_its_folder_or_as_the_newest(tmp_path: Path) -> None:
     assert run_folder("latest", tmp_path) == (tmp_path / "new", None)
     assert run_folder(str(tmp_path / "old"), tmp_path) == (tmp_path / "old", None)
     with pytest.raises(CheckpointError):
-        run_folder(str(tmp_path / "old" / "checkpoints" / "step_1"), tmp_path)
+        run_folder(str(tmp_path / "old" / "checkpoints" / "step_000000001"), tmp_path)
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

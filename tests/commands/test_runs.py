@@ -44,7 +44,7 @@ def test_the_newest_comes_first_and_steps_are_whole_numbers(
         time = (folder / "run.json").stat().st_mtime - age
         os.utime(folder / "run.json", (time, time))
         (tmp_path / "old" / "report.html").touch()  # what is made of a run later makes it no newer
-    monkeypatch.setattr(sys, "argv", ["runs", "--runs-dir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["runs", f"runs_dir={tmp_path}"])
     list_runs.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines] == ["name", "new", "old"]

@@ -214,7 +214,7 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         stopped = "SIGINT" if cfg.seed == 3 else "steps"
         status = "KILLED" if cfg.seed == 3 else "FINISHED"
         result = {"status": status, "stopped": stopped, "folder": "x", "updates": 1}
-        return result | {"metrics": {}, "first": True}
+        return result | {"metrics": {}, "first": True, "steps": 8, "trust": ""}
 
     monkeypatch.setattr(train, "run_training", run)
     code, said = output_of(["-m", "seed=1,2"], tmp_path / "runs", capfd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from tiny import make_tiny, tiny_config
+from torch import nn
 
 from mario_dreamer.commands._parts import make_core
 from mario_dreamer.config.contracts import rehearse
@@ -26,6 +28,17 @@ class FlatGRU(GRU):
         return super().forward(deter, *inputs)[..., 1:]
 
 
+class FlatEncoder(nn.Module):
+    """It takes all dimensions but those of the frame for one."""
+
+    def __init__(self, image_shape: tuple[int, ...], **options: object) -> None:
+        super().__init__()
+        self.shape, self.embed_dim = tuple(image_shape), math.prod(image_shape)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.reshape(-1, self.embed_dim)
+
+
 class PlainActor(Head):
     """A head with a plain MLP's interface, made with an actor's sizes."""
 
@@ -38,6 +51,9 @@ class PlainActor(Head):
     [
         ("encoder", "torch.nn.Linear", {}, "encoder cannot be built by torch.nn.Linear.*configs/enc"),
         ("encoder", IDENTITY, {}, "encoder: torch.*Identity lacks embed_dim. Expected a module: obs"),
+        ("encoder", "nowhere.Encoder", {}, "No module named 'nowhere'.*has to be on PYTHONPATH"),
+        ("encoder", "test_contracts.Nothing", {}, "Nothing.*There is no such class in it"),
+        ("encoder", "test_contracts.FlatEncoder", {}, r"of \[2, 3, ...\] an embedding \[6, 768\] where"),
         ("decoder", IDENTITY, {}, "decoder: .*Identity lacks dist. Expected a module: .deter, stoch"),
         ("rssm", IDENTITY, {}, "rssm: .*Identity lacks deter_dim.*Expected the methods of .*RSSM"),
         ("rssm.sequence_model", IDENTITY, {"_partial_": True},

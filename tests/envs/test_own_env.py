@@ -102,3 +102,11 @@ def test_the_page_of_the_slots_shows_this_env() -> None:
     code = Path(own_env.__file__).read_text().split('"""\n', 1)[1].strip()
     assert len(code.splitlines()) <= 15
     assert code in (Path(__file__).parents[2] / "configs" / "README.md").read_text()
+
+
+def test_a_reset_without_an_observation_of_the_spec_is_named() -> None:
+    env = with_agent_interface(SerialEnv(1, lambda: GymEnv("CartPole-v1")))
+    reset = env.reset
+    env.reset = lambda: reset().exclude("vector")
+    with pytest.raises(ValueError, match="a reset gave no 'vector', which is in its observation_spec"):
+        check_contract(env)

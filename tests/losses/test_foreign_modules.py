@@ -147,3 +147,46 @@ def test_our_losses_sit_in_a_torchrl_sequence() -> None:
     sequence = TensorDictSequential(agent["world_model"], agent["critic"])
     found = sequence(records())
     assert found["value"].shape == (2, 4, 1)
+
+
+def test_what_a_world_model_lacks_is_named() -> None:
+    agent = foreign_agent()
+    heads = [{"sensors": agent["decoder"]}, agent["reward"], agent["cont"]]
+    with pytest.raises(TypeError, match=r"the Linear has no in_keys\. A world model says"):
+        WorldModelLoss(nn.Linear(2, 2), *heads)
+    with pytest.raises(TypeError, match=r"the Watcher has no decoders, cont\. .*by these names"):
+        WorldModelLoss(agent["world_model"], reward=agent["reward"])
+
+    class Forgetful(Watcher):
+        def forward(self, tensordict: TensorDict) -> TensorDict:
+            return super().forward(tensordict).exclude("prior_logits", "feat")
+
+    with pytest.raises(KeyError, match=r"result of the world model lacks \['prior_logits', 'feat'"):
+        WorldModelLoss(Forgetful(), *heads)(records())
+
+
+def test_parameters_of_another_latent_than_one_hots_need_it_to_be_given() -> None:
+    class Gaussian(Watcher):
+        def forward(self, tensordict: TensorDict) -> TensorDict:
+            seen = super().forward(tensordict)
+            for key in ("post_logits", "prior_logits"):
+                seen[key] = seen[key].flatten(-2)
+            return seen
+
+    agent = foreign_agent()
+    heads = [{"sensors": agent["decoder"]}, agent["reward"], agent["cont"]]
+    with pytest.raises(ValueError, match=r"one-hot latent: post_logits must be \[B, T, S, K\]"):
+        WorldModelLoss(Gaussian(), *heads)(records())
+
+
+def test_imagination_takes_a_latent_of_any_shape_from_an_rssm_without_sizes() -> None:
+    class Gaussian(nn.Module):
+        def img_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, ...]:
+            return deter + action.sum(-1, keepdim=True), torch.randn_like(stoch), stoch
+
+        def feat(self, deter: Tensor, stoch: Tensor) -> Tensor:
+            return torch.cat([deter, stoch], -1)
+
+    start = TensorDict(deter=torch.zeros(5, 16), stoch=torch.zeros(5, 12), batch_size=[5])
+    dreamt = Imagination(Gaussian(), foreign_agent()["actor"], 2)(start)
+    assert dreamt["feat"].shape == (5, 3, FEAT) and dreamt["action"].shape == (5, 2, ACTIONS)

@@ -122,9 +122,10 @@ def _write_status(run: MLflowRun, entries: list[Entry]) -> None:
 
 def _is_gone(entry: Entry) -> bool:
     """Whether a file was deleted since; trying again is of no use."""
-    gone = not Path(entry["path"]).exists()
-    if gone:
-        log.warning("MLflow: %s is gone and was not logged", entry["path"])
+    path = Path(entry["path"])
+    gone = not path.exists()
+    if gone and path.parent.exists():  # else a checkpoint that has been pruned: it had its time
+        log.warning("MLflow: %s is gone and was not logged", path)
     return gone
 
 
