@@ -60,7 +60,7 @@ def _as_model(cfg: DictConfig, agent: LoadedAgent) -> None:
             return
         run = run_of(agent.checkpoint)
         tags, uri = _tags(cfg, agent.checkpoint, card), store_for(cfg, agent.cfg, run)
-        model = log_model(program, card, uri, recorded_run(run), cfg.experiment, str(cfg.register), tags)
+        model = log_model(program, card, uri, str(cfg.register), recorded_run(run), cfg.experiment, tags)
     print(f"{model}: registered, {', '.join(f'{key}={value}' for key, value in tags.items())}")
 
 

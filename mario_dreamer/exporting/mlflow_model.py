@@ -103,21 +103,21 @@ def log_model(
     program: Path,
     card_file: Path,
     tracking_uri: str,
+    register: str,
     run_id: str | None = None,
     experiment: str = "mario-dreamer",
-    register: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Log the model into an MLflow run, and register it under a name if one is given.
+    """Log the model into an MLflow run, and register it under a name.
 
     Args:
         program, card_file: see `save_model`.
-        run_id: the run that trained it; None, or one that is not there: a new run.
         register: name of the registered model; this becomes its newest version.
+        run_id: the run that trained it; None, or one that is not there: a new run.
         tags: of the model and of the registered version, such as its success rate.
 
     Returns:
-        the model's URI: models:/NAME/VERSION when registered, else models:/ID.
+        the model's URI, models:/NAME/VERSION.
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)
@@ -126,7 +126,5 @@ def log_model(
     with tempfile.TemporaryDirectory() as place:
         folder = save_model(program, card_file, Path(place) / "model", tags)
         model = models.log_model(client, run_id, folder, step, tags=tags)
-    if register is None:
-        return f"models:/{model}"
     version = models.register_model(client, run_id, model, register, tags)
     return f"models:/{register}/{version}"

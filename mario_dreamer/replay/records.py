@@ -152,9 +152,12 @@ def _check_finite(transitions: TensorDictBase) -> None:
         value = transitions[key]
         # On a GPU this would wait for the device; there the learner's check of the loss finds it.
         if value.device.type == "cpu" and not value.isfinite().all():
-            envs = (~value.isfinite()).reshape(len(value), -1).any(-1).nonzero().flatten()
+            bad = (~value.isfinite()).reshape(*transitions.shape, -1).any(-1)  # [n] or [N, n]
+            stream = transitions.get(keys.STREAM, None)
+            rows = bad.nonzero()[:, 0] if bad.ndim == 2 else torch.zeros(1, dtype=torch.int64)
+            envs = (rows if stream is None else stream.reshape(bad.shape)[bad]).unique().tolist()
             raise ValueError(
-                f"Replay.extend: {key} of environment {envs.tolist()} is not a finite number; "
+                f"Replay.extend: {key} of environment {envs} is not a finite number; "
                 "fix the environment, or the rule that makes its rewards."
             )
 

@@ -97,11 +97,6 @@ def test_a_second_episode_is_not_the_first_again() -> None:
     assert not torch.equal(env.reset()["vector"], env.reset()["vector"])
 
 
-def test_a_discrete_observation_becomes_one_hot() -> None:
-    start = make_gym_env("FrozenLake-v1", 2, 0, pixels=False).reset()["vector"]
-    assert start.shape == (2, 16) and start[:, 0].tolist() == [1.0, 1.0]
-
-
 @pytest.mark.parametrize(
     ("env_id", "options"),
     [("DreamerTest/Lamp-v0", {}), ("DreamerTest/Dial-v0", {"from_render": True}),

@@ -236,7 +236,7 @@ def test_a_registered_version_carries_its_evaluation(exported: Exported, tmp_pat
     tags = {"success_rate": "0.5000", "stage": "1-1"}
     before = mlflow.get_tracking_uri()
     try:
-        made = log_model(exported.program, exported.card, uri, register="toy", tags=tags)
+        made = log_model(exported.program, exported.card, uri, "toy", tags=tags)
         assert made == "models:/toy/1"
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
@@ -246,7 +246,7 @@ def test_a_registered_version_carries_its_evaluation(exported: Exported, tmp_pat
         loaded = mlflow.pyfunc.load_model(made)
         assert loaded.predict(np.zeros((1, 16, 16, 3), np.uint8))["step"].tolist() == [0]
         info = client.get_run(version.run_id).info
-        again = log_model(exported.program, exported.card, uri, info.run_id, register="toy")
+        again = log_model(exported.program, exported.card, uri, "toy", info.run_id)
         assert again == "models:/toy/1", "the same weights are one version"
         assert client.get_run(info.run_id).info.end_time == info.end_time  # the run is untouched
     finally:

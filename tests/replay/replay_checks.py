@@ -57,9 +57,7 @@ class Counter:
         )
 
 
-def check_windows(
-    batch: TensorDictBase, lengths: list[int], oldest: list[int] | None = None
-) -> int:
+def check_windows(batch: TensorDictBase, lengths: list[int]) -> int:
     """Assert that windows [B, T] of a Counter's frames are gapless and right; return B."""
     stream, position, time = batch["vector"].unbind(-1)
     stream, position, time = stream.long(), position.long(), time.long()
@@ -85,6 +83,4 @@ def check_windows(
     if has_latents:
         assert torch.equal(batch["prev_deter"][..., 0].long(), (position - 1) * ~is_first)
         assert torch.equal(batch["prev_stoch"][..., 0, :].sum(-1), (~is_first).to(torch.uint8))
-    if oldest is not None:
-        assert (position >= torch.tensor(oldest)[stream]).all(), "a window crosses the head"
     return size

@@ -108,6 +108,17 @@ def test_a_vector_of_another_name_is_told_what_to_do(counter):
         to_records(played.exclude("pixels", ("next", "pixels")))
 
 
+def test_a_reward_that_is_no_number_names_its_environment(counter):
+    played = counter([3, 3, 3]).play(4)
+    played["next", "reward"][1, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"reward.* of environment \[1\] is not a finite number"):
+        to_records(played)
+    with pytest.raises(ValueError, match=r"of environment \[0\]"):
+        to_records(played[1])
+    with pytest.raises(ValueError, match=r"of environment \[7\]"):
+        to_records(played[1:2].set("stream", torch.full((1, 4), 7)))
+
+
 def test_other_batches_than_one_or_two_dimensions_are_refused(counter):
     played = counter([3]).play(3)
     for wrong, found in ((played[None], [1, 1, 3]), (played[0, 0], [])):

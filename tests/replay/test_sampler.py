@@ -45,18 +45,6 @@ def test_terminals_and_short_episodes_are_sampled(counter):
     assert batch["is_terminal"].float().mean() > 0.2  # one record of four
 
 
-def test_no_window_ever_crosses_the_write_head(counter):
-    replay = make_replay(39, 3, batch_size=64, batch_length=5, online=True, latents=True)
-    env = counter([2, 7, 30])
-    drawn = 0
-    for steps in (7, 1, 3, 12, 5, 2, 9, 4, 11, 1, 1, 6) * 4:
-        replay.extend(env.play(steps))
-        drawn += check_windows(
-            replay.sample(), [2, 7, 30], oldest=[replay.streams.oldest(s) for s in range(3)]
-        )
-    assert drawn == 48 * 64
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=8),
