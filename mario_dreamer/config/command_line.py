@@ -250,6 +250,8 @@ def _unknown(command: str, override: Override, plain: DictConfig) -> str:
     if name.startswith("hydra/"):
         cure = 'pip install "mario_dreamer[sweep]", see "Many runs" in benchmarks/README.md'
         return f"{override.input_line}: Hydra has no such plugin here; {cure}."
+    if name.startswith("env.") and not str(plain.env.get("_target_")).startswith("mario_dreamer."):
+        return f"{override.input_line}: an option of an env of your own is added, +{override.input_line}."
     ends = {other.rpartition(".")[2]: other for other in reversed(known)}
     near = _near(name, known) or ends.get(_near(name, list(ends)) or "")
     hint = f"did you mean {near}=...?" if near else f"see configs/{command}.yaml."

@@ -57,9 +57,9 @@ WRONG = {
     "train experiment=debug batch_length=999 replay.capacity=99": "Raise replay.capacity to 7992",
     "train actor=tanh_normal actor.min_std=3 actor.max_std=1": "min_std=3 is above actor.max_std=1",
     "train experiment_name=a/b": "experiment_name must be a folder's name",
-    "train encoders=5": "encoders must be options by name, or null; got 5",
     "train optimizer.optimizer.betas=1": "optimizer.optimizer.betas must be two numbers; got 1",
     "train experiment=null": "experiment=null: expected one of",
+    "train env=own env.size=20": "an option of an env of your own is added, +env.size=20.",
     "train -m seed=0,1 name=sw": "name=sw: each run of a sweep has a folder of its own; 'name=sw-${seed}'",
     "train imagination_starts=1": "Give 2 or more, or loss.critic.replay_scale=0",
     "dream steps=8 context=8": "none is predicted. Give steps=56",
@@ -293,8 +293,8 @@ def test_pygame_is_told_where_there_is_no_screen(
 
 
 def test_options_of_your_own_class_have_no_rules_of_ours() -> None:
-    words = ["env=own", "env._target_=mine.make_env", "+env.sticky=5"]
-    words += ["encoder._target_=mine.Encoder", "encoder.depth=0.5"]
+    words = ["env=own", "env._target_=mine.make_env", "+env.sticky=5", "encoder._target_=mine.Encoder"]
+    words += ["encoder.depth=0.5"]
     assert command_line.checked_words("train", words) == words
     with pytest.raises(ValueError, match="depth must be a whole number"):
         command_line.checked_words("train", ["encoder.depth=0.5"])

@@ -182,14 +182,12 @@ def test_envs_that_cannot_be_saved_say_so(
     parts, _ = tiny.parts(tmp_path)
     next(iter(parts.collector))
     path = parts.snapshot.save(parts, 8)
-    assert read(path, "learning")["envs"] == {
-        "restarted": "SerialEnv cannot be saved in mid-episode"
-    }
+    why = "SerialEnv cannot be saved in mid-episode (its class is not `resumable`)"
+    assert read(path, "learning")["envs"] == {"restarted": why}
     other = make_tiny(*options, without=bare)
     again, _ = other.parts(tmp_path)
     restore(again, path)
-    said = "resume: episodes begin again, because SerialEnv cannot be saved in mid-episode\n"
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == f"resume: episodes begin again, because {why}\n"
 
 
 def test_another_number_of_envs_is_refused(tmp_path: Path) -> None:
