@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -66,6 +67,8 @@ def _run(typed: list[str]) -> None:
     if typed[0] == "--version":
         print(f"mario-dreamer {importlib.import_module('mario_dreamer').__version__}")
         return
+    if importlib.util.find_spec("hydra") is None:
+        _fail(f"error: mario_dreamer is not installed for {sys.executable}: pip install -e .", 1)
     command, words = typed[0], typed[1:]
     if command not in COMMANDS:
         near = importlib.import_module("difflib").get_close_matches(command, COMMANDS, 1)

@@ -107,6 +107,18 @@ def entry_point(function: Command) -> Command:
     return guarded
 
 
+def too_late_to_stop() -> None:
+    """Ignore SIGTERM and SIGHUP from now on: all is saved, and the last lines are to be printed.
+
+    torchrun sends SIGTERM to those that are about to say which process was lost.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        is_ours = number is not None and signal.getsignal(number) is _terminated
+        if is_ours and threading.current_thread() is threading.main_thread():
+            signal.signal(number, lambda *_: None)
+
+
 def exit_code(reason: str) -> int:
     """Return a shell's exit code for what ended a process early.
 

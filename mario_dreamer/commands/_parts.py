@@ -58,7 +58,8 @@ def make_core(
     seed, elsewhere = cfg.seed + agent_steps + offset, plays_elsewhere(cfg)
     env = build.make_env(cfg, 1 if elsewhere else cfg.collector.num_envs, seed)
     print_line(describe_observations(env))
-    print_line(check_memory(cfg, env, processes.local_size))
+    own_folder = folder / "replay"
+    print_line(check_memory(cfg, env, processes.local_size, own_folder))
     agent = build.make_agent(cfg, env)
     rehearse(agent)
     learner = build.make_learner(cfg, agent, processes)
@@ -68,7 +69,6 @@ def make_core(
         print(f"starting from {', '.join(taken)} of {source}")
     processes.broadcast_(learner.modules.state_dict().values())
     print_line(_description(cfg, learner))
-    own_folder = folder / "replay"
     if processes.size > 1:
         own_folder /= f"process_{processes.rank:03d}"
     policy, env = build.make_policy(agent, learner, env)

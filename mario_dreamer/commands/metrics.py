@@ -34,7 +34,8 @@ def main() -> None:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         sys.exit(1)
     name = Column("metric", no_wrap=True)
-    table = Table(name, "meaning", "unit", "healthy", "computed in", box=box.SIMPLE)
+    others = [Column(title, overflow="fold") for title in ("meaning", "unit", "healthy", "computed in")]
+    table = Table(name, *others, box=box.SIMPLE)
     for metric in chosen:
         table.add_row(metric.name, metric.meaning, metric.unit, metric.healthy, metric.where)
-    Console().print(table, markup=False)
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)

@@ -59,6 +59,8 @@ def read_actions(path: Path) -> dict[str, Any]:
         if not saved.get("buttons", saved["actions"]):
             raise ValueError("it holds no actions")
         unpack_buttons(saved.get("buttons", []))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {str(path)!r}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not an action list ({type(error).__name__}: {error}). "

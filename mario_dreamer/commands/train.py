@@ -2,7 +2,7 @@
 
     mario-dreamer train experiment=laptop          Mario 1-1 on two CPU cores
     mario-dreamer train experiment=mario_1_1       Mario 1-1, the paper's networks, on a GPU
-    mario-dreamer train experiment=debug           a toy env, under a minute
+    mario-dreamer train experiment=debug           a toy env, about a minute
     mario-dreamer train resume=latest              go on where the newest run stopped
     mario-dreamer train runs/NAME                  go on with this one
     mario-dreamer train env.stage=1-2 init_from=runs/NAME    a new run from that one's weights
@@ -12,6 +12,7 @@
 
 A sweep that is started again skips the jobs that have finished. With mario_dreamer[sweep] jobs run
 side by side (hydra/launcher=joblib hydra.launcher.n_jobs=4) or on a cluster (ray, submitit_slurm).
+Behind a loss in the progress lines, ^ means risen, v fallen, = about as before.
 Ctrl-C, SIGTERM or a terminal that is gone: a checkpoint is saved, the run ends KILLED. On CPU a
 resumed run goes on bit for bit, in mid-episode. Exit codes: 0 all steps or minutes are done, 1 an
 error, 128 + signal (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), 141 nobody reads the output any more.
@@ -160,6 +161,7 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
                 saved.restore_report(parts.report)
             status = _run(parts, run, agent_steps, folder, tracker, trust)
         finally:
+            _command.too_late_to_stop()
             parts.report.progress.close()
         return _ended(parts, tracker, folder, status) | {"steps": run.steps, "trust": trust}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,9 @@ from mario_dreamer.training.acceleration import resolve_device
 GIB = 2**30
 
 
-def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
+def check_memory(
+    cfg: DictConfig, env: EnvBase, processes: int = 1, folder: Path = Path("runs")
+) -> str:
     """Compare the bytes of replay and networks with what is free; return one line about it.
 
         record    H * W * C of a frame, 4 V of a vector, A, reward 4, flags 3, stream 8, latents
@@ -31,6 +34,7 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
 
     Args:
         processes: how many such runs share the machine's memory; each has a GPU of its own.
+        folder: of a replay in files where `replay.path` names none.
 
     Raises:
         ValueError: it does not fit, or networks of these sizes cannot be built.
@@ -56,7 +60,14 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
     else:  # as records come, an episode one more than its steps; a save copies them
         name, free = "memory", _free_memory() // processes
         records = 2 * min(capacity, cfg.steps + cfg.steps // 10)
-    replay = 0 if cfg.replay.get("storage") in FILES else records * record
+    replay = records * record
+    if cfg.replay.get("storage") in FILES:
+        played = min(capacity, cfg.steps + cfg.steps // 10)
+        packed = sum(math.prod(s) for key, s in shapes.items() if keys.is_image(key))
+        if cfg.replay.storage == "compressed":
+            record += cfg.replay.slot_bytes - packed
+        _check_disk(Path(cfg.replay.get("path") or folder), processes * played * record)
+        replay = 0
     line = (
         f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations, of "
         f"{free / GIB:.2f} free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
@@ -65,6 +76,19 @@ def check_memory(cfg: DictConfig, env: EnvBase, processes: int = 1) -> str:
         cure = f"replay.capacity (now {capacity:,})" if replay > networks else "size.*"
         raise ValueError(f"this run does not fit. {line}. Lower {cure}, or choose replay=memmap.")
     return line
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    """Refuse a replay in files that the disk has no room for: to write beyond ends the process."""
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    files = [f.stat() for f in folder.rglob("*") if f.is_file()]  # of this run, before a resume
+    held = sum(512 * file.st_blocks if hasattr(file, "st_blocks") else file.st_size for file in files)
+    free = shutil.disk_usage(place).free + held
+    if needed > free:
+        raise ValueError(
+            f"this run does not fit: its replay takes {needed / GIB:.1f} GiB in {folder}, where "
+            f"{free / GIB:.1f} are free. Lower replay.capacity, or set replay.path."
+        )
 
 
 def _free_memory() -> int:

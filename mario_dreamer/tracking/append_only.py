@@ -80,6 +80,7 @@ class AppendOnly:
     def remove(self) -> None:
         """Delete the file, and forget what waits."""
         self._waiting.clear()
+        self._whole = False
         self.path.unlink(missing_ok=True)
 
 

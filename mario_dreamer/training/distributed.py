@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -166,7 +169,8 @@ class Processes:
                 if rank in self.lost
             ]
             who = ", ".join(where) or f"one of {self.size} processes cannot be reached or"
-            raise ProcessLost(f"{who} ended ({str(error).splitlines()[0][:120]})") from error
+            reason = re.sub(r"^\[\S*\]\s*", "", str(error).splitlines()[0]).partition(". ")[0][:120]
+            raise ProcessLost(f"{who} ended ({reason})") from error
 
     def survivors(self) -> list[int]:
         """Ranks of the processes that were not found to have ended, in order."""
@@ -200,6 +204,11 @@ def join(device: str = "auto") -> Processes:
     rank = _env_number("RANK")
     local_rank = _env_number("LOCAL_RANK", str(rank))
     local_size = _env_number("LOCAL_WORLD_SIZE", str(size), least=1)
+    if rank >= size or local_rank >= local_size:
+        raise ValueError(
+            f"$RANK={rank} of $WORLD_SIZE={size} and $LOCAL_RANK={local_rank} of $LOCAL_WORLD_SIZE="
+            f"{local_size}: ranks begin at 0. Start with torchrun."
+        )
     if device == "mps":
         raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -207,7 +216,8 @@ def join(device: str = "auto") -> Processes:
         _check_gpus(device, local_rank, local_size)
         torch.cuda.set_device(local_rank)
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_JOIN)
+        with _killable():
+            dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_JOIN)
         place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
         return Processes(rank, size, local_size, place)
     except (RuntimeError, ValueError) as error:
@@ -218,6 +228,19 @@ def join(device: str = "auto") -> Processes:
         raise ConnectionError(
             f"process {rank} of {size} cannot join at {address}: {reason}"
         ) from error
+
+
+@contextlib.contextmanager
+def _killable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the process at once: Python's handlers wait for C++ here."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = [(n, signal.signal(n, signal.SIG_DFL)) for n in numbers] if is_main else []
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _env_number(name: str, default: str = "", least: int = 0) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import make_tiny
@@ -54,3 +57,18 @@ def test_the_estimate_does_not_change_the_env_specs() -> None:
     assert "networks" in memory.check_memory(cfg, env)
     assert {spec.device.type for spec in env.observation_spec.values()} <= {"cpu"}
     assert env.rand_step(env.reset())["action"].shape == (1, 1)
+
+
+@pytest.mark.parametrize("storage", ["memmap", "compressed"])
+def test_a_disk_that_has_no_room_for_the_replay_is_said_at_the_start(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = make_tiny(f"replay={storage}", "replay.capacity=100000", "steps=1000000")
+    row = RECORD if storage == "memmap" else RECORD - 768 + tiny.cfg.replay.slot_bytes
+    for free, fits in ((100_000 * row, True), (100_000 * row - 1, False)):
+        monkeypatch.setattr(memory.shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
+        if fits:
+            memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")
+            continue
+        with pytest.raises(ValueError, match=r"its replay takes 0\.\d GiB in .*replay, where 0\.\d are"):
+            memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")

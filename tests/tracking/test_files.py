@@ -79,6 +79,14 @@ def test_what_a_full_disk_refused_is_written_later(
     assert read_metrics(tmp_path)["kl"] == [(10, 1.0), (20, 2.0)]
 
 
+def test_a_file_that_was_removed_is_begun_again(tmp_path: Path) -> None:
+    lines = AppendOnly(tmp_path / "lines")
+    lines.append("one\n")
+    lines.remove()
+    lines.append("two\n")
+    assert (tmp_path / "lines").read_text() == "two\n"
+
+
 def test_of_lines_that_a_disk_took_in_part_none_is_written_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,3 +121,12 @@ def test_a_variable_of_torchrun_that_is_no_number_is_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=rf"\${name} is '{value}', expected a number from [01]: unset"):
         join("cpu")
+
+
+def test_a_rank_beyond_the_processes_is_refused_before_any_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "5")
+    with pytest.raises(ValueError, match=r"RANK=5 of .WORLD_SIZE=2 .*ranks begin at 0"):
+        join("cpu")

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from mario_dreamer.commands import _command
 from mario_dreamer.tracking import clock
 from mario_dreamer.training.interrupt import Interrupt
 
@@ -44,6 +45,20 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             assert interrupt.reason == ""
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_comes_after_the_last_save_changes_no_message() -> None:
+    before = signal.signal(signal.SIGTERM, _command._terminated)
+    try:
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        _command.too_late_to_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # another's handler stays as it is
+        _command.too_late_to_stop()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_in_another_thread_it_leaves_signals_alone() -> None:

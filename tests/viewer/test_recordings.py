@@ -120,8 +120,9 @@ def test_files_that_are_no_episode_get_one_clear_error(tmp_path: Path, junk: str
 
 
 def test_a_page_chooses_from_the_list_and_is_shown_the_moment(
-    runs: Path, file: Path, offer: Callable[..., Agents]
+    runs: Path, file: Path, offer: Callable[..., Agents], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # evaluations of a user lie in the current folder
     agents = offer(runs, str(runs / "tiny"), recording=file)
     player = Player(agents)
     offered = player.hello()["recordings"]
