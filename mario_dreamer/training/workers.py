@@ -22,6 +22,7 @@ from mario_dreamer.training.worker import VERSION, Worker, learner_weights
 log = logging.getLogger(__name__)
 
 START = 300.0  # seconds that a worker may take for its first batch
+MOST_LIVES, SHORT = 5, 100  # a worker that was lost so often after fewer batches is given up
 
 
 class WorkerCollector:
@@ -184,8 +185,14 @@ class WorkerCollector:
                 f"collector: worker {number} {why}, and so did the one before it; neither played "
                 "a batch"
             ) from error
+        lives = self._past[number]
+        lives.append(worker.batches)
+        if len(lives) > MOST_LIVES and max(lives[-MOST_LIVES:]) < SHORT:
+            raise RuntimeError(
+                f"collector: worker {number} {why}; its last {MOST_LIVES} lives were "
+                f"{lives[-MOST_LIVES:]} batches. Look at the env, above."
+            ) from error
         log.warning("collector: worker %d %s and is replaced; its envs begin again", number, why)
-        self._past[number].append(worker.batches)
         self._hung += [worker] if worker.is_starting else []
         self._workers[number] = self._start(number, worker.streams)
 

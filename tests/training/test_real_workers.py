@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,6 +22,7 @@ from mario_dreamer.config import workers
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.checkpoint_files import newest_whole, read
 from mario_dreamer.training.evaluation import episode_ends
+from mario_dreamer.training.worker import Worker
 
 
 def played(backend: str, folder: Path, *options: str) -> None:
@@ -188,3 +191,20 @@ def test_an_async_run_stops_on_ctrl_c_and_resumes_at_its_ratio(tmp_path: Path) -
     assert after["updates"] == before["updates"] + before["loop"]["pending"] + more * 3 // 12
     ages = [value for _, value in read_metrics(tmp_path / "a")["speed/policy_age"]]
     assert ages and max(ages) <= 100
+
+
+def test_a_job_of_submitit_is_lost_when_it_is_done_and_ends_by_cancel() -> None:
+    class Job:  # as TorchRL keeps them with its processes: no is_alive(), no kill()
+        cancelled = False
+
+        def done(self) -> bool:
+            return self.cancelled
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    worker = object.__new__(Worker)
+    worker._requests, worker._collector = queue.SimpleQueue(), SimpleNamespace(jobs=[Job()])
+    assert not worker.lost()
+    worker.kill()
+    assert worker.lost()

@@ -24,7 +24,7 @@ from mario_dreamer.config import compose, workers
 from mario_dreamer.training.checkpoint import Checkpoints
 from mario_dreamer.training.distributed import Processes
 from mario_dreamer.training.loop import train
-from mario_dreamer.training.worker import ActingPolicy, Worker
+from mario_dreamer.training.worker import ActingPolicy
 from mario_dreamer.training.workers import WorkerCollector
 
 OPTIONS = {"max_policy_age": 12, "weights_every": 1, "wait": 0.6, "updates_per_batch": 2}
@@ -90,6 +90,14 @@ def test_batches_name_their_streams() -> None:
     seen = {tuple(learner.turn()["stream"][:, 0].tolist()) for _ in range(12)}
     learner.collector.shutdown()
     assert seen == {(0, 1), (2, 3)}
+
+
+def test_a_worker_that_breaks_again_and_again_is_given_up() -> None:
+    make = lambda number, life: Fake(slow(0.01) if not number else lambda batch: 1 // (batch < 2))  # noqa: E731
+    learner = Learner(make)
+    with pytest.raises(RuntimeError, match=r"worker 1 failed .Zero.*; its last 5 lives were"):
+        [learner.turn() for _ in range(2000)]
+    learner.collector.shutdown()
 
 
 def test_a_broken_worker_is_replaced_and_its_streams_go_on(
@@ -277,20 +285,3 @@ def test_submitit_writes_into_the_folder_of_the_run(
     made._make(0, 0)
     submitit.AutoExecutor("mine")
     assert asked == [tmp_path / "submitit", "mine"]
-
-
-def test_a_job_of_submitit_is_lost_when_it_is_done_and_ends_by_cancel() -> None:
-    class Job:  # as TorchRL keeps them with its processes: no is_alive(), no kill()
-        cancelled = False
-
-        def done(self) -> bool:
-            return self.cancelled
-
-        def cancel(self) -> None:
-            self.cancelled = True
-
-    worker = object.__new__(Worker)
-    worker._requests, worker._collector = queue.SimpleQueue(), SimpleNamespace(jobs=[Job()])
-    assert not worker.lost()
-    worker.kill()
-    assert worker.lost()
