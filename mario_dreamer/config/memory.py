@@ -81,7 +81,8 @@ def check_memory(
 def _check_disk(folder: Path, needed: int) -> None:
     """Refuse a replay in files that the disk has no room for: to write beyond ends the process."""
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    files = [f.stat() for f in folder.rglob("*") if f.is_file()]  # of this run, before a resume
+    # What this run wrote before a resume makes room; several processes have a folder each.
+    files = [f.stat() for name in ("*.memmap", "process_*/*.memmap") for f in folder.glob(name)]
     held = sum(512 * file.st_blocks if hasattr(file, "st_blocks") else file.st_size for file in files)
     free = shutil.disk_usage(place).free + held
     if needed > free:

@@ -70,5 +70,9 @@ def test_a_disk_that_has_no_room_for_the_replay_is_said_at_the_start(
         if fits:
             memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")
             continue
+        (tmp_path / "replay").mkdir()
+        (tmp_path / "replay" / "another.bin").write_bytes(b"0" * 10_000)
         with pytest.raises(ValueError, match=r"its replay takes 0\.\d GiB in .*replay, where 0\.\d are"):
             memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")
+        (tmp_path / "replay" / "pixels.memmap").write_bytes(b"0" * 10_000)
+        memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")
