@@ -55,19 +55,19 @@ def check_memory(
         record += 2 * rssm.deter_dim + rssm.stoch_shape[0]
     networks = 16 * sum(param.numel() for param in nn.ModuleDict(vars(agent)).parameters())
     device, capacity = resolve_device(cfg.device), cfg.replay.get("capacity") or 0
+    played = min(capacity, cfg.steps + cfg.steps // 10)
     if device.type == "cuda":  # allocated at once
         name, free, records = "GPU memory", torch.cuda.mem_get_info(device)[0], capacity
     else:  # as records come, an episode one more than its steps; a save copies them
         name, free = "memory", _free_memory() // processes
-        records = 2 * min(capacity, cfg.steps + cfg.steps // 10)
-    replay = records * record
-    if cfg.replay.get("storage") in FILES:
-        played = min(capacity, cfg.steps + cfg.steps // 10)
-        packed = sum(math.prod(s) for key, s in shapes.items() if keys.is_image(key))
+        records = 2 * played
+    in_files = cfg.replay.get("storage") in FILES
+    replay = 0 if in_files else records * record
+    if in_files:
         if cfg.replay.storage == "compressed":
-            record += cfg.replay.slot_bytes - packed
+            images = [math.prod(shape) for key, shape in shapes.items() if keys.is_image(key)]
+            record += len(images) * cfg.replay.slot_bytes - sum(images)
         _check_disk(Path(cfg.replay.get("path") or folder), processes * played * record)
-        replay = 0
     line = (
         f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations, of "
         f"{free / GIB:.2f} free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mario_dreamer.tracking.append_only import parse_row, read_rows
+from mario_dreamer.tracking.append_only import is_number, parse_row, read_rows
 
 PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
@@ -43,15 +43,6 @@ class History:
         return [row["step"] for row in rows], [row[name] for row in rows]
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is one, or the word for one: NaN and infinity are words in JSON."""
-    try:
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
-
-
 def _lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines; where a resumed run went back, its new lines replace the old ones."""
     rows: list[dict[str, Any]] = []
@@ -59,7 +50,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         step = row.get("step")
         if not isinstance(step, int | float):
             continue
-        row = {name: value for name, value in row.items() if _is_number(value)}
+        row = {name: value for name, value in row.items() if is_number(value)}
         if rows and step < rows[-1]["step"]:
             rows = [earlier for earlier in rows if earlier["step"] < step]
         rows.append(row)

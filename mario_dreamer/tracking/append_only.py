@@ -93,6 +93,15 @@ def parse_row(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is one, or the word for one: NaN and infinity are words there."""
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file of lines; other lines are passed over.
 

@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.tracking.append_only import AppendOnly, parse_row, read_rows
+from mario_dreamer.tracking.append_only import AppendOnly, is_number, parse_row, read_rows
 from mario_dreamer.tracking.atomic_file import atomic_file
 from mario_dreamer.tracking.tracker import Tracker
 
@@ -158,12 +158,10 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
         step = row.pop("step")
         row.pop("time", None)
         for name, value in row.items():
-            try:
-                value = float(value)
-            except (TypeError, ValueError, OverflowError):
+            if not is_number(value):
                 continue
             curve = curves.setdefault(name, [])
             while curve and curve[-1][0] >= step:
                 curve.pop()
-            curve.append((step, value))
+            curve.append((step, float(value)))
     return curves
