@@ -148,10 +148,9 @@ class BatchedEnv(EnvBase):
             self.generator.manual_seed(seed)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDict:
-        mask = None if tensordict is None else tensordict.get("_reset", None)
-        if mask is None:
-            mask = torch.ones(self.num_envs, dtype=torch.bool)
-        mask = mask.reshape(self.num_envs)
+        mask = torch.ones(self.num_envs, dtype=torch.bool)
+        if tensordict is not None:
+            mask = tensordict.get("_reset", mask).reshape(self.num_envs)
         self._begin(mask)
         for counter in (self.steps, self._terminated, self._truncated):
             counter.masked_fill_(mask, 0)

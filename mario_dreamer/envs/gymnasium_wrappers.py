@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs.gym_like import BaseInfoDictReader
 
 from mario_dreamer.envs.image_view import LEAVE_OUT, layout_of
-from mario_dreamer.envs.observations import RAW, check_unique, is_chosen
+from mario_dreamer.envs.observations import RAW, check_unique
 from mario_dreamer.keys import ACTION_MASK, STATS
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
@@ -87,7 +88,7 @@ class PlainSpaces(gymnasium.ObservationWrapper):
         for name, path, space in leaves(env.observation_space):
             if path[-1:] == (ACTION_MASK,) and isinstance(space, NUMBERS):
                 self.parts[ACTION_MASK] = path, spaces.MultiBinary(space.shape)
-            elif is_chosen(name, wanted):
+            elif wanted is None or any(fnmatch(name, pattern) for pattern in wanted):
                 if not isinstance(space, NUMBERS):
                     raise ValueError(
                         f"env: observation {name!r} is {space}, which cannot be learned from. "

@@ -108,16 +108,10 @@ class ImageView:
 
 
 def _channels_last(image: Tensor, layout: str) -> Tensor:
-    """[..., *layout] -> [..., H, W, C]."""
-    if layout == "HW":
-        return image.unsqueeze(-1)
-    if layout == "CHW":
-        return image.movedim(-3, -1)
-    if layout == "KHWC":
-        return image.movedim(-4, -2).flatten(-2)
-    if layout == "KCHW":
-        return image.flatten(-4, -3).movedim(-3, -1)
-    return image
+    """[..., *layout] -> [..., H, W, C], all channels of a stacked frame before the next frame's."""
+    first = image.ndim - len(layout)
+    order = [first + layout.index(side) for side in "HWKC" if side in layout]
+    return image.unsqueeze(-1).permute(*range(first), *order, -1).flatten(first + 2)
 
 
 def layout_of(shape: tuple[int, ...]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatch
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -33,11 +32,6 @@ def _name(key: NestedKey) -> str:
     return (key if isinstance(key, str) else "_".join(key)).removeprefix(RAW)
 
 
-def is_chosen(name: str, wanted: Sequence[str] | None) -> bool:
-    """Whether a name fits one of the patterns; None fits all."""
-    return wanted is None or any(fnmatch(name, pattern) for pattern in wanted)
-
-
 class ToObservations(Transform):
     """Turn every observation of an env into an image (`pixels`) or a vector (`vector`).
 
@@ -50,7 +44,6 @@ class ToObservations(Transform):
         env: the env that is to be transformed, alone or [N] of them.
         image_size: side, (height, width), or None; see `ImageView`.
         grayscale: one channel instead of three.
-        wanted: patterns of the names to learn from; None: all.
 
     Attributes:
         sources: agent's key -> (env's key, its shape, its type), for the log.
@@ -64,7 +57,6 @@ class ToObservations(Transform):
         env: EnvBase,
         image_size: int | Sequence[int] | None = 64,
         grayscale: bool = False,
-        wanted: Sequence[str] | None = None,
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else image_size
         if sides is not None and len(sides) != 2:
@@ -72,15 +64,11 @@ class ToObservations(Transform):
                 f"env.image_size={list(sides)}: expected a side, [height, width], or null."
             )
         size = None if sides is None else (int(sides[0]), int(sides[1]))
-        found = sources_of(env)
-        chosen = {key: spec for key, spec in found.items() if is_chosen(_name(key), wanted)}
-        if not chosen:
-            raise ValueError(
-                f"env: none of its observations {list(map(_name, found))} is learned from"
-                + (f": {list(wanted)} fits none." if wanted is not None else ".")
-            )
+        sources = sources_of(env)
+        if not sources:
+            raise ValueError("env: it observes nothing that can be learned from.")
         views: dict[NestedKey, ImageView | None] = {}
-        for key, spec in chosen.items():
+        for key, spec in sources.items():
             if isinstance(spec, NonTensor):
                 raise ValueError(
                     f"env: observation {_name(key)!r}: {spec} is no tensor and cannot be learned "
@@ -90,11 +78,10 @@ class ToObservations(Transform):
         names = _agent_names(views)
         super().__init__(in_keys=list(views), out_keys=[names[key] for key in views])
         self.views = views
-        self.unused = [key for key in found if key not in views]
-        self.event_dims = {key: len(spec.shape) for key, spec in chosen.items()}
+        self.event_dims = {key: len(spec.shape) for key, spec in sources.items()}
         self.sources = {
             names[key]: (_name(key), tuple(spec.shape), str(spec.dtype).removeprefix("torch."))
-            for key, spec in chosen.items()
+            for key, spec in sources.items()
         }
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
@@ -102,12 +89,10 @@ class ToObservations(Transform):
         for key, out_key in zip(self.in_keys, self.out_keys, strict=True):
             value, view = next_tensordict.get(key), self.views[key]
             values[out_key] = self._vector(key, value) if view is None else view(value)
-        gone = [key for key in (*self.in_keys, *self.unused) if key in next_tensordict]
-        return next_tensordict.exclude(*gone, inplace=True).update(values)
+        return next_tensordict.exclude(*self.in_keys, inplace=True).update(values)
 
     def _vector(self, key: NestedKey, value: Tensor) -> Tensor:
-        dims = self.event_dims[key]
-        flat = value.unsqueeze(-1) if dims == 0 else value.flatten(value.ndim - dims)
+        flat = value.unsqueeze(-1).flatten(value.ndim - self.event_dims[key])
         most = torch.finfo(torch.float32).max  # a float64 may be larger
         return flat.float().clamp(-most, most)
 
@@ -123,7 +108,7 @@ class ToObservations(Transform):
             view, shape = self.views[key], observation_spec[key].shape[len(batch) :]
             one = Unbounded([shape.numel()]) if view is None else pixel_spec(*view.out_shape)
             specs[out_key] = one.expand(*batch, *one.shape)
-        for key in (*self.in_keys, *self.unused):
+        for key in self.in_keys:
             del observation_spec[key]
         for key, spec in list(observation_spec.items()):
             if isinstance(spec, Composite) and not list(spec.keys(True, True)):

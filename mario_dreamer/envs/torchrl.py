@@ -13,10 +13,7 @@ from mario_dreamer.envs.observations import ToObservations, sources_of
 
 
 def with_agent_interface(
-    env: EnvBase,
-    image_size: int | Sequence[int] | None = 64,
-    grayscale: bool = False,
-    wanted: Sequence[str] | None = None,
+    env: EnvBase, image_size: int | Sequence[int] | None = 64, grayscale: bool = False
 ) -> EnvBase:
     """Add to a TorchRL env what a run needs and what it does not have yet.
 
@@ -25,7 +22,7 @@ def with_agent_interface(
 
     Args:
         env: of batch size [N].
-        image_size, grayscale, wanted: see `ToObservations`.
+        image_size, grayscale: see `ToObservations`.
 
     Raises:
         ValueError: what the run needs and the env cannot give, in one line.
@@ -38,7 +35,7 @@ def with_agent_interface(
             "torchrl.envs.SerialEnv(N, make)."
         )
     if not _is_ready(env):
-        env = env.append_transform(ToObservations(env, image_size, grayscale, wanted))
+        env = env.append_transform(ToObservations(env, image_size, grayscale))
     counters = {"is_init": InitTracker, "step_count": StepCounter, "episode_reward": RewardSum}
     for key, counter in counters.items():
         if key not in env.observation_spec.keys():

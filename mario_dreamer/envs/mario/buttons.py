@@ -88,18 +88,17 @@ class PressButtons(Transform):
             sticks = uniform(tensordict["episode_seed"], index) < self.sticky
             sticks = sticks.long().cumprod(-1)  # up to the first frame that takes the new action
             pressed = torch.where(sticks.bool(), held, chosen)  # [N, draws]
-            tensordict.set("pressed", pressed)
-        if self.show_executed:
-            middle = pressed[..., pressed.shape[-1] // 2 :][..., :1]
-            tensordict.set("executed_index", middle)
+        tensordict.set("pressed", pressed)
         buttons = self.bytes[pressed].expand(*chosen.shape[:-1], self.frames)
         return tensordict.set(ACTION, buttons)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        pressed = tensordict["pressed"]
         if self.sticky:
-            next_tensordict.set("held_action", tensordict["pressed"][..., -1:])
+            next_tensordict.set("held_action", pressed[..., -1:])
         if self.show_executed:
-            executed = one_hot(tensordict["executed_index"].squeeze(-1), self.num_actions + 1)
+            middle = pressed[..., pressed.shape[-1] // 2]
+            executed = one_hot(middle, self.num_actions + 1)
             next_tensordict.set(EXECUTED, executed[..., : self.num_actions])
         return next_tensordict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-KINDS = ("distance", "package")
+from mario_dreamer.envs.base import check_choice
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ class MarioReward:
     warp: int = 16
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(
-                f"env.reward.kind: got {self.kind!r}, expected one of {list(KINDS)}. "
-                "Set env.reward.kind=distance."
-            )
+        check_choice("reward.kind", self.kind, ("distance", "package"))
 
     def __call__(
         self, track: Tensor, flag: Tensor, terminated: Tensor, package_reward: Tensor

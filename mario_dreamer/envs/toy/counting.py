@@ -10,6 +10,7 @@ from torchrl.envs import TransformedEnv
 
 from mario_dreamer.envs.base import (
     BatchedEnv,
+    check_choice,
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
@@ -47,10 +48,7 @@ class CountingEnv(BatchedEnv):
         image_size: int = 4,
         seed: int = 0,
     ) -> None:
-        if ending not in ("terminated", "truncated"):
-            raise ValueError(
-                f"CountingEnv: ending must be terminated or truncated; got {ending!r}."
-            )
+        check_choice("ending", ending, ("terminated", "truncated"))
         lengths = [length] * num_envs if isinstance(length, int) else list(length)
         if len(lengths) != num_envs or min(lengths, default=0) < 1:
             raise ValueError(
