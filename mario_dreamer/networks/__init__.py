@@ -8,11 +8,10 @@ from mario_dreamer.networks.action_heads import (
     TanhNormalHead,
     TruncatedNormalHead,
 )
-from mario_dreamer.networks.block_linear import BlockLinear
 from mario_dreamer.networks.decoder import ConvDecoder, MLPDecoder, StridedConvDecoder
 from mario_dreamer.networks.encoder import ConvEncoder, MLPEncoder, MultiEncoder, StridedConvEncoder
 from mario_dreamer.networks.heads import BernoulliHead, Head, MSEHead, TwoHotHead
-from mario_dreamer.networks.layers import MLP
+from mario_dreamer.networks.layers import MLP, BlockLinear
 from mario_dreamer.networks.norms import LayerNorm, RMSNorm
 from mario_dreamer.networks.rssm import RSSM
 from mario_dreamer.networks.sequence_models import GRU, BlockGRU

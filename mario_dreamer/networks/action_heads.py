@@ -25,9 +25,8 @@ class ActionHead(Head):
     Args:
         feat_dim: D + S * K.
         action_dim: A.
-        layers, outscale: see `Head`; a small outscale begins almost uniform.
+        layers, outscale, mlp: see `Head`; a small outscale begins almost uniform.
         params_per_action: parameters of the distribution for each of the A numbers.
-        mlp: units, norm, init, see `Head`.
 
     Attributes:
         kind: the kind of action spec that it fits, see `config.actions.describe_actions`.
@@ -66,10 +65,8 @@ class OneHotHead(ActionHead):
     Paper: arXiv:2301.04104, "Actor learning".
 
     Args:
-        feat_dim: D + S * K.
-        action_dim: A.
         unimix: share of the uniform distribution in the policy, in [0, 1].
-        mlp: layers, units, outscale, norm, init, see `ActionHead`.
+        feat_dim, action_dim, mlp: see `ActionHead`.
     """
 
     kind = "onehot"
@@ -91,9 +88,8 @@ class MultiOneHotHead(OneHotHead):
     """Make several choices at once, each with its own number of options (MultiDiscrete).
 
     Args:
-        feat_dim: D + S * K.
         choices: options of each choice; A is their sum.
-        unimix, mlp: see `OneHotHead`.
+        feat_dim, options: see `OneHotHead`.
     """
 
     kind = "multi_onehot"
@@ -151,10 +147,8 @@ class BoundedNormalHead(ActionHead):
     The environment clips an action to [-1, 1] before it scales it (`envs.actions`).
 
     Args:
-        feat_dim: D + S * K.
-        action_dim: A.
         min_std, max_std: range of the standard deviation, above 0.
-        mlp: layers, units, outscale, norm, init, see `ActionHead`.
+        feat_dim, action_dim, mlp: see `ActionHead`.
     """
 
     kind = "continuous"
@@ -175,7 +169,7 @@ class BoundedNormalHead(ActionHead):
     def dist(self, params: Tensor) -> Distribution:
         """Parameters [..., 2 A] to a distribution over [..., A]; log_prob is [...]."""
         mean, std = self._mean_and_std(params)
-        return _independent(Normal(mean.tanh(), std))
+        return Independent(Normal(mean.tanh(), std), 1, validate_args=False)
 
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
         """See `ActionHead`: the quantile of each number."""
@@ -185,7 +179,7 @@ class BoundedNormalHead(ActionHead):
     def uniform(self, params: Tensor) -> Distribution:
         """Uniform over [-1, 1], [..., A]."""
         one = torch.ones_like(params.chunk(2, -1)[0])
-        return _independent(Uniform(-one, one, validate_args=False))
+        return Independent(Uniform(-one, one, validate_args=False), 1, validate_args=False)
 
     def _mean_and_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = params.chunk(2, -1)  # [..., A] each
@@ -247,8 +241,3 @@ def make_action_head(
     elif kind != "binary":
         sizes["unimix"] = unimix
     return HEADS[kind](feat_dim, **sizes)
-
-
-def _independent(dist: Distribution) -> Independent:
-    """Sum log_prob and entropy over the last dimension, [..., A] -> [...]."""
-    return Independent(dist, 1, validate_args=False)

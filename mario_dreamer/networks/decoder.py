@@ -41,8 +41,7 @@ class ConvDecoder(nn.Module):
         units: half the width of the layer that reads z, for "blocks".
         blocks: of the BlockLinear that reads h, for "blocks".
         sigmoid: squash the output into [0, 1]; else it is shifted by 0.5, as the input was.
-        norm: "rms" or "layer".
-        init: "fan_in" (Nature) or "fan_avg" (v1).
+        norm, init: see `MLP`.
 
     Raises:
         ValueError: a side of the image is not a multiple of 2 ** len(mults), or another `input`.

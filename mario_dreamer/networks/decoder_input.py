@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mario_dreamer.networks.block_linear import BlockLinear
-from mario_dreamer.networks.layers import linear, normed
+from mario_dreamer.networks.layers import BlockLinear, linear, normed
 from mario_dreamer.networks.norms import make_norm
 
 
@@ -27,8 +26,7 @@ class BlockInput(nn.Module):
         channels: of the map; a multiple of blocks.
         units: half the width of the layer that reads z.
         blocks: of the BlockLinear.
-        norm: "rms" or "layer".
-        init: "fan_in" or "fan_avg".
+        norm, init: see `MLP`.
 
     Raises:
         ValueError: channels or D is not a multiple of blocks.

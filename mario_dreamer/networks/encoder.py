@@ -68,8 +68,7 @@ class ConvEncoder(nn.Module):
         depth: channels of a stage are depth times its multiplier.
         mults: the multipliers, one for each stage.
         kernel: side of a convolution, odd.
-        norm: "rms" or "layer".
-        init: "fan_in" (Nature) or "fan_avg" (v1).
+        norm, init: see `MLP`.
 
     Attributes:
         embed_dim: E = H / 16 * W / 16 * depth * mults[-1].

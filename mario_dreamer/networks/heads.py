@@ -19,9 +19,7 @@ class Head(nn.Module):
         out_dim: number of parameters.
         layers: how many before the output layer.
         units: their width.
-        outscale: scale of the output layer's initial weights; 0 begins with zeros.
-        norm: "rms" or "layer".
-        init: "fan_in" (Nature) or "fan_avg" (v1).
+        outscale, norm, init: see `MLP`.
     """
 
     def __init__(
@@ -53,10 +51,9 @@ class TwoHotHead(Head):
     Paper: arXiv:2301.04104, "Critic learning".
 
     Args:
-        feat_dim: D + S * K.
         outscale: see `Head`; 0 makes an untrained head predict exactly 0.
         kind, bins, low, high: see `distributions.TwoHot`.
-        mlp: layers, units, norm, init, see `Head`.
+        feat_dim, mlp: see `Head`.
 
     Raises:
         ValueError: see `distributions.twohot.make_bins`.
@@ -83,13 +80,9 @@ class TwoHotHead(Head):
 
 
 class BernoulliHead(Head):
-    """Predict whether the episode goes on.
+    """Predict whether the episode goes on; arguments as of `Head`.
 
     Paper: arXiv:2301.04104, "World model learning" (continue predictor).
-
-    Args:
-        feat_dim: D + S * K.
-        mlp: layers, units, outscale, norm, init, see `Head`.
     """
 
     def __init__(self, feat_dim: int, **mlp: Any) -> None:
@@ -101,13 +94,7 @@ class BernoulliHead(Head):
 
 
 class MSEHead(Head):
-    """Predict a scalar by its mean alone: the plain alternative to `TwoHotHead`.
-
-    Args:
-        feat_dim: D + S * K.
-        outscale: see `Head`; 0 makes an untrained head predict exactly 0.
-        mlp: layers, units, norm, init, see `Head`.
-    """
+    """Predict a scalar by its mean alone, the plain way; arguments as of `Head`."""
 
     def __init__(self, feat_dim: int, outscale: float = 0.0, **mlp: Any) -> None:
         super().__init__(feat_dim, 1, outscale=outscale, **mlp)

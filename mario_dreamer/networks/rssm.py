@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from mario_dreamer.distributions.divergence import balanced_kl
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.networks.layers import MLP
+from mario_dreamer.networks.layers import MLP, SplitMLP
 from mario_dreamer.networks.regions import are_compiled, region
-from mario_dreamer.networks.split_mlp import SplitMLP
 from mario_dreamer.networks.weight_gradients import joined, weight_gradients_at_once
 from mario_dreamer.precision import active_dtype
 
@@ -37,9 +36,8 @@ class RSSM(nn.Module):
         hidden_dim: width of the layers in between.
         prior_layers, posterior_layers: how many before the logits, at least 1 for the posterior.
         unimix: share of uniform probability mixed into q and p, also in their KL and entropy.
-        norm: "rms" or "layer".
         initial: "zeros" (Nature), or "learned" (v1): h = tanh(w), z = mode of p(z | h).
-        init: "fan_in" (Nature) or "fan_avg" (v1).
+        norm, init: see `MLP`.
 
     Attributes:
         feat_dim: D + S * K.

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mario_dreamer.networks.block_linear import BlockLinear
-from mario_dreamer.networks.layers import linear, normed
+from mario_dreamer.networks.layers import BlockLinear, linear, normed
 from mario_dreamer.networks.norms import make_norm
 
 
@@ -45,8 +44,7 @@ class BlockGRU(nn.Module):
         action_dim: A.
         hidden_dim: width of each of the three embeddings.
         blocks: g.
-        norm: "rms" or "layer".
-        init: "fan_in" or "fan_avg".
+        norm, init: see `MLP`.
 
     Raises:
         ValueError: deter_dim is not a multiple of blocks.
@@ -111,8 +109,7 @@ class GRU(nn.Module):
         stoch_shape: (S, K).
         action_dim: A.
         hidden_dim: width of x.
-        norm: "rms" or "layer".
-        init: "fan_in" or "fan_avg".
+        norm, init: see `MLP`.
     """
 
     def __init__(

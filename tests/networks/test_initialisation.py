@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mario_dreamer.networks.block_linear import BlockLinear
 from mario_dreamer.networks.convolutions import convolution
 from mario_dreamer.networks.initialisation import init_
-from mario_dreamer.networks.layers import linear
+from mario_dreamer.networks.layers import BlockLinear, linear
 
 
 def weight(rows: int = 400, columns: int = 300) -> Tensor:

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.networks.block_linear import BlockLinear
 from mario_dreamer.networks.convolutions import convolution
-from mario_dreamer.networks.layers import MLP, normed
+from mario_dreamer.networks.layers import MLP, BlockLinear, normed
 from mario_dreamer.networks.norms import LayerNorm
 
 
