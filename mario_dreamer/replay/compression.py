@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from mario_dreamer.checks import require_package
@@ -25,10 +26,7 @@ def _zlib() -> Codec:
 
 def _lz4() -> Codec:
     block = require_package("lz4.block", "lz4", "replay.codec=lz4")
-
-    def compress(data: bytes) -> bytes:
-        return block.compress(data, store_size=False)
-
+    compress = functools.partial(block.compress, store_size=False)
     return compress, lambda data, size: block.decompress(data, uncompressed_size=size)
 
 
@@ -112,15 +110,11 @@ class CompressedRecordStorage(MemmapRecordStorage):
                 out[number, : len(small)] = memoryview(small)
         return slots, sizes
 
-    def get(self, index: Any) -> Any:
-        """Records at `index`, as `RecordStorage.get`, images unpacked."""
-        if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim == 0:
-            index = torch.arange(self.streams.capacity)[index]
-        rows = index.flatten()
-        packed = super().get(rows)
+    def _rows(self, rows: Tensor) -> TensorDict:
+        records = super()._rows(rows)
         for key in self.images:
-            packed[key] = self._unpacked(key, rows, packed[key], packed.pop(key + SIZE))
-        return packed.reshape(index.shape)
+            records[key] = self._unpacked(key, rows, records[key], records.pop(key + SIZE))
+        return records
 
     def _unpacked(self, key: str, rows: Tensor, slots: Tensor, sizes: Tensor) -> Tensor:
         shape = self._kinds[key][0]

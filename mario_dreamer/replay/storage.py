@@ -32,14 +32,14 @@ class _GatherRows:
         """Records at `index`: rows int64 of any shape, or what a TensorDict takes."""
         if not self.initialized:
             raise RuntimeError("RecordStorage: nothing was written yet, so nothing can be read.")
-        if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim == 0:
-            return self._storage[index]
-        flat = index.flatten()
-        gathered = {
-            key: value.index_select(0, flat).unflatten(0, index.shape)
-            for key, value in self._storage.items()
-        }
-        return TensorDict(gathered, index.shape, device=self._storage.device)
+        if not isinstance(index, Tensor) or index.dtype != torch.int64:
+            index = torch.arange(self.streams.capacity, device=self.streams.device)[index]
+        return self._rows(index.flatten()).reshape(index.shape)
+
+    def _rows(self, rows: Tensor) -> TensorDict:
+        """Records at `rows`, int64 [M]."""
+        records = {key: value.index_select(0, rows) for key, value in self._storage.items()}
+        return TensorDict(records, rows.shape, device=self._storage.device)
 
     def copy_rows(self, rows: Tensor) -> dict[str, Tensor]:
         """Copy the records at `rows`, int64 [M], as key -> [M, ...]."""
