@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -69,12 +68,13 @@ class ConvDecoder(nn.Module):
         grid = image_grid(type(self).__name__, image_shape, len(mults), self.patch)
         self.image_shape = tuple(image_shape)
         channels = [depth * mult for mult in reversed(mults)]
-        blocks_input = functools.partial(BlockInput, units=units, blocks=blocks, norm=norm)
-        inputs = {"blocks": blocks_input, "linear": LinearInput}
-        if input not in inputs:
+        sizes = deter_dim, math.prod(stoch_shape), grid, channels[0]
+        if input == "blocks":
+            self.input: nn.Module = BlockInput(*sizes, units, blocks, norm, init)
+        elif input == "linear":
+            self.input = LinearInput(*sizes, init)
+        else:
             raise ValueError(f"decoder.input must be blocks (Nature) or linear (v1); got {input!r}.")
-        stoch_dim = math.prod(stoch_shape)
-        self.input = inputs[input](deter_dim, stoch_dim, grid, channels[0], init=init)
         self.stages = Stages()
         for before, after in itertools.pairwise(channels):
             channel_norm = make_norm(norm, after)

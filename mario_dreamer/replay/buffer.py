@@ -56,9 +56,9 @@ class Replay:
         """Number of records that can be sampled now."""
         return len(self.streams)
 
-    def ready(self, minimum: int = 0) -> bool:
-        """Whether B * T records, at least `minimum`, and one whole window are there."""
-        enough = min(max(self.batch_size * self.batch_length, minimum), self.streams.capacity)
+    def ready(self) -> bool:
+        """Whether B * T records (or all that fit) and one whole window are there."""
+        enough = min(self.batch_size * self.batch_length, self.streams.capacity)
         return len(self) >= enough and self.streams.num_starts(self.batch_length) > 0
 
     def extend(self, transitions: TensorDictBase) -> Tensor:

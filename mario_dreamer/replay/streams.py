@@ -78,10 +78,6 @@ class Streams:
         newest = self._written[row // self.rows] - 1
         return newest - (newest - row % self.rows) % self.rows
 
-    def advance(self, counts: list[int]) -> None:
-        """Note that `counts[s]` records more were written to stream s."""
-        self.set_written(old + new for old, new in zip(self.written, counts, strict=True))
-
     def filled_rows(self) -> Tensor:
         """Rows [len(self)] of all records that are there, each stream from old to new."""
         rows = [

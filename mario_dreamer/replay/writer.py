@@ -50,9 +50,9 @@ class StreamWriter(Writer):
         order = stream.argsort(stable=True)
         rank = torch.empty_like(stream)
         rank[order] = torch.arange(len(stream)) - (counts.cumsum(0) - counts)[stream[order]]
-        position = torch.tensor(streams.written)[stream] + rank
-        row = streams.row_of(stream, position)
-        streams.advance(counts.tolist())
+        written = torch.tensor(streams.written)
+        row = streams.row_of(stream, written[stream] + rank)
+        streams.set_written((written + counts).tolist())
         stays = rank >= counts[stream] - streams.rows
         kept, records = (row, data) if stays.all() else (row[stays], data[stays])
         self._storage.set(kept.to(streams.device), records.to(streams.device))

@@ -80,15 +80,15 @@ def test_memmap_gives_the_same_batches_as_memory(counter, tmp_path):
         assert equal(memory.sample(), memmap.sample())
 
 
-def test_ready_waits_for_a_batch_and_for_the_prefill(counter):
+def test_ready_waits_for_as_many_records_as_a_batch_has(counter):
     replay, env = filled(counter, steps=1, lengths=(50,), capacity=60)
     assert len(replay) == 2 and not replay.ready()
     replay.extend(env.play(17))
     assert len(replay) == 19 and not replay.ready()
     replay.extend(env.play(1))
-    assert replay.ready() and replay.ready(20) and not replay.ready(21)
-    replay.extend(env.play(50))
-    assert replay.ready(1000)  # more than it can ever hold: full is enough
+    assert replay.ready()
+    small, _ = filled(counter, lengths=(50,), capacity=12)
+    assert len(small) == 12 and small.ready()  # a batch is more than it can hold: full is enough
 
 
 def test_transitions_of_another_number_of_envs_are_refused(counter):
