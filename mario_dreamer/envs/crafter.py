@@ -28,7 +28,7 @@ class GymCrafter(gymnasium.Env):
         max_steps: until truncation.
     """
 
-    def __init__(self, image_size: int = 64, max_steps: int = 10_000) -> None:
+    def __init__(self, image_size: int, max_steps: int) -> None:
         self.package = require_package("crafter", "crafter", "env=crafter")
         self.image_size, self.max_steps = image_size, max_steps
         self._open(0)

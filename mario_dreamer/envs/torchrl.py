@@ -64,21 +64,21 @@ def check_contract(env: EnvBase) -> None:
         ValueError: what is missing or of another shape or type, in one line.
         EnvFailed: the env raised.
     """
+    seen = {key: spec for key, spec in env.observation_spec.items() if keys.is_observation(key)}
     with torch.random.fork_rng(devices=[]):
         begun = env_call(env.reset)
-        for key in (key for key in env.observation_spec.keys() if keys.is_observation(key)):
+        for key in seen:
             if key not in begun:
                 raise ValueError(
                     f"env: a reset gave no {key!r}, which is in its observation_spec. See the "
                     "contract of the env slot in configs/README.md."
                 )
         played = env_call(env.rand_step, begun)
-    after, batch = played["next"], list(env.batch_size)
+    batch = list(env.batch_size)
     flags = {("next", key): ([*batch, 1], torch.bool) for key in ("done", "terminated")}
     wanted = {"is_init": ([*batch, 1], torch.bool), **flags}
     wanted[("next", keys.REWARD)] = ([*batch, 1], None)
-    for key in (key for key in after.keys() if keys.is_observation(key)):
-        spec = env.observation_spec[key]
+    for key, spec in seen.items():
         wanted[key] = wanted[("next", key)] = (list(spec.shape), spec.dtype)
     for key, (shape, dtype) in wanted.items():
         value = played.get(key, None)

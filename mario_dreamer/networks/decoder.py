@@ -152,8 +152,7 @@ class MLPDecoder(nn.Module):
     Paper: arXiv:2301.04104, "Robust predictions" (symlog squared error).
 
     Args:
-        deter_dim: D.
-        stoch_shape: (S, K).
+        deter_dim, stoch_shape: see `ConvDecoder`.
         vector_dim: V.
         layers, units: of the MLP that reads [h_t, z_t].
         norm, init: see `MLP`.

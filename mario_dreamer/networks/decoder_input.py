@@ -72,11 +72,7 @@ class LinearInput(nn.Module):
     """Read [h, z] through one linear layer, without norm or activation (paper v1).
 
     Args:
-        deter_dim: D.
-        stoch_dim: S * K.
-        grid: height and width of the map.
-        channels: of the map.
-        init: "fan_in" or "fan_avg".
+        deter_dim, stoch_dim, grid, channels, init: see `BlockInput`.
     """
 
     def __init__(

@@ -165,15 +165,11 @@ class RSSM(nn.Module):
         is_first: Tensor,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Compute the posterior state of one observation.
+        """Compute the posterior state of one observation: `observe` of T = 1, all without T.
 
         Args:
-            deter: h_{t-1}, [B, D].
-            stoch: z_{t-1}, [B, S, K] one-hot.
-            prev_action: a_{t-1}, [B, A] one-hot.
-            embed: e_t, [B, E].
-            is_first: x_t opens an episode, [B, 1] bool. The state is reset there.
-            noise: uniform numbers that z_t is drawn with, [B, S, 1]; None makes them.
+            deter, stoch: h_{t-1}, [B, D], and z_{t-1}, [B, S, K] one-hot.
+            prev_action, embed, is_first, noise: see `observe`, [B, ...] each.
 
         Returns:
             h_t [B, D], z_t [B, S, K], then the logits of q and of p, [B, S, K] each.

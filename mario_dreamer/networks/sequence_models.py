@@ -105,11 +105,8 @@ class GRU(nn.Module):
         reset, cand, update = norm(Linear([x, h])), then `gated_update`
 
     Args:
-        deter_dim: D.
-        stoch_shape: (S, K).
-        action_dim: A.
         hidden_dim: width of x.
-        norm, init: see `MLP`.
+        deter_dim, stoch_shape, action_dim, norm, init: see `BlockGRU`.
     """
 
     def __init__(

@@ -110,3 +110,11 @@ def test_a_reset_without_an_observation_of_the_spec_is_named() -> None:
     env.reset = lambda: reset().exclude("vector")
     with pytest.raises(ValueError, match="a reset gave no 'vector', which is in its observation_spec"):
         check_contract(env)
+
+
+def test_a_step_without_an_observation_of_the_spec_is_named() -> None:
+    env = with_agent_interface(SerialEnv(1, lambda: GymEnv("CartPole-v1")))
+    step = env.rand_step
+    env.rand_step = lambda begun: step(begun).exclude(("next", "vector"))
+    with pytest.raises(ValueError, match=r"a step gave \('next', 'vector'\) as nothing"):
+        check_contract(env)

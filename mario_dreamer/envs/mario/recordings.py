@@ -19,7 +19,7 @@ class Playback:
     """What recorded buttons led to.
 
     Args:
-        stats: of the last frame, see `envs.emulator.INFO`; and `frames`, `done`.
+        stats: of the last frame, see `emulator.INFO`; and `frames`, `done`.
         screens: uint8 [240, 256, 3] after each step; empty unless filmed.
         lefts: where the screen's left edge lay in the stage then, in pixels.
         areas: the kind of area that was on screen then; a bonus room is another one.

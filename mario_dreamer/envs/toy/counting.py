@@ -31,7 +31,6 @@ class CountingEnv(BatchedEnv):
         ending: "terminated" (by the rules) or "truncated" (by a time limit).
         num_actions: A.
         image_size: side of the square frame, at least 2.
-        seed: kept for the common signature; nothing here is random.
 
     Raises:
         ValueError: unknown `ending`, or lengths that are not one number per env.
@@ -46,7 +45,6 @@ class CountingEnv(BatchedEnv):
         ending: str = "terminated",
         num_actions: int = 3,
         image_size: int = 4,
-        seed: int = 0,
     ) -> None:
         check_choice("ending", ending, ("terminated", "truncated"))
         lengths = [length] * num_envs if isinstance(length, int) else list(length)
@@ -55,7 +53,7 @@ class CountingEnv(BatchedEnv):
                 f"CountingEnv: length must be one number >= 1, or {num_envs} of them; got {length}."
             )
         spec = pixel_spec(3, image_size, image_size)
-        super().__init__(num_envs, num_actions, {PIXELS: spec}, seed=seed)
+        super().__init__(num_envs, num_actions, {PIXELS: spec})
         self.image_size, self.ending, self.lengths = image_size, ending, torch.tensor(lengths)
         self.last_action = torch.full((num_envs,), -1)
 
@@ -84,7 +82,6 @@ def make_counting_env(
     image_size: int = 4,
     action_repeat: int = 1,
 ) -> TransformedEnv:
-    """Make N counting envs with the bookkeeping of a run; see `CountingEnv`."""
+    """Make N counting envs with the bookkeeping of a run; see `CountingEnv`. Nothing is random."""
     check_plays_each_action_once(action_repeat)
-    env = CountingEnv(num_envs, length, ending, num_actions, image_size, seed)
-    return with_bookkeeping(env)
+    return with_bookkeeping(CountingEnv(num_envs, length, ending, num_actions, image_size))

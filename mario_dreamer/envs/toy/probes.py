@@ -29,16 +29,13 @@ class DelayedCorridor(BatchedEnv):
         num_envs: N.
         delay: steps between the choice and its reward, at least 1.
         image_size: side of the square frame, at least 8.
-        seed: kept for the common signature; nothing here is random.
     """
 
     STATE = ("lane",)
 
-    def __init__(
-        self, num_envs: int = 1, delay: int = 12, image_size: int = 64, seed: int = 0
-    ) -> None:
+    def __init__(self, num_envs: int = 1, delay: int = 12, image_size: int = 64) -> None:
         check_at_least_one(delay=delay)
-        super().__init__(num_envs, 2, {PIXELS: picture(image_size)}, seed=seed)
+        super().__init__(num_envs, 2, {PIXELS: picture(image_size)})
         self.delay, self.image_size = delay, image_size
         self.lane = torch.full((num_envs,), -1)  # -1: still at the door
 
@@ -118,9 +115,9 @@ def picture(image_size: int) -> Bounded:
 def make_delayed_env(
     num_envs: int = 1, seed: int = 0, delay: int = 12, image_size: int = 64, action_repeat: int = 1
 ) -> TransformedEnv:
-    """Make N delayed corridors with the bookkeeping of a run; see `DelayedCorridor`."""
+    """Make N corridors with the bookkeeping of a run; see `DelayedCorridor`. Nothing is random."""
     check_plays_each_action_once(action_repeat)
-    return with_bookkeeping(DelayedCorridor(num_envs, delay, image_size, seed))
+    return with_bookkeeping(DelayedCorridor(num_envs, delay, image_size))
 
 
 def make_memory_env(
