@@ -32,16 +32,6 @@ def shrink(
     return gray(small) if grayscale else small.contiguous()
 
 
-def check_picture(image_size: int, crop_top: int, rows: int) -> None:
-    """Raise ValueError unless something is left of a screen of `rows` rows to make a picture of."""
-    if image_size < 8 or not 0 <= crop_top < rows:
-        raise ValueError(
-            f"env: expected image_size >= 8 and 0 <= crop_top < {rows}; "
-            f"got image_size={image_size}, crop_top={crop_top}. "
-            "Set env.image_size=64 env.crop_top=0."
-        )
-
-
 def gray(picture: Tensor) -> Tensor:
     """Turn RGB pictures into luminance: uint8 [..., 3, H, W] -> uint8 [..., 1, H, W]."""
     weight = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mario_dreamer.envs.screens import check_picture, gray, shrink
+from mario_dreamer.envs.screens import gray, shrink
 
 
 def test_shrink_gives_channels_first_bytes_of_the_asked_size() -> None:
@@ -41,9 +41,3 @@ def test_gray_weighs_green_most() -> None:
     picture = torch.zeros(3, 1, 3, dtype=torch.uint8)
     picture[0, 0, 0], picture[1, 0, 1], picture[2, 0, 2] = 100, 100, 100
     assert gray(picture).flatten().tolist() == [30, 59, 11]
-
-
-@pytest.mark.parametrize("image_size, crop_top", [(4, 0), (64, -1), (64, 240)])
-def test_impossible_pictures_are_refused(image_size: int, crop_top: int) -> None:
-    with pytest.raises(ValueError, match="env.image_size=64"):
-        check_picture(image_size, crop_top, 240)

@@ -15,7 +15,7 @@ from mario_dreamer.envs.mario.buttons import NoopStart, PressButtons
 from mario_dreamer.envs.mario.emulator import SCREEN, actions_of, stages_of
 from mario_dreamer.envs.mario.rewards import MarioReward
 from mario_dreamer.envs.mario.transforms import DeathScreen, Limits, PayReward
-from mario_dreamer.envs.screens import check_picture, shrink
+from mario_dreamer.envs.screens import shrink
 from mario_dreamer.keys import VECTOR
 
 
@@ -70,9 +70,14 @@ class MarioOptions:
         check_choice("stage_order", self.stage_order, ("balanced", "turn", "random"))
         check_choice("sticky_unit", self.sticky_unit, ("frame", "step"))
         check_choice("death_screen", self.death_screen, ("game", "black"))
-        check_picture(self.image_size, self.crop_top, SCREEN[0])
         counts = ("action_repeat", "max_steps", "stall_limit")
         check_at_least_one(**{name: getattr(self, name) for name in counts})
+        if self.image_size < 8 or not 0 <= self.crop_top < SCREEN[0]:
+            raise ValueError(
+                f"env: expected image_size >= 8 and 0 <= crop_top < {SCREEN[0]}; "
+                f"got image_size={self.image_size}, crop_top={self.crop_top}. "
+                "Set env.image_size=64 env.crop_top=0."
+            )
         if self.random_noops < 0 or not 0.0 <= self.sticky <= 1.0:
             raise ValueError(
                 "env: expected random_noops >= 0 and 0 <= sticky <= 1; "
