@@ -131,7 +131,9 @@ RULES: dict[str, Rule | None] = {
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a nested configuration with its dotted name, groups before members."""
+    """Yield every value of a configuration, unresolved, by dotted name; groups before members."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in pairs:
         path = f"{name}.{key}" if name else str(key)
