@@ -24,7 +24,6 @@ from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse
-from mario_dreamer.viewer.serving import is_local
 
 STATIC = Path(__file__).parent / "static"
 FULL = 4429  # close code: as many pages as allowed are open
@@ -39,9 +38,7 @@ REFUSED = (ValueError, KeyError, CheckpointError, ImportError, OSError)
 log = logging.getLogger(__name__)
 
 
-def make_app(
-    agents: Agents, max_pages: int = 4, is_ours: Callable[[str], bool] = is_local
-) -> ASGIApp:
+def make_app(agents: Agents, max_pages: int, is_ours: Callable[[str], bool]) -> ASGIApp:
     """Build the application.
 
     All computing happens in one thread, whatever the number of pages: they share one core and
