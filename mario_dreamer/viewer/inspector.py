@@ -38,21 +38,17 @@ class Prediction:
 
     Args:
         frame: decoder's mean of x_t, uint8 [C, H, W].
-        reward, cont, value: expected r_t, probability that the episode goes on, v_t.
         policy: distribution over actions, batch [1].
         latent: probabilities that z_t was sampled from, [S, K].
-        classes: the class sampled in each of the S categoricals.
-        kl: in nats; None in open loop.
+        info: `predicted_reward`, `cont`, `value`: expected r_t, probability that the episode goes
+            on, v_t; `classes`: the class sampled in each of the S categoricals; `kl` in nats,
+            None in open loop.
     """
 
     frame: Tensor
-    reward: float
-    cont: float
-    value: float
     policy: Distribution
     latent: Tensor
-    classes: list[int]
-    kl: float | None
+    info: dict[str, Any]
 
 
 def as_bytes(frame: Tensor) -> Tensor:
@@ -163,18 +159,14 @@ class AgentInspector:
             feat = self.rssm.feat(belief.deter, belief.stoch)
             asked = (self.world_model.reward, self.world_model.cont, self.critic)
             reward, cont, value = (float(m.head.dist(m.head(feat)).mean) for m in asked)
-        latent = self.rssm.stoch_dist(belief.logits).probs[0]
-        prediction = Prediction(
-            frame=frames[0],
-            reward=reward,
-            cont=cont,
-            value=value,
-            policy=self.policy.distribution(belief.deter, belief.stoch),
-            latent=latent.float().cpu(),
-            classes=belief.stoch[0].argmax(-1).tolist(),
-            kl=None if belief.kl is None else float(belief.kl),
-        )
-        return prediction, None if imagined is None else frames[1]
+        policy = self.policy.distribution(belief.deter, belief.stoch)
+        latent = self.rssm.stoch_dist(belief.logits).probs[0].float().cpu()
+        info = {
+            "predicted_reward": reward, "cont": cont, "value": value,
+            "classes": belief.stoch[0].argmax(-1).tolist(),
+            "kl": None if belief.kl is None else float(belief.kl),
+        }  # fmt: skip
+        return Prediction(frames[0], policy, latent, info), None if imagined is None else frames[1]
 
 
 class OpenLoopRollouts:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mario_dreamer.viewer.controller import BUTTONS
-from mario_dreamer.viewer.frame import Frame
+from mario_dreamer.viewer.simulation import Frame
 
 LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page

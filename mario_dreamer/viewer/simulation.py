@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -14,10 +15,30 @@ from torch.distributions import Distribution
 
 from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv
-from mario_dreamer.viewer.frame import Frame
-from mario_dreamer.viewer.inspector import AgentInspector, Belief, OpenLoopRollouts, Prediction
+from mario_dreamer.viewer.inspector import (
+    AgentInspector,
+    Belief,
+    OpenLoopRollouts,
+    Prediction,
+    describe_policy,
+    frame_error,
+)
 from mario_dreamer.viewer.recordings import Recording
+
+
+@dataclass
+class Frame:
+    """All that is shown of one moment.
+
+    Args:
+        info: names to plain numbers, strings and lists.
+        pictures: names to uint8 [H, W, C] tensors: screen, observation, decoded, foreseen, latent.
+    """
+
+    info: dict[str, Any]
+    pictures: dict[str, Tensor]
 
 
 @dataclass
@@ -225,16 +246,41 @@ class Simulation:
     def _show(
         self, prediction: Prediction, action: Tensor | None, foreseen: Tensor | None, age: int
     ) -> Frame:
-        seen, in_dream = self._observation[self.inspector.image][0], self.mode == "dream"
-        frame = Frame.of(self.env, self._observation, seen, prediction, action, foreseen)
-        frame.info |= {
+        """Show what the env and the agent are like now.
+
+        Args:
+            action: chosen next, [A]; None where the agent does not choose.
+            foreseen: an image of this moment, predicted `age` steps before, uint8 [C, H, W].
+        """
+        env, in_dream = self.env, self.mode == "dream"
+        seen = self._observation[self.inspector.image][0]
+        pictures = {
+            "screen": env.screen(self._observation),
+            "observation": to_rgb(seen).permute(1, 2, 0),
+            "decoded": to_rgb(prediction.frame).permute(1, 2, 0),
+            "latent": (prediction.latent * 255).round().byte()[..., None],  # [S, K] -> [S, K, 1]
+        }
+        if foreseen is not None:
+            pictures["foreseen"] = to_rgb(foreseen).permute(1, 2, 0)
+        info = {
             "mode": self.mode,
             "episode": self.episode,
+            "time": len(env.actions),
+            "action": None if action is None else action.tolist(),
+            **describe_policy(prediction.policy),
+            **prediction.info,
+            "reward": env.reward,
+            "decoded_error": frame_error(prediction.frame, seen),
+            "foreseen_error": None if foreseen is None else frame_error(foreseen, seen),
+            "foreseen_age": age,
+            "over": env.is_over,
+            "terminated": env.is_terminated,
+            "return": env.total_reward,
+            "env": env.info(self._observation),
             "open_loop": in_dream or self.open_loop_steps > 0,
             "open_loop_steps": self.dream_steps if in_dream else self.open_loop_steps,
-            "foreseen_age": age,
         }
-        return frame
+        return Frame(info, pictures)
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

@@ -62,8 +62,8 @@ def test_predictions_are_finite_numbers_and_probabilities(
     assert imagined is None and prediction.frame.shape == (3, 32, 32)
     assert math.isclose(sum(describe_policy(prediction.policy)["probs"]), 1.0, rel_tol=1e-4)
     torch.testing.assert_close(prediction.latent.sum(-1), torch.ones(4))
-    assert 0.0 < prediction.cont < 1.0 and prediction.kl >= 0.0
-    assert prediction.classes == belief.stoch[0].argmax(-1).tolist()
+    assert 0.0 < prediction.info["cont"] < 1.0 and prediction.info["kl"] >= 0.0
+    assert prediction.info["classes"] == belief.stoch[0].argmax(-1).tolist()
 
 
 def test_the_first_frame_of_an_episode_erases_the_past(
