@@ -16,7 +16,7 @@ from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.torchrl import innermost
-from mario_dreamer.training.filming import NO_PICTURE, film
+from mario_dreamer.training.filming import film
 from mario_dreamer.viewer.controller import ActionSet
 
 STAGES = stages_of("all")
@@ -110,10 +110,7 @@ class LiveEnv:
 
     def screen(self, observation: TensorDictBase) -> Tensor:
         """Return the picture people see, uint8 [H, W, 3]: the raw screen where there is one."""
-        pictures = film(self.env, observation)
-        if pictures is None:
-            raise ValueError(f"nothing to show: {NO_PICTURE}.")
-        return pictures[0].permute(1, 2, 0).contiguous()
+        return film(self.env, observation)[0].permute(1, 2, 0).contiguous()
 
     def legal(self, observation: TensorDictBase) -> Tensor | None:
         """Return which one-hot actions the env allows now, bool [1, A]; None: it has no mask."""

@@ -115,14 +115,14 @@ class AgentInspector:
 
         Args:
             observation: x_t, a TensorDict [1] as the env gives it.
-            belief: of the moment before; None where x_t opens an episode.
-            action: a_{t-1}, [A]; None where x_t opens an episode.
+            belief, action: of the moment before, and a_{t-1}, [A]; both None where x_t opens an
+                episode.
         """
-        deter, stoch = self.rssm.initial(1, self.device)
-        if belief is not None:
-            deter, stoch = belief.deter, belief.stoch
-        if action is None:
+        if belief is None:
+            deter, stoch = self.rssm.initial(1, self.device)
             action = torch.zeros(self.rssm.action_dim)
+        else:
+            deter, stoch = belief.deter, belief.stoch
         root = {key: observation[key] for key in self.world_model.observation_keys} | {
             "is_init": torch.tensor([[belief is None]]), keys.DETER: deter, keys.STOCH: stoch,
             keys.PREV_ACTION: action[None].float(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_json
 
 from mario_dreamer.viewer.controller import BUTTONS
 from mario_dreamer.viewer.simulation import Frame
@@ -81,24 +81,14 @@ def parse(text: str) -> dict[str, Any]:
         raise ProtocolError(f"{place}: {first['msg'][:200]}.") from None
 
 
-def plain(value: Any) -> Any:
-    """Make info fit for JSON: short floats, and null for what is not a finite number."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
-
-
 def pack(frame: Frame) -> bytes:
     """Pack a frame into one binary message.
 
         uint32 little endian: length of the JSON | JSON | raw pictures
 
-    The JSON lists the pictures in order as {"name", "height", "width", "channels"}. Raw bytes
-    cost the server nothing; compression would cost more time than the networks.
+    The JSON lists the pictures in order as {"name", "height", "width", "channels"}; a number that
+    is not finite is null. Raw bytes cost the server nothing; compression would cost more time than
+    the networks.
 
     Args:
         frame: info and uint8 pictures [H, W, C].
@@ -108,5 +98,6 @@ def pack(frame: Frame) -> bytes:
         height, width, channels = picture.shape
         listed.append({"name": name, "height": height, "width": width, "channels": channels})
         bodies.append(picture.contiguous().numpy().tobytes())
-    header = json.dumps({"type": "frame", **plain(frame.info), "pictures": listed}).encode()
+    info = {"type": "frame", **frame.info, "pictures": listed}
+    header = to_json(info, inf_nan_mode="null")
     return b"".join([struct.pack("<I", len(header)), header, *bodies])

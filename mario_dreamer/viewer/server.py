@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -214,7 +213,7 @@ class Page:
             self.unseen += 1
             await self.socket.send_bytes(message)
         else:
-            await self.socket.send_text(json.dumps(message))
+            await self.socket.send_json(message)
 
 
 def _watched(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
