@@ -177,20 +177,14 @@ class OpenLoopRollouts:
 
     Args:
         horizon: k, at least 1.
+        belief: of the moment at which all of them begin, [1].
     """
 
-    def __init__(self, inspector: AgentInspector, horizon: int) -> None:
+    def __init__(self, inspector: AgentInspector, horizon: int, belief: Belief) -> None:
         self.inspector, self.horizon = inspector, horizon
         self.time = 0  # moments since the rollouts began
-        self.beliefs: Belief | None = None
-
-    def begin(self, belief: Belief) -> None:
-        """Start all rollouts from this state, [1]: an episode begins."""
-        size = self.horizon
-        self.beliefs = Belief(
-            belief.deter.repeat(size, 1), belief.stoch.repeat(size, 1, 1), belief.logits
-        )
-        self.time = 0
+        deter, stoch = belief.deter.repeat(horizon, 1), belief.stoch.repeat(horizon, 1, 1)
+        self.beliefs = Belief(deter, stoch, belief.logits)
 
     def advance(self, action: Tensor, belief: Belief) -> tuple[Belief, int]:
         """Let every rollout take one step; begin a new one in place of the oldest.
@@ -202,7 +196,6 @@ class OpenLoopRollouts:
         Returns:
             The oldest rollout's state for now, [1], and its age in steps.
         """
-        assert self.beliefs is not None, "begin() an episode before advance()"
         self.time += 1
         moved = self.inspector.imagine(self.beliefs, action)
         slot = self.time % self.horizon

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_json
+from torch import Tensor
 
 from mario_dreamer.viewer.controller import BUTTONS
-from mario_dreamer.viewer.simulation import Frame
 
 LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
@@ -81,6 +82,19 @@ def parse(text: str) -> dict[str, Any]:
         raise ProtocolError(f"{place}: {first['msg'][:200]}.") from None
 
 
+@dataclass
+class Frame:
+    """All that is shown of one moment.
+
+    Args:
+        info: names to plain numbers, strings and lists.
+        pictures: names to uint8 [H, W, C] tensors: screen, observation, decoded, foreseen, latent.
+    """
+
+    info: dict[str, Any]
+    pictures: dict[str, Tensor]
+
+
 def pack(frame: Frame) -> bytes:
     """Pack a frame into one binary message.
 
@@ -91,7 +105,7 @@ def pack(frame: Frame) -> bytes:
     the networks.
 
     Args:
-        frame: info and uint8 pictures [H, W, C].
+        frame: info and pictures.
     """
     listed, bodies = [], []
     for name, picture in frame.pictures.items():

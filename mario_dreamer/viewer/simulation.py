@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -25,20 +24,8 @@ from mario_dreamer.viewer.inspector import (
     describe_policy,
     frame_error,
 )
+from mario_dreamer.viewer.protocol import Frame
 from mario_dreamer.viewer.recordings import Recording
-
-
-@dataclass
-class Frame:
-    """All that is shown of one moment.
-
-    Args:
-        info: names to plain numbers, strings and lists.
-        pictures: names to uint8 [H, W, C] tensors: screen, observation, decoded, foreseen, latent.
-    """
-
-    info: dict[str, Any]
-    pictures: dict[str, Tensor]
 
 
 @dataclass
@@ -99,14 +86,15 @@ class Simulation:
         self._belief: Belief | None = None
         self._observation: TensorDictBase | None = None
         self._random_state = torch.Generator().manual_seed(seed).get_state()
-        self.set_horizon(self.horizon)
 
     def set_horizon(self, horizon: int) -> None:
         """Show predictions begun `horizon` steps ago, from now on."""
         self.horizon = horizon
-        self._rollouts = OpenLoopRollouts(self.inspector, horizon)
         if self._belief is not None:
-            self._rollouts.begin(self._belief)
+            self._begin_rollouts()
+
+    def _begin_rollouts(self) -> None:
+        self._rollouts = OpenLoopRollouts(self.inspector, self.horizon, self._belief)
 
     def tick(self) -> Frame:
         """Go on by one agent step and show the new moment."""
@@ -138,7 +126,7 @@ class Simulation:
             self.episode += 1
         self._observation = self.env.begin(self.seed + self.episode)
         self._belief = self.inspector.observe(self._observation, None, None)
-        self._rollouts.begin(self._belief)
+        self._begin_rollouts()
         self.open_loop_steps = 0
 
     def _choose(self, policy: Distribution) -> Tensor:
@@ -198,7 +186,7 @@ class Simulation:
         self.env.close()
         self.env, self._observation, self._belief = env, observation, belief
         self.seed, self.episode, self.open_loop_steps = 0, 0, 0
-        self._rollouts.begin(belief)
+        self._begin_rollouts()
         return self.enter_dream()
 
     def dream_again(self) -> Frame:
@@ -217,7 +205,7 @@ class Simulation:
         """
         if self.mode == "dream":
             self.mode, self.open_loop_steps = "watch", 0
-            self._rollouts.begin(self._belief)
+            self._begin_rollouts()
         return self.look()
 
     def look(self) -> Frame:

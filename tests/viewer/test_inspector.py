@@ -37,8 +37,7 @@ def moment(number: int) -> Belief:
 
 
 def test_a_rollout_shown_was_begun_k_steps_ago() -> None:
-    rollouts = OpenLoopRollouts(Diary(), horizon=3)
-    rollouts.begin(moment(7))
+    rollouts = OpenLoopRollouts(Diary(), 3, moment(7))
     shown = [
         rollouts.advance(action, moment(time)) for time, action in enumerate([1, 2, 3, 4, 5], 1)
     ]
@@ -49,8 +48,7 @@ def test_a_rollout_shown_was_begun_k_steps_ago() -> None:
 
 
 def test_a_horizon_of_one_shows_the_prediction_of_a_step_ago() -> None:
-    rollouts = OpenLoopRollouts(Diary(), horizon=1)
-    rollouts.begin(moment(7))
+    rollouts = OpenLoopRollouts(Diary(), 1, moment(7))
     assert [int(rollouts.advance(a, moment(a))[0].deter) for a in (4, 5, 6)] == [74, 45, 56]
 
 
