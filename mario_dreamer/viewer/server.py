@@ -71,7 +71,7 @@ def make_app(agents: Agents, max_pages: int, is_ours: Callable[[str], bool]) -> 
             return
         app.state.open += 1
         try:
-            await Page(socket, app.state.worker).serve(lambda: Player(agents, agents.seed))
+            await Page(socket, app.state.worker).serve(agents)
         finally:
             app.state.open -= 1
 
@@ -137,14 +137,14 @@ class Page:
     async def _compute(self, task: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.worker, task, *arguments)
 
-    async def serve(self, make_player: Callable[[], Player]) -> None:
+    async def serve(self, agents: Agents) -> None:
         """Make a simulation, run it, and stop it when the page is closed."""
         listening = _watched(self._listen())
         tasks = [listening]
         player: Player | None = None
         try:
             await self._send({"type": "loading", "what": "the agent"})
-            player = await self._compute(make_player)
+            player = await self._compute(Player, agents)
             playing = _watched(self._play(player))
             tasks.append(playing)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -67,7 +67,7 @@ class Simulation:
         self.inspector, self.agent, self.horizon = inspector, agent, horizon
         self.mode, self.is_greedy, self.is_open_loop = "watch", False, False
         self.held: frozenset[str] = frozenset()
-        self.env = LiveEnv(agent, seed, stage)
+        self.env = LiveEnv(agent, stage)
         self.restart(seed)
 
     def restart(self, seed: int, stage: str | None = None) -> None:
@@ -76,8 +76,9 @@ class Simulation:
         Raises:
             ValueError: no such stage; the simulation then goes on as before.
         """
-        if not self.env.is_random or (stage is not None and stage != self.env.stage):
-            env = LiveEnv(self.agent, seed, self.env.stage if stage is None else stage)
+        stage = self.env.stage if stage is None else stage
+        if not self.env.is_random or stage != self.env.stage:
+            env = LiveEnv(self.agent, stage)
             self.env.close()
             self.env = env
         self.seed, self.episode, self.mode = seed, 0, "watch"
@@ -169,7 +170,7 @@ class Simulation:
             ValueError: it does not fit this agent, or ends before; all goes on as before.
         """
         recording.check(self.agent.env_options, self.env.action_set)
-        env = LiveEnv(self.agent, 0, recording.stage, is_random=False)
+        env = LiveEnv(self.agent, recording.stage, is_random=False)
         with self._own_randomness():
             observation = env.begin(0)
             belief = self.inspector.observe(observation, None, None)
