@@ -36,6 +36,8 @@ EXPECTED = (
     ValueError, KeyError, CheckpointError, NonFiniteLoss, ImportError, HydraException,
     OmegaConfBaseException, EnvFailed, ProcessLost, OSError, MemoryError, torch.OutOfMemoryError,
 )  # fmt: skip
+# Windows has no SIGHUP.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 NO_MEMORY = "can't allocate memory"  # torch's words on a CPU
 
 Command = Callable[[DictConfig], Any]
@@ -82,9 +84,8 @@ def entry_point(function: Command) -> Command:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("torchrl").setLevel(logging.WARNING)  # it greets every storage
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            for number in ENDING:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                     signal.signal(number, _terminated)
             # Ctrl-C while Python ends: other packages clean up then and would print tracebacks.
             atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
@@ -112,11 +113,10 @@ def too_late_to_stop() -> None:
 
     torchrun sends SIGTERM to those that are about to say which process was lost.
     """
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        is_ours = number is not None and signal.getsignal(number) is _terminated
-        if is_ours and threading.current_thread() is threading.main_thread():
-            signal.signal(number, lambda *_: None)
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            if signal.getsignal(number) is _terminated:
+                signal.signal(number, lambda *_: None)
 
 
 def exit_code(reason: str) -> int:

@@ -49,10 +49,8 @@ def main(cfg: DictConfig) -> None:
     encode = film_encoder(out)
     agent = agent_of(cfg)
     env = agent.make_env(1, cfg.seed, **agent.truncating(cfg.max_steps))
-    episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film, cfg.max_steps)
+    episodes = play_episodes(agent.policy, env, cfg.episodes, cfg.greedy, film)
     close_env(env)
-    if not episodes:
-        raise ValueError(f"no episode ended within max_steps={cfg.max_steps}; raise it.")
     if episodes[0].frames.ndim != 4:
         raise ValueError(f"nothing to film: {NO_PICTURE}.")
     for number, episode in enumerate(episodes):

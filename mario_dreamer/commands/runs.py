@@ -18,9 +18,8 @@ from typing import Any
 
 import psutil
 
-from mario_dreamer.tracking.append_only import parse_row
+from mario_dreamer.tracking.append_only import is_number, parse_row
 
-NOT_OURS = (ValueError, TypeError, AttributeError, OverflowError)  # what odd files raise
 SHOWN = {
     "run/agent_steps": "steps",
     "run/updates": "updates",
@@ -37,12 +36,11 @@ def summary_of(folder: Path) -> dict[str, Any]:
         `name`, `status`, and the last value of each metric of `SHOWN` that was logged.
     """
     status = "?"
-    with contextlib.suppress(*NOT_OURS):
+    with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):  # odd files
         status = _status(parse_row(_text(folder / "run.json")) or {})
     last: dict[str, float] = {}
     for row in filter(None, map(parse_row, _text(folder / "metrics.jsonl").splitlines())):
-        with contextlib.suppress(*NOT_OURS):
-            last.update({SHOWN[name]: float(row[name]) for name in SHOWN if name in row})
+        last |= {SHOWN[name]: float(row[name]) for name in SHOWN if is_number(row.get(name))}
     return {"name": _plain(folder.name), "status": status, **last}
 
 

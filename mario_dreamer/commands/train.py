@@ -159,7 +159,11 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         try:
             if saved is not None:
                 saved.restore_report(parts.report)
-            status = _run(parts, run, agent_steps, folder, tracker, trust)
+            print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
+            if tracker.watch_hint is not None:
+                print_line(f"watch: {tracker.watch_hint}")
+            print_line(f"mario-dreamer view {folder}{trust} shows the agent; Ctrl-C saves and leaves")
+            status = train(parts, run, agent_steps)
         finally:
             _command.too_late_to_stop()
             parts.report.progress.close()
@@ -188,17 +192,6 @@ def _begin(cfg: DictConfig, folder: Path, config: str, tracker: Tracker) -> None
     tracker.log_tags({**provenance(), **_sweep.job_command()})
     (folder / "config.yaml").write_text(config, "utf-8")
     tracker.log_artifact(folder / "config.yaml", "config")
-
-
-def _run(
-    parts: Parts, run: build.Run, agent_steps: int, folder: Path, tracker: Tracker, trust: str
-) -> str:
-    """Print where the run is and what to do with it; train; return the status."""
-    print_line(f"run folder: {folder}  (agent step {agent_steps} of {run.steps})")
-    if tracker.watch_hint is not None:
-        print_line(f"watch: {tracker.watch_hint}")
-    print_line(f"mario-dreamer view {folder}{trust} shows the agent; Ctrl-C saves and leaves")
-    return train(parts, run, agent_steps)
 
 
 def main(cfg: DictConfig) -> float | None:

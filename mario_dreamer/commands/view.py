@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from mario_dreamer.config.load_agent import agent_of
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.server import make_app
-from mario_dreamer.viewer.serving import address_of, bind, host_check, is_local, run
+from mario_dreamer.viewer.serving import LOCAL, address_of, bind, host_check, run
 
 
 def main(cfg: DictConfig) -> None:
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     listener = bind(host, int(cfg.port))
     if listener.getsockname()[1] != cfg.port and cfg.port:
         print(f"port {cfg.port} is in use; took a free one")
-    if not is_local(host):
+    if host not in LOCAL:
         print(f"host={host}: everybody who can reach this machine can open the page")
     print(f"{agents.first.name}\nopen {address_of(listener, host)}   Ctrl-C stops", flush=True)
     reason = run(make_app(agents, int(cfg.max_pages), host_check(host)), listener)

@@ -9,8 +9,6 @@ from torchrl.data import Binary, Bounded, MultiOneHot, OneHot, TensorSpec, Unbou
 
 from mario_dreamer.networks import action_heads
 
-FACTORY = "mario_dreamer.networks.action_heads.make_action_head"
-
 
 def describe_actions(spec: TensorSpec) -> tuple[str, dict[str, Any]]:
     """Return the kind of an action spec [N, A], and the sizes that a head of it needs.
@@ -48,11 +46,11 @@ def action_sizes(actor: DictConfig, spec: TensorSpec) -> dict[str, Any]:
     """
     kind, sizes = describe_actions(spec)
     target = str(actor.get("_target_")) if OmegaConf.is_dict(actor) else ""
-    if target == FACTORY:
+    name = target.removeprefix(f"{action_heads.__name__}.")
+    head = getattr(action_heads, name, None)
+    if head is action_heads.make_action_head:
         return {"kind": kind, **sizes}
-    module, _, name = target.rpartition(".")
-    head = getattr(action_heads, name, None) if module == action_heads.__name__ else None
-    if head is not None and getattr(head, "kind", kind) != kind:
+    if getattr(head, "kind", kind) != kind:
         raise ValueError(
             f"actor: {name} writes {head.kind} actions, the env takes {kind} ones "
             f"({type(spec).__name__} {list(spec.shape)}). Use actor=auto."

@@ -241,7 +241,7 @@ def _problem_of_choice(choice: Override) -> str | None:
 def _known(command: str, plain: DictConfig) -> list[str]:
     """Every choice and option of a command, by dotted names."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()] if command == "train" else []
-    names = [name for name, _ in limits.leaves(OmegaConf.to_container(plain))]
+    names = [name for name, _ in limits.leaves(plain)]
     return [*groups, *(name for name in names if not name.startswith("hydra"))]
 
 

@@ -19,17 +19,16 @@ GROUPED = ("optimizer.lr", "optimizer.clip_norm", "optimizer.eps")  # one number
 
 BOOL = Rule("true or false", lambda value: isinstance(value, bool), "switch")
 TEXT = words(".+", "text", "text")
-TEXT_OR_NONE = words(".+", "text", "text", none=True)
+TEXT_OR_NONE = replace(TEXT, none=True)
 SHARE = number(0, 1)
 POSITIVE = number(0, above=True)
 WEIGHT = number(0, 1e12)
 SIZE = whole_number(1, 2**20)
 LAYERS = whole_number(0, 1000)
 OPTIONS = Rule("options by name", lambda value: isinstance(value, dict), "group", none=True)
-STAGE = r'[1-8]-[1-4]'
-
-FOLDER = r"(?!\.{1,2}$)[^/\\\0]{1,200}"
-FOLDER_WORDS = "a folder's name, at most 200 characters without / and \\"
+FOLDER = words(
+    r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\", "text"
+)
 
 # Of one command only, where the same name means something else in another.
 FILM = words(r".+\.(mp4|gif)", "a file ending in .mp4 or .gif")
@@ -42,8 +41,7 @@ OF_COMMAND = {
 RULES: dict[str, Rule | None] = {
     "trust_config": BOOL, "prefill_random": BOOL, "greedy": BOOL,
     "seed": whole_number(0, 2**31 - 1),
-    "experiment_name": words(FOLDER, FOLDER_WORDS, "text"),
-    "name": words(FOLDER, FOLDER_WORDS, "text", none=True),
+    "experiment_name": FOLDER, "name": replace(FOLDER, none=True),
     "encoders": OPTIONS, "decoders": OPTIONS,
     "device": words(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N"),
     "precision": one_of("auto", "bf16", "16", "fp32", "32"),
@@ -104,7 +102,7 @@ RULES: dict[str, Rule | None] = {
     "*.posterior_layers": whole_number(1, 1000), "*.units": SIZE, "*.depth": SIZE,
     "*.mults.*": SIZE, "*.kernel": whole_number(1, 255), "*.patch": whole_number(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
-    "env.stage": words(f"all|{STAGE}", 'one of "1-1" to "8-4", a list of those, or all', many=True),
+    "env.stage": words("all|[1-8]-[1-4]", 'one of "1-1" to "8-4", a list of those, or all', many=True),
     "env.action_set": words(
         "simple|right_only|complex|noop|[a-zA-Z+]+",
         "simple, right_only, complex, or a list such as [noop, right+A]", many=True),
@@ -131,7 +129,9 @@ RULES: dict[str, Rule | None] = {
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a nested configuration with its dotted name, groups before members."""
+    """Yield every value of a configuration, unresolved, by dotted name; groups before members."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in pairs:
         path = f"{name}.{key}" if name else str(key)

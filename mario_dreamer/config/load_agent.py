@@ -151,15 +151,14 @@ def load_agent(
     """
     if weights not in ("average", "latest"):
         raise ValueError(f"weights={weights!r}: expected average or latest.")
-    for attempt in range(3):
+    while True:
         path = find_checkpoint(str(checkpoint), str(runs_dir))
         try:
             return _load(path, weights, device, precision, env or {}, trust_config)
         except CheckpointError:
             # A run in training may have replaced it by a newer one between two looks.
-            if path is None or path.exists() or attempt == 2:
+            if path is None or path.exists():
                 raise
-    raise AssertionError("unreachable")
 
 
 def _load(
@@ -185,6 +184,7 @@ def _load(
     agent = build.make_agent(stored, env)
     close_env(env)
     modules = nn.ModuleDict(vars(agent)).to(place)
+    steps = sha256 = None
     if checkpoint is not None:
         try:
             load_weights(modules, checkpoint, weights == "average")
@@ -195,12 +195,10 @@ def _load(
             raise CheckpointError(
                 f"{typed} changes what the agent was built for: {error}"
             ) from error
-    policy = Policy(agent.world_model, agent.actor, autocast_dtype(precision, place))
-    policy.uniform = checkpoint is None
-    steps = sha256 = None
-    if checkpoint is not None:
         steps = steps_of(checkpoint)
         sha256 = read_manifest(checkpoint)["files"]["agent.pt"]["sha256"]
+    policy = Policy(agent.world_model, agent.actor, autocast_dtype(precision, place))
+    policy.uniform = checkpoint is None
     gamma = float(stored.loss.discount.gamma)
     return LoadedAgent(stored, checkpoint, steps, sha256, policy, agent.critic, gamma)
 

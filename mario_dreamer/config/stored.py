@@ -15,7 +15,7 @@ from mario_dreamer.config.trusted import check_destinations, check_stored
 from mario_dreamer.training.checkpoint_files import CheckpointError, read_small_text
 
 LARGEST = 2**16  # characters
-DEEPEST = 50  # brackets
+DEEPEST = 50  # lists and mappings inside each other
 # Option -> what configs/ derive from it; a stored configuration holds the derived values.
 DERIVED = {
     "discount": ("loss.discount.gamma",),
@@ -70,10 +70,14 @@ def stored_config(checkpoint: Path, trust: bool = False) -> DictConfig:
         text = read_small_text(file)
         if len(text) > LARGEST:
             raise ValueError(f"it has {len(text):,} characters, more than {LARGEST:,}")
-        if _depth(text) > DEEPEST:
-            raise ValueError(f"it is nested deeper than {DEEPEST}")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has YAML aliases, which can grow without bound")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):  # lazily: deep nesting takes quadratic time
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it has YAML aliases, which can grow without bound")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ValueError(f"it is nested deeper than {DEEPEST}")
         cfg = OmegaConf.create(text)
     except Exception as error:  # yaml, OmegaConf and Unicode have many words for "not readable"
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -146,15 +150,6 @@ def _derive(cfg: DictConfig, name: str, before: Any, typed: dict[str, Any]) -> N
             OmegaConf.update(cfg, leaf, cfg[name])
 
 
-def _depth(text: str) -> int:
-    """How deep brackets are nested; YAML takes quadratic time and more for a row of them."""
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        deepest = max(deepest, depth)
-    return deepest
-
-
 def new_target(target: Any) -> Any:
     """Return today's path of a class; what did not move is returned as it is."""
     return MOVED.get(target, target) if isinstance(target, str) else target
@@ -169,8 +164,6 @@ def with_new_targets(cfg: DictConfig) -> DictConfig:
     Returns:
         `cfg` itself where nothing has moved, else a copy.
     """
-    if not isinstance(cfg, DictConfig):
-        return cfg
     old = OmegaConf.to_container(cfg, resolve=False)
     new = _renamed(old)
     if new == old:

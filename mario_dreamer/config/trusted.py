@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def check_stored(cfg: Any) -> None:
     Raises:
         ValueError: naming the place and what stands there.
     """
-    for path, value in _values(cfg):
+    for path, value in leaves(cfg):
         if isinstance(value, str) and "${" in value:
             raise ValueError(
                 f"the stored configuration refers to something else: {path}={value!r}. "
@@ -96,7 +96,7 @@ def check_targets(cfg: Any) -> None:
     Raises:
         ValueError: naming the place and the class.
     """
-    for path, value in _values(cfg):
+    for path, value in leaves(cfg):
         parent, _, key = path.rpartition(".")
         if key == "_target_" and not _belongs(parent, value):
             raise ValueError(
@@ -143,13 +143,6 @@ def is_near(uri: str, folder: Path) -> bool:
         return False
     file = Path(path[1]).resolve()
     return any(file.is_relative_to(place.resolve()) for place in (Path.cwd(), folder))
-
-
-def _values(cfg: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a configuration with its dotted path, references unresolved."""
-    if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=False)
-    return leaves(cfg) if isinstance(cfg, dict | list) else iter(())
 
 
 def _belongs(slot: str, target: Any) -> bool:

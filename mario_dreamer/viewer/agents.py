@@ -106,7 +106,7 @@ class Agents:
             return self._loaded[id].name
         if place in ("none", "shipped"):
             return name_of(None if place == "none" else shipped_checkpoint())
-        return id.removeprefix("run:") if id.startswith("run:") else Path(place).name
+        return Path(place).name
 
     def load(self, id: str) -> ViewedAgent:
         """Return an agent of the list, from memory or from its checkpoint.

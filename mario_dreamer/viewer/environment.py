@@ -16,7 +16,7 @@ from mario_dreamer.envs.base import close_env
 from mario_dreamer.envs.mario.buttons import action_names
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.envs.torchrl import innermost
-from mario_dreamer.training.filming import NO_PICTURE, film
+from mario_dreamer.training.filming import film
 from mario_dreamer.viewer.controller import ActionSet
 
 STAGES = stages_of("all")
@@ -48,7 +48,6 @@ class LiveEnv:
     began; `replay` brings it back.
 
     Args:
-        seed: of the first episode.
         stage: "w-s"; None: the first of the agent's.
         is_random: False: no random no-ops and no sticky actions, whatever the options say.
 
@@ -56,9 +55,7 @@ class LiveEnv:
         ValueError: a stage that does not exist, or one where the env has none.
     """
 
-    def __init__(
-        self, agent: LoadedAgent, seed: int = 0, stage: str | None = None, is_random: bool = True
-    ) -> None:
+    def __init__(self, agent: LoadedAgent, stage: str | None = None, is_random: bool = True) -> None:
         options = agent.env_options
         self.has_stages, self.is_random = "stage" in options, is_random
         if stage is not None and not self.has_stages:
@@ -74,9 +71,9 @@ class LiveEnv:
             changes = {"stage": self.stage, "backend": "batched", "threads": 1}
         if not is_random:
             changes |= {name: 0 for name in ("random_noops", "sticky") if name in options}
-        self.env = agent.make_env(1, seed, **changes)
+        self.env = agent.make_env(1, **changes)
         self.action_set = action_set(self.env)
-        self.seed, self.actions = seed, list[Tensor]()
+        self.actions: list[Tensor] = []
         self.is_over = True
         self._root: TensorDictBase | None = None
 
@@ -110,10 +107,7 @@ class LiveEnv:
 
     def screen(self, observation: TensorDictBase) -> Tensor:
         """Return the picture people see, uint8 [H, W, 3]: the raw screen where there is one."""
-        pictures = film(self.env, observation)
-        if pictures is None:
-            raise ValueError(f"nothing to show: {NO_PICTURE}.")
-        return pictures[0].permute(1, 2, 0).contiguous()
+        return film(self.env, observation)[0].permute(1, 2, 0).contiguous()
 
     def legal(self, observation: TensorDictBase) -> Tensor | None:
         """Return which one-hot actions the env allows now, bool [1, A]; None: it has no mask."""

@@ -38,21 +38,17 @@ class Prediction:
 
     Args:
         frame: decoder's mean of x_t, uint8 [C, H, W].
-        reward, cont, value: expected r_t, probability that the episode goes on, v_t.
         policy: distribution over actions, batch [1].
         latent: probabilities that z_t was sampled from, [S, K].
-        classes: the class sampled in each of the S categoricals.
-        kl: in nats; None in open loop.
+        info: `predicted_reward`, `cont`, `value`: expected r_t, probability that the episode goes
+            on, v_t; `classes`: the class sampled in each of the S categoricals; `kl` in nats,
+            None in open loop.
     """
 
     frame: Tensor
-    reward: float
-    cont: float
-    value: float
     policy: Distribution
     latent: Tensor
-    classes: list[int]
-    kl: float | None
+    info: dict[str, Any]
 
 
 def as_bytes(frame: Tensor) -> Tensor:
@@ -119,14 +115,14 @@ class AgentInspector:
 
         Args:
             observation: x_t, a TensorDict [1] as the env gives it.
-            belief: of the moment before; None where x_t opens an episode.
-            action: a_{t-1}, [A]; None where x_t opens an episode.
+            belief, action: of the moment before, and a_{t-1}, [A]; both None where x_t opens an
+                episode.
         """
-        deter, stoch = self.rssm.initial(1, self.device)
-        if belief is not None:
-            deter, stoch = belief.deter, belief.stoch
-        if action is None:
+        if belief is None:
+            deter, stoch = self.rssm.initial(1, self.device)
             action = torch.zeros(self.rssm.action_dim)
+        else:
+            deter, stoch = belief.deter, belief.stoch
         root = {key: observation[key] for key in self.world_model.observation_keys} | {
             "is_init": torch.tensor([[belief is None]]), keys.DETER: deter, keys.STOCH: stoch,
             keys.PREV_ACTION: action[None].float(),
@@ -163,18 +159,14 @@ class AgentInspector:
             feat = self.rssm.feat(belief.deter, belief.stoch)
             asked = (self.world_model.reward, self.world_model.cont, self.critic)
             reward, cont, value = (float(m.head.dist(m.head(feat)).mean) for m in asked)
-        latent = self.rssm.stoch_dist(belief.logits).probs[0]
-        prediction = Prediction(
-            frame=frames[0],
-            reward=reward,
-            cont=cont,
-            value=value,
-            policy=self.policy.distribution(belief.deter, belief.stoch),
-            latent=latent.float().cpu(),
-            classes=belief.stoch[0].argmax(-1).tolist(),
-            kl=None if belief.kl is None else float(belief.kl),
-        )
-        return prediction, None if imagined is None else frames[1]
+        policy = self.policy.distribution(belief.deter, belief.stoch)
+        latent = self.rssm.stoch_dist(belief.logits).probs[0].float().cpu()
+        info = {
+            "predicted_reward": reward, "cont": cont, "value": value,
+            "classes": belief.stoch[0].argmax(-1).tolist(),
+            "kl": None if belief.kl is None else float(belief.kl),
+        }  # fmt: skip
+        return Prediction(frames[0], policy, latent, info), None if imagined is None else frames[1]
 
 
 class OpenLoopRollouts:
@@ -185,20 +177,14 @@ class OpenLoopRollouts:
 
     Args:
         horizon: k, at least 1.
+        belief: of the moment at which all of them begin, [1].
     """
 
-    def __init__(self, inspector: AgentInspector, horizon: int) -> None:
+    def __init__(self, inspector: AgentInspector, horizon: int, belief: Belief) -> None:
         self.inspector, self.horizon = inspector, horizon
         self.time = 0  # moments since the rollouts began
-        self.beliefs: Belief | None = None
-
-    def begin(self, belief: Belief) -> None:
-        """Start all rollouts from this state, [1]: an episode begins."""
-        size = self.horizon
-        self.beliefs = Belief(
-            belief.deter.repeat(size, 1), belief.stoch.repeat(size, 1, 1), belief.logits
-        )
-        self.time = 0
+        deter, stoch = belief.deter.repeat(horizon, 1), belief.stoch.repeat(horizon, 1, 1)
+        self.beliefs = Belief(deter, stoch, belief.logits)
 
     def advance(self, action: Tensor, belief: Belief) -> tuple[Belief, int]:
         """Let every rollout take one step; begin a new one in place of the oldest.
@@ -210,7 +196,6 @@ class OpenLoopRollouts:
         Returns:
             The oldest rollout's state for now, [1], and its age in steps.
         """
-        assert self.beliefs is not None, "begin() an episode before advance()"
         self.time += 1
         moved = self.inspector.imagine(self.beliefs, action)
         slot = self.time % self.horizon

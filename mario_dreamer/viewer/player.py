@@ -18,12 +18,12 @@ class Player:
         rate: agent steps per second.
     """
 
-    def __init__(self, agents: Agents, seed: int = 0) -> None:
+    def __init__(self, agents: Agents) -> None:
         self.agents = agents
         self.paused = self.hidden = False
         self.agent = agents.first
-        self.rate = min(self.agent.rate, 60.0)
-        self.simulation = Simulation(self.agent.inspector, self.agent.loaded, seed)
+        self.rate = self.agent.rate
+        self.simulation = Simulation(self.agent.inspector, self.agent.loaded, agents.seed)
 
     @property
     def idle(self) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_json
+from torch import Tensor
 
 from mario_dreamer.viewer.controller import BUTTONS
-from mario_dreamer.viewer.frame import Frame
 
 LIMIT = 4096  # characters of a command; the page's are all far below
 AHEAD = 2  # frames on their way at once: more would pile up before a slow page
@@ -81,15 +82,17 @@ def parse(text: str) -> dict[str, Any]:
         raise ProtocolError(f"{place}: {first['msg'][:200]}.") from None
 
 
-def plain(value: Any) -> Any:
-    """Make info fit for JSON: short floats, and null for what is not a finite number."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+@dataclass
+class Frame:
+    """All that is shown of one moment.
+
+    Args:
+        info: names to plain numbers, strings and lists.
+        pictures: names to uint8 [H, W, C] tensors: screen, observation, decoded, foreseen, latent.
+    """
+
+    info: dict[str, Any]
+    pictures: dict[str, Tensor]
 
 
 def pack(frame: Frame) -> bytes:
@@ -97,16 +100,18 @@ def pack(frame: Frame) -> bytes:
 
         uint32 little endian: length of the JSON | JSON | raw pictures
 
-    The JSON lists the pictures in order as {"name", "height", "width", "channels"}. Raw bytes
-    cost the server nothing; compression would cost more time than the networks.
+    The JSON lists the pictures in order as {"name", "height", "width", "channels"}; a number that
+    is not finite is null. Raw bytes cost the server nothing; compression would cost more time than
+    the networks.
 
     Args:
-        frame: info and uint8 pictures [H, W, C].
+        frame: info and pictures.
     """
     listed, bodies = [], []
     for name, picture in frame.pictures.items():
         height, width, channels = picture.shape
         listed.append({"name": name, "height": height, "width": width, "channels": channels})
         bodies.append(picture.contiguous().numpy().tobytes())
-    header = json.dumps({"type": "frame", **plain(frame.info), "pictures": listed}).encode()
+    info = {"type": "frame", **frame.info, "pictures": listed}
+    header = to_json(info, inf_nan_mode="null")
     return b"".join([struct.pack("<I", len(header)), header, *bodies])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -24,7 +23,6 @@ from mario_dreamer.training.checkpoint_files import CheckpointError
 from mario_dreamer.viewer.agents import Agents
 from mario_dreamer.viewer.player import Player
 from mario_dreamer.viewer.protocol import AHEAD, ProtocolError, parse
-from mario_dreamer.viewer.serving import is_local
 
 STATIC = Path(__file__).parent / "static"
 FULL = 4429  # close code: as many pages as allowed are open
@@ -39,9 +37,7 @@ REFUSED = (ValueError, KeyError, CheckpointError, ImportError, OSError)
 log = logging.getLogger(__name__)
 
 
-def make_app(
-    agents: Agents, max_pages: int = 4, is_ours: Callable[[str], bool] = is_local
-) -> ASGIApp:
+def make_app(agents: Agents, max_pages: int, is_ours: Callable[[str], bool]) -> ASGIApp:
     """Build the application.
 
     All computing happens in one thread, whatever the number of pages: they share one core and
@@ -75,7 +71,7 @@ def make_app(
             return
         app.state.open += 1
         try:
-            await Page(socket, app.state.worker).serve(lambda: Player(agents, agents.seed))
+            await Page(socket, app.state.worker).serve(agents)
         finally:
             app.state.open -= 1
 
@@ -141,14 +137,14 @@ class Page:
     async def _compute(self, task: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.worker, task, *arguments)
 
-    async def serve(self, make_player: Callable[[], Player]) -> None:
+    async def serve(self, agents: Agents) -> None:
         """Make a simulation, run it, and stop it when the page is closed."""
         listening = _watched(self._listen())
         tasks = [listening]
         player: Player | None = None
         try:
             await self._send({"type": "loading", "what": "the agent"})
-            player = await self._compute(make_player)
+            player = await self._compute(Player, agents)
             playing = _watched(self._play(player))
             tasks.append(playing)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -217,7 +213,7 @@ class Page:
             self.unseen += 1
             await self.socket.send_bytes(message)
         else:
-            await self.socket.send_text(json.dumps(message))
+            await self.socket.send_json(message)
 
 
 def _watched(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})  # names of this machine itself
 PATIENCE = 10.0  # seconds that a connection may stay open without a whole request
 
 LARGEST = 2**20  # bytes of a websocket message; anything larger closes the connection
@@ -27,10 +27,8 @@ def bind(host: str, port: int) -> socket.socket:
         port: 0 to 65535; 0 takes any free one.
 
     Raises:
-        ValueError: no such host or port, or no right to use it.
+        ValueError: no such host, or no right to use the port.
     """
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port={port}: expected a number from 0 to 65535, such as 8700.")
     try:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -51,11 +49,6 @@ def bind(host: str, port: int) -> socket.socket:
             "Choose others, such as host=127.0.0.1 port=8700."
         ) from error
     return listener
-
-
-def is_local(name: str) -> bool:
-    """Whether a host name means this machine itself."""
-    return name in LOCAL
 
 
 def host_check(host: str) -> Callable[[str], bool]:

@@ -14,9 +14,17 @@ from torch.distributions import Distribution
 
 from mario_dreamer.agent.distribution_module import likeliest
 from mario_dreamer.config.load_agent import LoadedAgent
+from mario_dreamer.envs.screens import to_rgb
 from mario_dreamer.viewer.environment import LiveEnv
-from mario_dreamer.viewer.frame import Frame
-from mario_dreamer.viewer.inspector import AgentInspector, Belief, OpenLoopRollouts, Prediction
+from mario_dreamer.viewer.inspector import (
+    AgentInspector,
+    Belief,
+    OpenLoopRollouts,
+    Prediction,
+    describe_policy,
+    frame_error,
+)
+from mario_dreamer.viewer.protocol import Frame
 from mario_dreamer.viewer.recordings import Recording
 
 
@@ -59,7 +67,7 @@ class Simulation:
         self.inspector, self.agent, self.horizon = inspector, agent, horizon
         self.mode, self.is_greedy, self.is_open_loop = "watch", False, False
         self.held: frozenset[str] = frozenset()
-        self.env = LiveEnv(agent, seed, stage)
+        self.env = LiveEnv(agent, stage)
         self.restart(seed)
 
     def restart(self, seed: int, stage: str | None = None) -> None:
@@ -68,8 +76,9 @@ class Simulation:
         Raises:
             ValueError: no such stage; the simulation then goes on as before.
         """
-        if not self.env.is_random or (stage is not None and stage != self.env.stage):
-            env = LiveEnv(self.agent, seed, self.env.stage if stage is None else stage)
+        stage = self.env.stage if stage is None else stage
+        if not self.env.is_random or stage != self.env.stage:
+            env = LiveEnv(self.agent, stage)
             self.env.close()
             self.env = env
         self.seed, self.episode, self.mode = seed, 0, "watch"
@@ -78,14 +87,15 @@ class Simulation:
         self._belief: Belief | None = None
         self._observation: TensorDictBase | None = None
         self._random_state = torch.Generator().manual_seed(seed).get_state()
-        self.set_horizon(self.horizon)
 
     def set_horizon(self, horizon: int) -> None:
         """Show predictions begun `horizon` steps ago, from now on."""
         self.horizon = horizon
-        self._rollouts = OpenLoopRollouts(self.inspector, horizon)
         if self._belief is not None:
-            self._rollouts.begin(self._belief)
+            self._begin_rollouts()
+
+    def _begin_rollouts(self) -> None:
+        self._rollouts = OpenLoopRollouts(self.inspector, self.horizon, self._belief)
 
     def tick(self) -> Frame:
         """Go on by one agent step and show the new moment."""
@@ -117,7 +127,7 @@ class Simulation:
             self.episode += 1
         self._observation = self.env.begin(self.seed + self.episode)
         self._belief = self.inspector.observe(self._observation, None, None)
-        self._rollouts.begin(self._belief)
+        self._begin_rollouts()
         self.open_loop_steps = 0
 
     def _choose(self, policy: Distribution) -> Tensor:
@@ -160,7 +170,7 @@ class Simulation:
             ValueError: it does not fit this agent, or ends before; all goes on as before.
         """
         recording.check(self.agent.env_options, self.env.action_set)
-        env = LiveEnv(self.agent, 0, recording.stage, is_random=False)
+        env = LiveEnv(self.agent, recording.stage, is_random=False)
         with self._own_randomness():
             observation = env.begin(0)
             belief = self.inspector.observe(observation, None, None)
@@ -177,7 +187,7 @@ class Simulation:
         self.env.close()
         self.env, self._observation, self._belief = env, observation, belief
         self.seed, self.episode, self.open_loop_steps = 0, 0, 0
-        self._rollouts.begin(belief)
+        self._begin_rollouts()
         return self.enter_dream()
 
     def dream_again(self) -> Frame:
@@ -196,7 +206,7 @@ class Simulation:
         """
         if self.mode == "dream":
             self.mode, self.open_loop_steps = "watch", 0
-            self._rollouts.begin(self._belief)
+            self._begin_rollouts()
         return self.look()
 
     def look(self) -> Frame:
@@ -225,16 +235,41 @@ class Simulation:
     def _show(
         self, prediction: Prediction, action: Tensor | None, foreseen: Tensor | None, age: int
     ) -> Frame:
-        seen, in_dream = self._observation[self.inspector.image][0], self.mode == "dream"
-        frame = Frame.of(self.env, self._observation, seen, prediction, action, foreseen)
-        frame.info |= {
+        """Show what the env and the agent are like now.
+
+        Args:
+            action: chosen next, [A]; None where the agent does not choose.
+            foreseen: an image of this moment, predicted `age` steps before, uint8 [C, H, W].
+        """
+        env, in_dream = self.env, self.mode == "dream"
+        seen = self._observation[self.inspector.image][0]
+        pictures = {
+            "screen": env.screen(self._observation),
+            "observation": to_rgb(seen).permute(1, 2, 0),
+            "decoded": to_rgb(prediction.frame).permute(1, 2, 0),
+            "latent": (prediction.latent * 255).round().byte()[..., None],  # [S, K] -> [S, K, 1]
+        }
+        if foreseen is not None:
+            pictures["foreseen"] = to_rgb(foreseen).permute(1, 2, 0)
+        info = {
             "mode": self.mode,
             "episode": self.episode,
+            "time": len(env.actions),
+            "action": None if action is None else action.tolist(),
+            **describe_policy(prediction.policy),
+            **prediction.info,
+            "reward": env.reward,
+            "decoded_error": frame_error(prediction.frame, seen),
+            "foreseen_error": None if foreseen is None else frame_error(foreseen, seen),
+            "foreseen_age": age,
+            "over": env.is_over,
+            "terminated": env.is_terminated,
+            "return": env.total_reward,
+            "env": env.info(self._observation),
             "open_loop": in_dream or self.open_loop_steps > 0,
             "open_loop_steps": self.dream_steps if in_dream else self.open_loop_steps,
-            "foreseen_age": age,
         }
-        return frame
+        return Frame(info, pictures)
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

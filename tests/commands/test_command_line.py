@@ -276,7 +276,7 @@ def test_tracebacks_are_shown_only_on_demand(
     if value is not None:
         monkeypatch.setenv("MARIO_DREAMER_TRACEBACK", value)
     with pytest.raises(ValueError if is_shown else SystemExit):
-        entry_point(fail)(None)
+        entry_point(fail)(OmegaConf.create())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others need no display server")

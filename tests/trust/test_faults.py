@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tiny import make_loop
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
         (tmp_path / "occupied" / "run").mkdir(parents=True)
 
     with pytest.raises(SystemExit) as end:
-        use(None)
+        use(OmegaConf.create())
     said = capsys.readouterr().err
     assert end.value.code == 1 and said.startswith("error: ") and "occupied" in said
 
@@ -179,7 +180,7 @@ def test_a_sigterm_before_training_begins_is_one_line_and_143(
 
     try:
         with pytest.raises(SystemExit) as end:
-            slow(None)
+            slow(OmegaConf.create())
     finally:
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == 143 and "SIGTERM" in capsys.readouterr().err
@@ -212,6 +213,6 @@ def test_memory_that_runs_out_is_one_line(capsys: pytest.CaptureFixture) -> None
         torch.empty(2**55, dtype=torch.uint8)
 
     with pytest.raises(SystemExit) as end:
-        greedy(None)
+        greedy(OmegaConf.create())
     said = capsys.readouterr().err
     assert end.value.code == 1 and "out of memory" in said and "batch_size" in said

@@ -37,8 +37,7 @@ def moment(number: int) -> Belief:
 
 
 def test_a_rollout_shown_was_begun_k_steps_ago() -> None:
-    rollouts = OpenLoopRollouts(Diary(), horizon=3)
-    rollouts.begin(moment(7))
+    rollouts = OpenLoopRollouts(Diary(), 3, moment(7))
     shown = [
         rollouts.advance(action, moment(time)) for time, action in enumerate([1, 2, 3, 4, 5], 1)
     ]
@@ -49,8 +48,7 @@ def test_a_rollout_shown_was_begun_k_steps_ago() -> None:
 
 
 def test_a_horizon_of_one_shows_the_prediction_of_a_step_ago() -> None:
-    rollouts = OpenLoopRollouts(Diary(), horizon=1)
-    rollouts.begin(moment(7))
+    rollouts = OpenLoopRollouts(Diary(), 1, moment(7))
     assert [int(rollouts.advance(a, moment(a))[0].deter) for a in (4, 5, 6)] == [74, 45, 56]
 
 
@@ -62,8 +60,8 @@ def test_predictions_are_finite_numbers_and_probabilities(
     assert imagined is None and prediction.frame.shape == (3, 32, 32)
     assert math.isclose(sum(describe_policy(prediction.policy)["probs"]), 1.0, rel_tol=1e-4)
     torch.testing.assert_close(prediction.latent.sum(-1), torch.ones(4))
-    assert 0.0 < prediction.cont < 1.0 and prediction.kl >= 0.0
-    assert prediction.classes == belief.stoch[0].argmax(-1).tolist()
+    assert 0.0 < prediction.info["cont"] < 1.0 and prediction.info["kl"] >= 0.0
+    assert prediction.info["classes"] == belief.stoch[0].argmax(-1).tolist()
 
 
 def test_the_first_frame_of_an_episode_erases_the_past(

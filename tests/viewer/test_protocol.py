@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mario_dreamer.viewer.controller import nearest_action
-from mario_dreamer.viewer.frame import Frame
-from mario_dreamer.viewer.protocol import COMMANDS, LIMIT, ProtocolError, pack, parse
+from mario_dreamer.viewer.protocol import COMMANDS, LIMIT, Frame, ProtocolError, pack, parse
 
 SIMPLE = ("noop", "right", "right+A", "right+B", "right+A+B", "A", "left")
 

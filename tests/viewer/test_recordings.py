@@ -128,7 +128,7 @@ def test_a_page_chooses_from_the_list_and_is_shown_the_moment(
     offered = player.hello()["recordings"]
     assert offered == [{"id": "0", "name": "greedy-best-0 (evaluation)", "length": 6}]
     hello, frame = player.apply({"type": "recording", "id": "0", "position": 3})
-    assert hello["type"] == "hello" and b'"mode": "dream"' in frame and b'"time": 3' in frame
+    assert hello["type"] == "hello" and b'"mode":"dream"' in frame and b'"time":3,' in frame
     with pytest.raises(ValueError, match="no recorded episode '/etc/passwd'"):
         player.apply({"type": "recording", "id": "/etc/passwd", "position": 3})
     player.close()

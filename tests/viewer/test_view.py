@@ -113,9 +113,7 @@ def test_a_bare_path_stands_for_the_checkpoint() -> None:
     assert with_bare_path([], *view) == []
 
 
-def test_a_port_or_host_that_cannot_be_gets_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="port=70000: expected a number from 0 to 65535"):
-        bind("127.0.0.1", 70000)
+def test_a_host_that_cannot_be_gets_a_clear_error() -> None:
     with pytest.raises(ValueError, match="cannot listen on host=203.0.113.7"):
         bind("203.0.113.7", 0)
 
