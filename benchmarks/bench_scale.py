@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from result_tables import medians, shortened, write_rows
 
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.distributed import Processes, join
@@ -172,19 +173,14 @@ def compare_collectors(rounds: int, threads: int) -> list[dict[str, float | str]
     kinds = [("many", threads), ("async", threads)]
     with tempfile.TemporaryDirectory() as folder:
         found = [trained(*kind, Path(folder)) for _ in range(rounds) for kind in kinds]
-    groups = [found[number :: len(kinds)] for number in range(len(kinds))]
-    return [
-        {key: value if isinstance(value, str) else statistics.median(row[key] for row in group)
-         for key, value in group[0].items()}
-        for group in groups
-    ]  # fmt: skip
+    return [medians(found[number :: len(kinds)]) for number in range(len(kinds))]
 
 
 def show(rows: list[dict[str, float]]) -> None:
     """Print rows as a table."""
     print("  ".join(rows[0]))
     for row in rows:
-        print("  ".join(v if isinstance(v, str) else f"{v:.4g}" for v in row.values()))
+        print("  ".join(shortened(row).values()))
 
 
 def main() -> None:
@@ -213,16 +209,9 @@ def main() -> None:
     else:
         turns = [n for _ in range(args.rounds) for n in (1, 2)]
         found = [started(args.preset, n, args.repeats) for n in turns]
-        rows = [
-            {key: value if isinstance(value, str) else statistics.median(
-                row[key] for row in found if row["processes"] == n)
-             for key, value in found[0].items()}
-            for n in (1, 2)
-        ]  # fmt: skip
+        rows = [medians([row for row in found if row["processes"] == n]) for n in (1, 2)]
     show(rows)
     if args.out:
-        from result_csv import write_rows  # beside this script
-
         write_rows(args.out, rows)
 
 

@@ -244,24 +244,16 @@ def main() -> None:
             windows = Windows(args.checkpoint, args.train, args.test)
             world_model, minutes = learn(windows, cfg, candidate, args.updates)
             answers = ask(world_model, windows, float(cfg.loss.discount.gamma))
-            row = {
-                "candidate": name,
-                "seed": seed,
-                "updates": args.updates,
-                "minutes": minutes,
-            } | answers
+            row = {"candidate": name, "seed": seed, "updates": args.updates}
+            row |= {key: round(x, 4) for key, x in {"minutes": minutes, **answers}.items()}
             row |= {"commit": provenance()["git.commit"][:7]}
             new = not path.exists()
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, row)
                 if new:
                     writer.writeheader()
-                writer.writerow(
-                    {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-                )
-            print(
-                {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True
-            )
+                writer.writerow(row)
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ per run), <out>.md, and figures/<out>.png.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -30,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plot
 import torch
 from omegaconf import OmegaConf
+from result_tables import markdown, write_rows
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
@@ -146,35 +147,17 @@ def verdict(world: str, seed: int, run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as a CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def describe(out: str, note: str, rows: list[dict[str, Any]], runs: list[Path]) -> str:
     """Write the .md next to the CSVs: the table, then where the numbers come from."""
     here = provenance()
-    head = list(rows[0])
     lines = [f"# {out}", "", note, ""] if note else [f"# {out}", ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(row[key]) for key in head) + " |" for row in rows]
-    lines += ["", f"Evaluated: {EPISODES} episodes of the last checkpoint, actions sampled.", ""]
+    lines += [*markdown(rows), "", f"Evaluated: {EPISODES} episodes of the last checkpoint, actions sampled.", ""]
     lines += [f"- date: {time.strftime('%Y-%m-%d')}", f"- collected by: {here['command']}"]
     for run in runs:
         facts = read_history(run).info
         lines += ["", f"## {run.name}", "", f"- status: {facts.get('status', 'unknown')}"]
         lines += [f"- {name}: {value}" for name, value in facts.get("tags", {}).items()]
     return "\n".join(lines) + "\n"
-
-
-def draw(out: str) -> Path:
-    """Draw the curves of benchmarks/results/<out>.csv: a panel per world, every seed."""
-    import plot  # next to this file
-
-    return plot.known(out)
 
 
 def main() -> None:
@@ -188,7 +171,7 @@ def main() -> None:
     parser.add_argument("--draw", metavar="NAME", help="only draw this result again")
     arguments = parser.parse_args()
     if arguments.draw:
-        print(draw(arguments.draw))
+        print(plot.known(arguments.draw))
         return
     verdicts, episodes, runs = [], [], []
     for world in arguments.worlds:
@@ -202,11 +185,11 @@ def main() -> None:
                 episodes.append({**place, "return": episode["return"]})
     if arguments.out:
         results = HERE / "results"
-        write(results / f"{arguments.out}.csv", episodes)
-        write(results / f"{arguments.out}_verdicts.csv", verdicts)
+        write_rows(results / f"{arguments.out}.csv", episodes)
+        write_rows(results / f"{arguments.out}_verdicts.csv", verdicts)
         told = describe(arguments.out, arguments.note, verdicts, runs)
         (results / f"{arguments.out}.md").write_text(told)
-        print(draw(arguments.out))
+        print(plot.known(arguments.out))
 
 
 if __name__ == "__main__":

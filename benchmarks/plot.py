@@ -19,6 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from result_tables import markdown
 
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte
 from mario_dreamer.reporting.charts import (
@@ -161,14 +162,6 @@ def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "
     return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
 
 
-def table(name: str) -> str:
-    """Write a CSV as a Markdown table."""
-    rows = read(name)
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row[key] for key in head) + " |" for row in rows])
-
-
 def main() -> None:
     """Run the script; see the top of this file."""
     drawings = {"curves": curves, "known": known, "deaths": deaths}
@@ -179,7 +172,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=HERE / "figures")
     arguments = parser.parse_args()
     if arguments.what == "table":
-        print(table(arguments.name))
+        print("\n".join(markdown(read(arguments.name))))
     else:
         print(drawings[arguments.what](arguments.name, arguments.results, arguments.figures))
 
