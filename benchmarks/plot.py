@@ -158,7 +158,7 @@ def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "
     pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
     buttons = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
     ends = [e for r in shown["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
-    figure = death_chart(ends, *map_of_buttons(shown["stage"], buttons))
+    figure = death_chart(ends, map_of_buttons(shown["stage"], buttons))
     return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
 
 

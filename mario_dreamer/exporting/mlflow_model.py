@@ -113,7 +113,7 @@ def log_model(
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)
-    run_id = known_or_new_run(client, run_id, "export", experiment, tracking_uri)
+    run_id = known_or_new_run(client, run_id, "export", experiment)
     step = int(json.loads(card_file.read_text("utf-8"))["agent_steps"] or 0)
     with tempfile.TemporaryDirectory() as place:
         folder = save_model(program, card_file, Path(place) / "model", tags)
