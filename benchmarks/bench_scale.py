@@ -74,26 +74,26 @@ def all_reduce_seconds(machine: Machine, processes: int) -> float:
     return 2 * around / processes * machine.size / bandwidth + 2 * around * latency
 
 
-def predict(machine: Machine, processes: int) -> dict[str, float]:
-    """Return what the model says of so many processes."""
+def step_seconds(machine: Machine, processes: int) -> tuple[float, float]:
+    """Seconds that one agent step of all processes together costs: learning, and playing."""
     update = machine.update + all_reduce_seconds(machine, processes)
     learn = machine.train_ratio / (processes * machine.records) * update
-    play = 1 / (processes * machine.cores * machine.steps_per_core)
+    return learn, 1 / (processes * machine.cores * machine.steps_per_core)
+
+
+def predict(machine: Machine, processes: int) -> dict[str, float]:
+    """Return what the model says of so many processes."""
+    learn, play = step_seconds(machine, processes)
+    all_reduce = all_reduce_seconds(machine, processes)
     return {
         "processes": processes,
-        "all_reduce_ms": 1e3 * all_reduce_seconds(machine, processes),
-        "update_ms": 1e3 * update,
+        "all_reduce_ms": 1e3 * all_reduce,
+        "update_ms": 1e3 * (machine.update + all_reduce),
         "agent_steps_per_s": 1 / (learn + play),
-        "efficiency": predict_alone(machine) * (learn + play) ** -1 / processes,
+        "efficiency": sum(step_seconds(machine, 1)) / (learn + play) / processes,
         "share_of_learning": learn / (learn + play),
         "updates_for_100k_steps": 100_000 * machine.train_ratio / (processes * machine.records),
     }
-
-
-def predict_alone(machine: Machine) -> float:
-    """Seconds of one agent step of one process."""
-    learn = machine.train_ratio / machine.records * machine.update
-    return learn + 1 / (machine.cores * machine.steps_per_core)
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> float:
