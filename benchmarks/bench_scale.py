@@ -30,6 +30,7 @@ from pathlib import Path
 
 import torch
 from result_tables import medians, shortened, write_rows
+from tensordict import TensorDict
 
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.distributed import Processes, join
@@ -118,7 +119,7 @@ def work(preset: str, repeats: int) -> dict[str, float]:
     processes: Processes = join("cpu")
     cfg = compose_default([
         *OPTIONS[preset], "tracker=none", "env=counting", f"env.num_actions={ACTIONS}",
-        "device=cpu", "replay.capacity=4096",
+        "env.image_size=64", "device=cpu", "replay.capacity=4096",
     ])  # fmt: skip
     build.seed_everything(processes.rank)
     agent = build.make_agent(cfg, build.make_env(cfg, 1, 0))
@@ -128,14 +129,14 @@ def work(preset: str, repeats: int) -> dict[str, float]:
     records = 2 * cfg.batch_size * cfg.batch_length
     fill(replay, cfg.collector.num_envs, records, learner.world_model.rssm)
     count = sum(param.numel() for param in learner.optimizer.parameters())
-    flat = torch.zeros(count)
+    flat, nothing = torch.zeros(count), TensorDict()
     learn(replay, learner)
     found = {
         "preset": preset,
         "processes": processes.size,
         "million_parameters": count / 1e6,
         "update_ms": median_ms(lambda: learn(replay, learner), repeats),
-        "all_reduce_ms": median_ms(lambda: processes.reduce_(flat), repeats),
+        "all_reduce_ms": median_ms(lambda: processes.average_(lambda: flat, nothing), repeats),
         "exchange_ms": median_ms(lambda: processes.exchange(([], 32, "", True)), repeats),
     }
     processes.close()

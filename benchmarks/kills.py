@@ -100,8 +100,7 @@ def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path |
 def report(path: Path, shown: dict, seed: int) -> None:
     """Write the .md next to the CSV."""
     found = shown["kills"]
-    facts = {name: str(value) for name, value in provenance().items()}
-    facts |= {"command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
+    facts = provenance() | {"date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
     moments = Counter(row["moment"].split(",")[0] for row in found)
     resumed = Counter(row["resumed_from"] for row in found)
     variants = Counter(row["variant"] for row in found)

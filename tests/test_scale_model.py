@@ -21,3 +21,8 @@ def test_the_cost_model_is_the_formula_by_hand() -> None:
     assert four["all_reduce_ms"] == pytest.approx(2 * 3 / 4 * 2.0 + 6e-2)
     assert four["efficiency"] < 1.0
     assert scale.predict(machine, 2)["all_reduce_ms"] == pytest.approx(0.2)
+
+
+def test_a_process_measures_its_update_and_what_it_exchanges() -> None:
+    found = scale.work("debug", repeats=1)
+    assert found["processes"] == 1 and found["update_ms"] > 0 and found["exchange_ms"] > 0

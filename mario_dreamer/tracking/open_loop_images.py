@@ -57,17 +57,12 @@ def open_loop_frames(
         both agree), each [T, B, 3, H', W'] uint8; H', W' are scaled and have room for a border.
 
     Raises:
-        ValueError: when shapes, types or context do not fit.
+        ValueError: when shapes or types do not fit.
     """
     if truth.ndim != 5 or truth.shape != prediction.shape or not truth.is_floating_point():
         raise ValueError(
             f"open_loop_frames: got truth {tuple(truth.shape)} {truth.dtype} and prediction "
             f"{tuple(prediction.shape)}; expected both [B, T, 3, H, W], floats in [0, 1]."
-        )
-    if not 0 <= context <= truth.shape[1]:
-        raise ValueError(
-            f"open_loop_frames: got context {context}; expected 0 .. {truth.shape[1]}, the number "
-            "of frames."
         )
     border = max(1, scale * truth.shape[-1] // 32)
 
