@@ -166,7 +166,7 @@ def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
     """
     curves: dict[str, dict[int, float]] = {}
     for row in read_reports(folder):
-        step = row.pop("step")
-        for name in row.keys() - {"time"}:
-            curves.setdefault(name, {})[step] = row[name]
+        step, _ = row.pop("step"), row.pop("time", None)
+        for name, value in row.items():
+            curves.setdefault(name, {})[step] = value
     return {name: list(curve.items()) for name, curve in curves.items()}
