@@ -13,7 +13,6 @@ env, worker processes excluded.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from result_tables import write_rows
 from torchrl.envs import EnvBase
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,11 +179,7 @@ def main() -> None:
         for row in rows:
             print("".join(f"{value:>13}" for value in row.values()))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*rows[0], *machine])
-            writer.writeheader()
-            writer.writerows(row | machine for row in rows)
+        write_rows(options.out, [row | machine for row in rows])
 
 
 if __name__ == "__main__":

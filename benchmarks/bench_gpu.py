@@ -25,7 +25,6 @@ One preset and mode at a time, several beside each other, in the two minutes tha
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import sys
@@ -41,6 +40,7 @@ if str(ROOT) not in sys.path:
 
 from gpu_checks import PRESETS, check_compiled, check_graph, check_no_wait, check_precision
 from gpu_times import ceilings, time_update, worlds
+from result_tables import shortened, write_rows
 
 from mario_dreamer.tracking.provenance import provenance
 from mario_dreamer.training.acceleration import MODES
@@ -54,14 +54,13 @@ def show(rows: list[dict], path: Path | None = None) -> None:
     """Print rows as a table; write them as CSV too."""
     if not rows:
         return
-    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    table = [list(rows[0]), *cells]
+    short = [shortened(row) for row in rows]
+    table = [list(rows[0]), *(list(row.values()) for row in short)]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
     if path is not None:
-        with path.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(table)
+        write_rows(path, short)
 
 
 def attempt(function: Callable[..., dict], *args: Any) -> dict:

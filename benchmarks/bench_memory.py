@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 from bench_update import ACTIONS, fill
-from result_csv import write_rows
+from result_tables import write_rows
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode

@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from result_csv import write_rows
+from result_tables import write_rows
 from tensordict import TensorDict
 from torchrl.data import (
     CompressedListStorage,

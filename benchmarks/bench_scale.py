@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from result_tables import medians, shortened, write_rows
+from tensordict import TensorDict
 
 from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.training.distributed import Processes, join
@@ -73,26 +75,26 @@ def all_reduce_seconds(machine: Machine, processes: int) -> float:
     return 2 * around / processes * machine.size / bandwidth + 2 * around * latency
 
 
-def predict(machine: Machine, processes: int) -> dict[str, float]:
-    """Return what the model says of so many processes."""
+def step_seconds(machine: Machine, processes: int) -> tuple[float, float]:
+    """Seconds that one agent step of all processes together costs: learning, and playing."""
     update = machine.update + all_reduce_seconds(machine, processes)
     learn = machine.train_ratio / (processes * machine.records) * update
-    play = 1 / (processes * machine.cores * machine.steps_per_core)
+    return learn, 1 / (processes * machine.cores * machine.steps_per_core)
+
+
+def predict(machine: Machine, processes: int) -> dict[str, float]:
+    """Return what the model says of so many processes."""
+    learn, play = step_seconds(machine, processes)
+    all_reduce = all_reduce_seconds(machine, processes)
     return {
         "processes": processes,
-        "all_reduce_ms": 1e3 * all_reduce_seconds(machine, processes),
-        "update_ms": 1e3 * update,
+        "all_reduce_ms": 1e3 * all_reduce,
+        "update_ms": 1e3 * (machine.update + all_reduce),
         "agent_steps_per_s": 1 / (learn + play),
-        "efficiency": predict_alone(machine) * (learn + play) ** -1 / processes,
+        "efficiency": sum(step_seconds(machine, 1)) / (learn + play) / processes,
         "share_of_learning": learn / (learn + play),
         "updates_for_100k_steps": 100_000 * machine.train_ratio / (processes * machine.records),
     }
-
-
-def predict_alone(machine: Machine) -> float:
-    """Seconds of one agent step of one process."""
-    learn = machine.train_ratio / machine.records * machine.update
-    return learn + 1 / (machine.cores * machine.steps_per_core)
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> float:
@@ -117,7 +119,7 @@ def work(preset: str, repeats: int) -> dict[str, float]:
     processes: Processes = join("cpu")
     cfg = compose_default([
         *OPTIONS[preset], "tracker=none", "env=counting", f"env.num_actions={ACTIONS}",
-        "device=cpu", "replay.capacity=4096",
+        "env.image_size=64", "device=cpu", "replay.capacity=4096",
     ])  # fmt: skip
     build.seed_everything(processes.rank)
     agent = build.make_agent(cfg, build.make_env(cfg, 1, 0))
@@ -127,14 +129,14 @@ def work(preset: str, repeats: int) -> dict[str, float]:
     records = 2 * cfg.batch_size * cfg.batch_length
     fill(replay, cfg.collector.num_envs, records, learner.world_model.rssm)
     count = sum(param.numel() for param in learner.optimizer.parameters())
-    flat = torch.zeros(count)
+    flat, nothing = torch.zeros(count), TensorDict()
     learn(replay, learner)
     found = {
         "preset": preset,
         "processes": processes.size,
         "million_parameters": count / 1e6,
         "update_ms": median_ms(lambda: learn(replay, learner), repeats),
-        "all_reduce_ms": median_ms(lambda: processes.reduce_(flat), repeats),
+        "all_reduce_ms": median_ms(lambda: processes.average_(lambda: flat, nothing), repeats),
         "exchange_ms": median_ms(lambda: processes.exchange(([], 32, "", True)), repeats),
     }
     processes.close()
@@ -172,19 +174,14 @@ def compare_collectors(rounds: int, threads: int) -> list[dict[str, float | str]
     kinds = [("many", threads), ("async", threads)]
     with tempfile.TemporaryDirectory() as folder:
         found = [trained(*kind, Path(folder)) for _ in range(rounds) for kind in kinds]
-    groups = [found[number :: len(kinds)] for number in range(len(kinds))]
-    return [
-        {key: value if isinstance(value, str) else statistics.median(row[key] for row in group)
-         for key, value in group[0].items()}
-        for group in groups
-    ]  # fmt: skip
+    return [medians(found[number :: len(kinds)]) for number in range(len(kinds))]
 
 
 def show(rows: list[dict[str, float]]) -> None:
     """Print rows as a table."""
     print("  ".join(rows[0]))
     for row in rows:
-        print("  ".join(v if isinstance(v, str) else f"{v:.4g}" for v in row.values()))
+        print("  ".join(shortened(row).values()))
 
 
 def main() -> None:
@@ -213,16 +210,9 @@ def main() -> None:
     else:
         turns = [n for _ in range(args.rounds) for n in (1, 2)]
         found = [started(args.preset, n, args.repeats) for n in turns]
-        rows = [
-            {key: value if isinstance(value, str) else statistics.median(
-                row[key] for row in found if row["processes"] == n)
-             for key, value in found[0].items()}
-            for n in (1, 2)
-        ]  # fmt: skip
+        rows = [medians([row for row in found if row["processes"] == n]) for n in (1, 2)]
     show(rows)
     if args.out:
-        from result_csv import write_rows  # beside this script
-
         write_rows(args.out, rows)
 
 

@@ -11,7 +11,6 @@ other jobs run, compare CPU time.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import platform
 import resource
@@ -25,6 +24,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from result_tables import medians, shortened, write_rows
 from tensordict import TensorDict
 
 PRESETS = {
@@ -130,8 +130,8 @@ def measure(preset: str, precision: str, threads: int, repeats: int) -> dict[str
         update = our_update(preset, precision, watch)
     update()
     runs, parts, walls = [], [], []
-    backward = watch.timed("backward", torch.Tensor.backward)
-    with mock.patch.object(torch.Tensor, "backward", lambda self, *args: backward(self, *args)):
+    backward = watch.timed("backward", torch.autograd.backward)  # Tensor.backward calls it too
+    with mock.patch.object(torch.autograd, "backward", backward):
         for _ in range(repeats):
             watch.spent.clear()
             wall, cpu = time.perf_counter(), time.process_time()
@@ -146,14 +146,6 @@ def measure(preset: str, precision: str, threads: int, repeats: int) -> dict[str
         row[f"{name}_ms"] = 1e3 * statistics.median(part.get(name, 0.0) for part in parts)
     row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return row
-
-
-def middle(rows: list[dict]) -> dict:
-    """One row of several rounds: medians of numbers."""
-    return {
-        key: value if isinstance(value, str) else statistics.median(row[key] for row in rows)
-        for key, value in rows[0].items()
-    }
 
 
 def main() -> None:
@@ -180,25 +172,19 @@ def main() -> None:
             command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[kind].append(json.loads(out.strip().splitlines()[-1]))
-    rows = [middle(rows) for rows in found.values()]
+    rows = [medians(rounds) for rounds in found.values()]
     base = next((row["cpu_ms"] for row in rows if row["preset"] == "torchrl"), None)
     for row in rows:
         of_seed = base is not None and row["preset"] in ("seed", "torchrl")
         row["times_torchrl"] = base / row["cpu_ms"] if of_seed else ""
         row |= {"torch": torch.__version__, "machine": platform.machine()}
     if args.out:
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(
-                {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-                for row in rows
-            )
+        write_rows(args.out, [shortened(row) for row in rows])
     if args.json:
         print(json.dumps(rows))
         return
     for row in rows:
-        print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+        print(*(f"{name}={text}" for name, text in shortened(row).items()))
 
 
 if __name__ == "__main__":

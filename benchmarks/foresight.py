@@ -66,21 +66,11 @@ class Windows:
                 f"{checkpoint}: the replay must hold every record from the first and at least "
                 f"{need} of each stream; it has {filled}. Take another checkpoint."
             )
-        wanted = [
-            keys.PIXELS,
-            keys.PREV_ACTION,
-            keys.REWARD,
-            keys.IS_FIRST,
-            keys.IS_LAST,
-            keys.IS_TERMINAL,
-        ]
+        wanted = (keys.PIXELS, keys.PREV_ACTION, keys.REWARD, keys.IS_FIRST, keys.IS_LAST,
+                  keys.IS_TERMINAL)  # fmt: skip
+        starts = [end - n for n, end in zip(filled, ends, strict=True)]
         self.records = {
-            key: torch.stack(
-                [
-                    records[key][end - n : end - n + need]
-                    for n, end in zip(filled, ends, strict=True)
-                ]
-            )
+            key: torch.stack([records[key][first : first + need] for first in starts])
             for key in wanted
         }  # [N, need, ...]
         self.error = torch.full((self.num_streams, self.train), 1e5)
@@ -123,14 +113,13 @@ def learn(
     agent = build.make_agent(cfg, env)
     env.close()
     world_model = agent.world_model
-    discount = instantiate(cfg.loss.discount)
+    discount = instantiate("loss.discount", cfg.loss.discount)
     options = OmegaConf.to_container(cfg.loss.world_model, resolve=True)
     options.pop("_target_")
     loss = candidate.loss(world_model, **options, discount=discount)
-    lr = {"world_model": cfg.optimizer.lr.world_model}
-    settings = OmegaConf.merge(cfg.optimizer, {"lr": 0.0})
-    settings.lr = lr
-    optimizer = instantiate(settings, modules={"world_model": loss}, _convert_="all")
+    settings = cfg.optimizer.copy()
+    settings.lr = {"world_model": cfg.optimizer.lr.world_model}
+    optimizer = instantiate("optimizer", settings, modules={"world_model": loss}, _convert_="all")
     begin = time.perf_counter()
     for update in range(updates):
         batch, stream, first = windows.draw(cfg.batch_size, cfg.batch_length, candidate.sampling)
@@ -166,11 +155,8 @@ def ask(world_model: nn.Module, windows: Windows, gamma: float) -> dict[str, flo
         length = time.shape[1]
         mean = 0.0
         for _ in range(SAMPLES):
-            deter, stoch = (
-                states[keys.DETER][:, : length - steps],
-                states[keys.STOCH][:, : length - steps],
-            )
-            deter, stoch = deter.flatten(0, 1), stoch.flatten(0, 1)
+            before = states[:, : length - steps].flatten()
+            deter, stoch = before[keys.DETER], before[keys.STOCH]
             for k in range(1, steps + 1):
                 action = records[keys.PREV_ACTION][:, k : length - steps + k].flatten(0, 1)
                 deter, stoch, _ = rssm.img_step(deter, stoch, action)
@@ -184,13 +170,8 @@ def ask(world_model: nn.Module, windows: Windows, gamma: float) -> dict[str, flo
     counted = ~opened[:, 16:]
     deaths, others = one[truth & counted], one[~truth & counted]
     frame = to_model_input(records[keys.PIXELS]).float()
-    recon = torch.cat(
-        [
-            d.mean.float()
-            for d in (world_model.decoders[keys.PIXELS].get_dist(s) for s in states.split(64, 1))
-        ],
-        1,
-    )
+    decoder = world_model.decoders[keys.PIXELS]
+    recon = torch.cat([decoder.get_dist(s).mean.float() for s in states.split(64, 1)], 1)
     error = (recon - frame).square().mean(2)  # [N, L, H, W]
     color = (records[keys.PIXELS].long() // 16 * torch.tensor([256, 16, 1]).view(3, 1, 1)).sum(2)
     count = torch.bincount(color.flatten(), minlength=4096)
@@ -244,24 +225,16 @@ def main() -> None:
             windows = Windows(args.checkpoint, args.train, args.test)
             world_model, minutes = learn(windows, cfg, candidate, args.updates)
             answers = ask(world_model, windows, float(cfg.loss.discount.gamma))
-            row = {
-                "candidate": name,
-                "seed": seed,
-                "updates": args.updates,
-                "minutes": minutes,
-            } | answers
+            row = {"candidate": name, "seed": seed, "updates": args.updates}
+            row |= {key: round(x, 4) for key, x in {"minutes": minutes, **answers}.items()}
             row |= {"commit": provenance()["git.commit"][:7]}
             new = not path.exists()
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, row)
                 if new:
                     writer.writeheader()
-                writer.writerow(
-                    {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-                )
-            print(
-                {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True
-            )
+                writer.writerow(row)
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def _before_the_run_id(number: int, rng: random.Random) -> None:
     def _is_id(path: Path, *_: Any) -> bool:
         return Path(path).name == "mlflow_run_id.txt"
 
-    _before(mlflow_run, "_write", _is_id, _gone)
+    _before(mlflow_run, "write_text", _is_id, _gone)
 
 
 def _at_the_end(number: int, rng: random.Random) -> None:

@@ -20,7 +20,6 @@ Each life is a process of its own: forked off a parent that has only imported th
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import random
 import shutil
@@ -34,15 +33,12 @@ from typing import Any
 import torch
 from kill_checks import Reference
 from kill_lives import VARIANTS, Round, live, one_life, wait
+from result_tables import write_rows
 
 from mario_dreamer.tracking.mlflow.store import import_mlflow
 from mario_dreamer.tracking.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parent / "results"
-COLUMNS = (
-    "kill", "variant", "seed", "life", "started_by", "moment", "seconds", "resumed_from",
-    "saved_at_kill", "damaged_by_harness", "temporary_files", "wrong",
-)  # fmt: skip
 
 
 def unbroken(turn: Round, template: Path) -> Reference:
@@ -89,7 +85,7 @@ def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path |
                 wrong.append(f"{place.name}, life {row['life']}: {row['wrong']}")
             print(f"{len(found)}/{kills} {row}", flush=True)
             if out is not None:
-                _write(out, found)
+                write_rows(out, found)
         ends = reference.whole(turn.run, turn.database)
         print(
             f"{place.name}: {turn.life - 1} kills, {'bit-equal' if not ends else ends}", flush=True
@@ -101,18 +97,10 @@ def rounds(kills: int, variants: list[str], folder: Path, seed: int, out: Path |
     return {"kills": found, "rounds": number, "bit_equal": dict(finished), "wrong": wrong}
 
 
-def _write(out: Path, found: list[dict[str, Any]]) -> None:
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(found)
-
-
 def report(path: Path, shown: dict, seed: int) -> None:
     """Write the .md next to the CSV."""
     found = shown["kills"]
-    facts = {name: str(value) for name, value in provenance().items()}
-    facts |= {"command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
+    facts = provenance() | {"date": time.strftime("%Y-%m-%d"), "seed": str(seed)}
     moments = Counter(row["moment"].split(",")[0] for row in found)
     resumed = Counter(row["resumed_from"] for row in found)
     variants = Counter(row["variant"] for row in found)

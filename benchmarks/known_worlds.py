@@ -20,7 +20,6 @@ per run), <out>.md, and figures/<out>.png.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -30,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plot
 import torch
 from omegaconf import OmegaConf
+from result_tables import markdown, write_rows
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
@@ -50,24 +51,22 @@ class World:
     """A world whose answer is known.
 
     Args:
-        experiment: its configuration.
         best: mean return of the best policy.
         naive: mean return of the best policy without what the world asks for: a random one, for
             `memory` the best without a memory.
         bar: mean return from which on it counts as learned.
     """
 
-    experiment: str
     best: float
     naive: float
     bar: float
 
 
-WORLDS = {
-    "corridor": World("corridor", best=1.0, naive=0.22, bar=0.95),
-    "delayed": World("delayed", best=1.0, naive=0.5, bar=0.95),
-    "memory": World("memory", best=1.0, naive=0.5, bar=0.95),
-    "cartpole": World("cartpole", best=500.0, naive=22.0, bar=450.0),
+WORLDS = {  # by the name of its experiment
+    "corridor": World(best=1.0, naive=0.22, bar=0.95),
+    "delayed": World(best=1.0, naive=0.5, bar=0.95),
+    "memory": World(best=1.0, naive=0.5, bar=0.95),
+    "cartpole": World(best=500.0, naive=22.0, bar=450.0),
 }
 
 
@@ -94,7 +93,7 @@ def train(world: str, seed: int, folder: Path, *overrides: str) -> Path:
     run = folder / f"known-{world}-{seed}"
     if (run / "checkpoints").is_dir() and read_history(run).info.get("status") == "FINISHED":
         return run
-    words = [f"experiment={WORLDS[world].experiment}", f"seed={seed}", "threads=1", "tracker=none"]
+    words = [f"experiment={world}", f"seed={seed}", "threads=1", "tracker=none"]
     words += ["device=cpu", f"runs_dir={folder}", f"name={run.name}", *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mario_dreamer", "train", *words]
@@ -146,35 +145,17 @@ def verdict(world: str, seed: int, run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as a CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def describe(out: str, note: str, rows: list[dict[str, Any]], runs: list[Path]) -> str:
     """Write the .md next to the CSVs: the table, then where the numbers come from."""
     here = provenance()
-    head = list(rows[0])
     lines = [f"# {out}", "", note, ""] if note else [f"# {out}", ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(row[key]) for key in head) + " |" for row in rows]
-    lines += ["", f"Evaluated: {EPISODES} episodes of the last checkpoint, actions sampled.", ""]
+    lines += [*markdown(rows), "", f"Evaluated: {EPISODES} episodes of the last checkpoint, actions sampled.", ""]
     lines += [f"- date: {time.strftime('%Y-%m-%d')}", f"- collected by: {here['command']}"]
     for run in runs:
         facts = read_history(run).info
         lines += ["", f"## {run.name}", "", f"- status: {facts.get('status', 'unknown')}"]
         lines += [f"- {name}: {value}" for name, value in facts.get("tags", {}).items()]
     return "\n".join(lines) + "\n"
-
-
-def draw(out: str) -> Path:
-    """Draw the curves of benchmarks/results/<out>.csv: a panel per world, every seed."""
-    import plot  # next to this file
-
-    return plot.known(out)
 
 
 def main() -> None:
@@ -188,7 +169,7 @@ def main() -> None:
     parser.add_argument("--draw", metavar="NAME", help="only draw this result again")
     arguments = parser.parse_args()
     if arguments.draw:
-        print(draw(arguments.draw))
+        print(plot.known(arguments.draw))
         return
     verdicts, episodes, runs = [], [], []
     for world in arguments.worlds:
@@ -202,11 +183,11 @@ def main() -> None:
                 episodes.append({**place, "return": episode["return"]})
     if arguments.out:
         results = HERE / "results"
-        write(results / f"{arguments.out}.csv", episodes)
-        write(results / f"{arguments.out}_verdicts.csv", verdicts)
+        write_rows(results / f"{arguments.out}.csv", episodes)
+        write_rows(results / f"{arguments.out}_verdicts.csv", verdicts)
         told = describe(arguments.out, arguments.note, verdicts, runs)
         (results / f"{arguments.out}.md").write_text(told)
-        print(draw(arguments.out))
+        print(plot.known(arguments.out))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ the run itself wrote them down when it was trained. Draw it with plot.py.
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from result_tables import write_rows
 
 from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.tracking.provenance import provenance
@@ -101,10 +102,7 @@ def main() -> None:
         parser.error("name run folders, or train some with --train")
     runs = [read_history(folder) for folder in folders]
     rows = [row for history in runs for row in rows_of(history)]
-    with (arguments.results / f"{arguments.out}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(arguments.results / f"{arguments.out}.csv", rows, COLUMNS)
     shown = describe(arguments.out, arguments.note, runs)
     (arguments.results / f"{arguments.out}.md").write_text(shown)
     print(f"{len(rows)} episodes of {len(runs)} runs -> {arguments.results / arguments.out}.csv")

@@ -19,6 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from result_tables import markdown
 
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte
 from mario_dreamer.reporting.charts import (
@@ -157,16 +158,8 @@ def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "
     pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
     buttons = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
     ends = [e for r in shown["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
-    figure = death_chart(ends, *map_of_buttons(shown["stage"], buttons))
+    figure = death_chart(ends, map_of_buttons(shown["stage"], buttons))
     return save(figure, figures / f"{name.split('_seed')[0]}_deaths.png")
-
-
-def table(name: str) -> str:
-    """Write a CSV as a Markdown table."""
-    rows = read(name)
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row[key] for key in head) + " |" for row in rows])
 
 
 def main() -> None:
@@ -179,7 +172,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=HERE / "figures")
     arguments = parser.parse_args()
     if arguments.what == "table":
-        print(table(arguments.name))
+        print("\n".join(markdown(read(arguments.name))))
     else:
         print(drawings[arguments.what](arguments.name, arguments.results, arguments.figures))
 

@@ -99,17 +99,14 @@ def draw(run: Path, folder: Path, name: str) -> Path | None:
     sys.path[:0] = [str(HERE), str(ROOT)]
     import learning_curves
     import plot
+    import result_tables
 
     from mario_dreamer.reporting.history import read_history
 
     history = read_history(run)
     if not history.episodes:
         return None
-    rows = learning_curves.rows_of(history)
-    with (folder / f"{name}.csv").open("w", newline="") as file:
-        writer = learning_curves.csv.DictWriter(file, learning_curves.COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    result_tables.write_rows(folder / f"{name}.csv", learning_curves.rows_of(history))
     note = "benchmarks/run_gpu.py"
     (folder / f"{name}.md").write_text(learning_curves.describe(name, note, [history]))
     return plot.curves(name, results=folder, figures=folder)

@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -195,9 +194,7 @@ def main() -> None:
         pid = int((folder / "lock.pid").read_text())
     from mario_dreamer.tracking.provenance import provenance  # needs git, once
 
-    facts = {name: str(value) for name, value in provenance().items()}
-    facts |= {"command": " ".join(sys.argv), "date": time.strftime("%Y-%m-%d %H:%M")}
-    facts["pid"] = str(pid)
+    facts = provenance() | {"date": time.strftime("%Y-%m-%d %H:%M"), "pid": str(pid)}
     path = RESULTS / f"{arguments.out}.csv"
     watch(pid, folder, path, arguments.minutes, arguments.every)
     print(write_report(path, facts))

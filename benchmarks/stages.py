@@ -13,7 +13,6 @@ stage without a flag the place where most episodes end. Writes benchmarks/result
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,6 +21,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from result_tables import markdown, write_rows
 
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.tracking.provenance import provenance
@@ -130,14 +131,9 @@ def work(stage: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def write(rows: list[dict[str, Any]], out: str, results: Path = RESULTS) -> None:
     """Write the table as CSV and Markdown, with the machine and the command."""
-    with (results / f"{out}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(results / f"{out}.csv", rows, COLUMNS)
     lines = [f"# {out}", "", "Flags of 100, with Wilson's 95 % interval.", ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(str(row[column]) for column in COLUMNS) + " |" for row in rows]
-    lines += ["", *(f"- {key}: {value}" for key, value in provenance().items())]
+    lines += [*markdown(rows, COLUMNS), "", *(f"- {key}: {value}" for key, value in provenance().items())]
     (results / f"{out}.md").write_text("\n".join(lines) + "\n")
 
 

@@ -151,5 +151,4 @@ def torchrl_update(batch: int, length: int, horizon: int) -> Callable[[], None]:
         optimizer.step()
         follow.step()
 
-    update.parameters = sum(parameter.numel() for parameter in parameters)  # type: ignore[attr-defined]
     return update

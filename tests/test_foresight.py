@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mario_dreamer.config.compose import compose_default
+
 FOLDER = str(Path(__file__).resolve().parents[1] / "benchmarks")
 
 
@@ -25,7 +27,7 @@ def checkpoint(tmp_path: Path) -> Path:
     count = torch.arange(40).repeat(2)
     flag = ((count % 10) == 9)[:, None]
     records = {
-        "pixels": count[:, None, None, None].expand(-1, 3, 8, 8).to(torch.uint8),
+        "pixels": count[:, None, None, None].expand(-1, 3, 16, 16).to(torch.uint8),
         "prev_action": torch.zeros(80, 2, dtype=torch.uint8),
         "reward": torch.zeros(80, 1),
         "is_first": flag.roll(1, 0),
@@ -49,6 +51,20 @@ def test_no_window_shows_a_record_of_the_test(foresight, checkpoint: Path, sampl
     seen = torch.cat([windows.draw(8, 5, sampling)[0]["pixels"].flatten() for _ in range(30)])
     assert int(seen.max()) == 24  # 25 records of each stream
     assert int(seen.min()) == 0
+
+
+def test_a_world_model_learns_and_is_asked(foresight, checkpoint: Path) -> None:
+    cfg = compose_default([
+        "size=debug", "env=counting", "env.num_actions=2", "env.image_size=16", "batch_size=2",
+        "batch_length=4", "device=cpu", "precision=fp32",
+        "optimizer.lr={world_model: 1e-3, actor: 1e-4, critic: 1e-4}",
+    ])  # fmt: skip
+    windows = foresight.Windows(checkpoint, train=50, test=20)
+    candidate = foresight.CANDIDATES["error_sampling"]
+    world_model, _ = foresight.learn(windows, cfg, candidate, updates=2)
+    answers = foresight.ask(world_model, windows, gamma=0.99)
+    assert answers["deaths"] == 2.0 and 0 <= answers["auc"] <= 1 and 0 < answers["error_all"] < 1
+    assert float(windows.visits.sum()) == 4.0
 
 
 def test_windows_of_deaths_weigh_as_if_drawn_uniformly(foresight, checkpoint: Path) -> None:

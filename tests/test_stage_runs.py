@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "stages.py"
-SPEC = importlib.util.spec_from_file_location("stages", PATH)
-stages = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(stages)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import stages
 
 
 def write_evaluation(folder: Path, flags: int) -> None:

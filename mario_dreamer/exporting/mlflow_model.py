@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mario_dreamer.tracking.mlflow import models
 from mario_dreamer.tracking.mlflow.run import known_or_new_run
 from mario_dreamer.tracking.mlflow.store import import_mlflow, open_store
@@ -28,19 +30,11 @@ def _signature(card: Mapping[str, Any]) -> ModelSignature:
     import pandas as pd
     from mlflow.models import infer_signature
 
-    rules = {"kind": "onehot", **card.get("actions", {})}  # older cards do not name all of it
-    is_one_hot = rules["kind"] == "onehot"
-    is_float = rules["kind"] == "continuous" and not rules.get("is_whole")
-    action: Any = 0.0 if is_float else 0
-    for _ in rules.get("shape", () if is_one_hot else (-1,)):
-        action = [action]
-    row = {"action": action}
-    if is_one_hot:
-        row["name"] = ""
-    if card["buttons"] is not None:
-        row["buttons"] = 0
-    params = {"episode": "0", "reset": False, "greedy": False, "seed": 0}
-    return infer_signature(_input_example(card), pd.DataFrame([{**row, "step": 0}]), params)
+    from mario_dreamer.exporting.mlflow_player import PARAMS, answer
+
+    action = torch.zeros(card["inputs"]["prev_action"]["shape"][1])
+    row = answer(card, action) | {"step": 0}
+    return infer_signature(_input_example(card), pd.DataFrame([row]), PARAMS)
 
 
 def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray]:
@@ -50,13 +44,11 @@ def _input_example(card: Mapping[str, Any]) -> np.ndarray | dict[str, np.ndarray
     """
     import numpy as np
 
+    from mario_dreamer.exporting.mlflow_player import screen_of
+
     examples = {}
     for key, spec in card["inputs"]["observation"].items():
-        shape = spec["shape"][1:]
-        if spec["dtype"] == "uint8":
-            raw = card.get("screens", {}).get(key)  # older cards name only Mario's
-            raw = card["picture"]["screen"] if key == "pixels" and card["picture"] else raw
-            shape = raw or [*shape[1:], shape[0]]
+        shape = screen_of(card, key) if spec["dtype"] == "uint8" else spec["shape"][1:]
         examples[key] = np.zeros((1, *shape), spec["dtype"])
     return examples["pixels"] if list(examples) == ["pixels"] else examples
 
@@ -121,7 +113,7 @@ def log_model(
     """
     tags = dict(tags or {})
     client = open_store(tracking_uri)
-    run_id = known_or_new_run(client, run_id, "export", experiment, tracking_uri)
+    run_id = known_or_new_run(client, run_id, "export", experiment)
     step = int(json.loads(card_file.read_text("utf-8"))["agent_steps"] or 0)
     with tempfile.TemporaryDirectory() as place:
         folder = save_model(program, card_file, Path(place) / "model", tags)

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 KEPT = 1024  # episodes in memory at once; the one unused for longest is dropped first
+PARAMS = {"episode": "0", "reset": False, "greedy": False, "seed": 0}  # of `predict`, unless given
 
 
 class DreamerPlayer(mlflow.pyfunc.PythonModel):
@@ -29,8 +30,8 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
     byte, of Mario) and `step`. An action is what the env takes: an index, which has a name; else
     a list of indices (several choices), of 0 and 1, or of numbers. Of a Gymnasium env it counts
     from the space's `start` and has its shape, nested lists where that has several dimensions. An
-    agent that reads other
-    observations takes a dictionary: images as above, vectors as float32 [n, V]; the newest is last.
+    agent that reads other observations takes a dictionary: images as above, vectors as float32
+    [n, V]; the newest is last.
     One frame is enough; the agent saw the brighter of the last two frames of each step in Mario's
     training (`max_pool`), so give the last two to show it exactly that. Hold the action for
     `action_repeat` raw frames, then ask again. Parameters:
@@ -55,7 +56,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
 
         `model_input` may be a dictionary of arrays; MLflow warns of any wider type than np.ndarray.
         """
-        given = {"episode": "0", "reset": False, "greedy": False, "seed": 0, **(params or {})}
+        given = PARAMS | (params or {})
         seen = self.observation(model_input)
         with self.lock, torch.no_grad():
             name = str(given["episode"])
@@ -66,12 +67,7 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             self.episodes.move_to_end(name)
             while len(self.episodes) > KEPT:
                 self.episodes.popitem(last=False)
-            row = {"action": self._as_env_takes_it(action)}
-            if self.rules["kind"] == "onehot":
-                row["name"] = self.card["action_names"][int(action.argmax())]
-            if self.card["buttons"] is not None:
-                row["buttons"] = self.card["buttons"][int(action.argmax())]
-            return pd.DataFrame([{**row, "step": state["step"] - 1}])
+            return pd.DataFrame([answer(self.card, action) | {"step": state["step"] - 1}])
 
     def observation(
         self, given: np.ndarray | dict[str, np.ndarray]
@@ -109,11 +105,10 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
             ValueError: other frames than the agent was trained on.
         """
         frames = np.asarray(frames)
-        channels, height, width = self.card["inputs"]["observation"][key]["shape"][1:]
-        own = self.card.get("screens", {}).get(key, [height, width, channels])
+        expected = screen_of(self.card, key)
         rules = self.card["picture"] if key == "pixels" else None
-        rules = rules or {"screen": own, "max_pool": False, "crop_top": 0}
-        expected = rules["screen"]
+        rules = rules or {"max_pool": False, "crop_top": 0}
+        size = self.card["inputs"]["observation"][key]["shape"][2:]
         if frames.dtype != np.uint8 or frames.ndim != 4 or list(frames.shape[1:]) != expected:
             raise ValueError(
                 f"expected frames uint8 [n, {', '.join(map(str, expected))}], "
@@ -124,10 +119,10 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         frame = frames[-2:].max(0) if rules["max_pool"] else frames[-1]
         picture = torch.from_numpy(np.ascontiguousarray(frame[rules["crop_top"] :]))
         picture = picture[None].movedim(-1, 1)
-        if list(picture.shape[2:]) == [height, width]:
+        if list(picture.shape[2:]) == size:
             return picture.contiguous()
         return torch.nn.functional.interpolate(
-            picture, size=(height, width), mode="bilinear", antialias=True
+            picture, size=size, mode="bilinear", antialias=True
         ).contiguous()
 
     def _opened(self, seed: int) -> dict[str, Any]:
@@ -152,26 +147,45 @@ class DreamerPlayer(mlflow.pyfunc.PythonModel):
         state["step"] += 1
         return out["action"][0]
 
-    @property
-    def rules(self) -> dict[str, Any]:
-        """How an action of the program becomes the env's own; older cards name less of it."""
-        return {"kind": "onehot", "start": [], "is_whole": False, **self.card.get("actions", {})}
 
-    def _as_env_takes_it(self, action: torch.Tensor) -> Any:
-        rules, kind = self.rules, self.rules["kind"]
-        if kind in ("onehot", "multi_onehot"):
-            parts = [action] if kind == "onehot" else action.split(rules["choices"])
-            own = torch.stack([part.argmax() for part in parts])
-            own = own + torch.tensor(rules["start"] or 0)
-        elif kind == "binary":
-            own = action.int()
-        elif rules["low"] is None:
-            own = action
-        else:
-            low, high = (torch.tensor(rules[end], dtype=torch.float64) for end in ("low", "high"))
-            own = torch.lerp(low, high, (action.double().clamp(-1.0, 1.0) + 1) / 2)
-        own = own.round().long() if rules["is_whole"] else own
-        return own.reshape(rules.get("shape", () if kind == "onehot" else (-1,))).tolist()
+def screen_of(card: dict[str, Any], key: str) -> list[int]:
+    """Shape of the raw pictures of an image key, [H, W, C]."""
+    if key == "pixels" and card["picture"]:
+        return card["picture"]["screen"]
+    channels, height, width = card["inputs"]["observation"][key]["shape"][1:]
+    return card["screens"].get(key, [height, width, channels])
+
+
+def answer(card: dict[str, Any], action: torch.Tensor) -> dict[str, Any]:
+    """What `predict` says of an action of the program, [A], but for the `step`."""
+    row = {"action": as_env_takes_it(card["actions"], action)}
+    if card["actions"]["kind"] == "onehot":
+        row["name"] = card["action_names"][int(action.argmax())]
+    if card["buttons"] is not None:
+        row["buttons"] = card["buttons"][int(action.argmax())]
+    return row
+
+
+def as_env_takes_it(rules: dict[str, Any], action: torch.Tensor) -> Any:
+    """Turn an action of the program, [A], into the env's own: a number, or nested lists.
+
+    Args:
+        rules: the card's `actions`.
+    """
+    kind = rules["kind"]
+    if kind in ("onehot", "multi_onehot"):
+        parts = [action] if kind == "onehot" else action.split(rules["choices"])
+        own = torch.stack([part.argmax() for part in parts])
+        own = own + torch.tensor(rules["start"] or 0)
+    elif kind == "binary":
+        own = action.int()
+    elif rules["low"] is None:
+        own = action
+    else:
+        low, high = (torch.tensor(rules[end], dtype=torch.float64) for end in ("low", "high"))
+        own = torch.lerp(low, high, (action.double().clamp(-1.0, 1.0) + 1) / 2)
+    own = own.round().long() if rules["is_whole"] else own
+    return own.reshape(rules["shape"]).tolist()
 
 
 mlflow.models.set_model(DreamerPlayer())

@@ -37,12 +37,13 @@ def describe(program: ActingProgram, env: EnvBase, options: Mapping[str, Any]) -
         part of the card: `stage` and `buttons` of Mario, else None; `action_names` in the order of
         the one-hot vector, [A]; `actions`: their `kind`, the options of each of several `choices`,
         `low` and `high`, the env's own range, which [-1, 1] stands for, None where there is none,
-        and of a Gymnasium env `start`, `shape` and `is_whole`, see `OwnActions`; `action_repeat`;
+        and `start`, `shape` and `is_whole`, see `OwnActions`; `action_repeat`;
         `picture`, see `picture_rules`, None where the env yields `pixels` itself; `screens`: image
         key -> [H, W, C] of the env's picture, where the agent's is that one resized.
     """
     head, spec = program.actor, env.base_env.action_spec
-    actions = {"kind": head.kind, "choices": getattr(head, "choices", None)}
+    actions = {"kind": head.kind, "choices": getattr(head, "choices", None), "start": []}
+    actions |= {"shape": [] if head.kind == "onehot" else [-1], "is_whole": False}
     bounds = action_range(spec) or (None, None)
     for end, bound in zip(("low", "high"), bounds, strict=True):
         # As short as they were typed: float32's 0.1 is beyond float64's.

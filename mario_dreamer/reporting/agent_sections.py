@@ -57,13 +57,11 @@ def by_stage(episodes: Sequence[Episode], stages: Sequence[str]) -> dict[str, li
     return dict(sorted(found.items()))
 
 
-def _stitch(
-    episodes: Sequence[Episode], stage: str
-) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+def _stitch(episodes: Sequence[Episode], stage: str) -> np.ndarray | None:
     """Stitch the map that the furthest of these episodes passed; none without button logs."""
     logged = [episode for episode in episodes if episode.buttons]
     if not logged:
-        return None, None
+        return None
     furthest = max(logged, key=lambda episode: episode.stats.get("x_max", 0.0))
     return map_of_buttons(stage, furthest.buttons)
 
@@ -87,8 +85,8 @@ def add_ends(
             continue
         places = list(trained) if trained and len(stages) == 1 else None
         bars = "where these episodes ended" if places is None else "furthest x in training"
-        picture, seen = _stitch(mine, stage)
-        chart = death_chart(info, picture, seen, places)
+        picture = _stitch(mine, stage)
+        chart = death_chart(info, picture, places)
         drawn[stage] = chart, picture
         page.figure(
             embed(chart, f"where episodes ended in {stage}", "png"),

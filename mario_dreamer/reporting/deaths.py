@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -40,14 +41,13 @@ def outcome(info: Mapping[str, float]) -> str:
 def death_chart(
     episodes: Sequence[Mapping[str, float]],
     picture: np.ndarray | None = None,
-    seen: np.ndarray | None = None,
     places: Sequence[float] | None = None,
 ) -> Figure:
     """Mark where Mario was when his episodes ended, and count above it; long levels in rows.
 
     Args:
         episodes: info with x_pos, and y_pos where it is known.
-        picture, seen: as `level_map` returns them; None: a blank level.
+        picture: as `level_map` returns it; None: a blank level.
         places: what the bars count; None: where the episodes ended.
     """
     ends = [info["x_pos"] for info in episodes]
@@ -63,7 +63,7 @@ def death_chart(
         edges = np.arange(part * span, (part + 1) * span + 1, BAR)
         bars.hist(counted, bins=edges, color=COLOURS[0], rwidth=0.9)
         finish(bars, "episodes", is_count=True)
-        _draw_level(level, picture, seen)
+        _draw_level(level, picture)
         for name, (colour, marker) in OUTCOMES.items():
             mine = [info for info in episodes if outcome(info) == name]
             heights = [_height(info) for info in mine]
@@ -84,16 +84,12 @@ def death_chart(
     return figure
 
 
-def _draw_level(axes: object, picture: np.ndarray | None, seen: np.ndarray | None) -> None:
+def _draw_level(axes: Axes, picture: np.ndarray | None) -> None:
     axes.set_facecolor("#d9dbd6")
     axes.grid(False)
-    if picture is None:
-        return
-    alpha = np.full((picture.shape[0], picture.shape[1], 1), 255, np.uint8)
-    if seen is not None:
-        alpha[:, ~seen] = 0
-    extent = (0, picture.shape[1], 0, picture.shape[0])
-    axes.imshow(np.concatenate([picture, alpha], -1), extent=extent, aspect="auto")
+    if picture is not None:
+        extent = (0, picture.shape[1], 0, picture.shape[0])
+        axes.imshow(picture, extent=extent, aspect="auto")
 
 
 def _height(info: Mapping[str, float]) -> float:

@@ -231,7 +231,7 @@ class Evaluation:
             which = "" if len(self.stages) == 1 else f"-{stage}"
             self._save(chart, f"deaths-{condition.name}{which}.png")
             if picture is not None:
-                matplotlib.image.imsave(self.out / f"level_map{which}.png", picture)
+                matplotlib.image.imsave(self.out / f"level_map{which}.png", picture[..., :3])
         for column, title in (("x_max", "furthest x"), ("return", "return"), ("length", "steps")):
             if column in ends[0]:
                 chart = histogram([float(end[column]) for end in ends], title)

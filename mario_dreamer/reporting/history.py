@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mario_dreamer.tracking.append_only import is_number, parse_row, read_rows
+from mario_dreamer.tracking.files import read_info, read_reports
 
 PAUSE = 1800.0  # seconds without a line mean that the run was interrupted
 
@@ -43,20 +43,6 @@ class History:
         return [row["step"] for row in rows], [row[name] for row in rows]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; where a resumed run went back, its new lines replace the old ones."""
-    rows: list[dict[str, Any]] = []
-    for row in read_rows(path):
-        step = row.get("step")
-        if not isinstance(step, int | float):
-            continue
-        row = {name: value for name, value in row.items() if is_number(value)}
-        if rows and step < rows[-1]["step"]:
-            rows = [earlier for earlier in rows if earlier["step"] < step]
-        rows.append(row)
-    return rows
-
-
 def read_history(folder: str | Path) -> History:
     """Read a run's folder; hours count only the time it was at work.
 
@@ -72,9 +58,7 @@ def read_history(folder: str | Path) -> History:
             f"{folder / 'metrics.jsonl'} is not there: name the folder of a run, such as "
             "runs/NAME; `mario-dreamer runs` lists them."
         )
-    history = History(folder.resolve().name)
-    if (folder / "run.json").is_file():
-        history.info = parse_row((folder / "run.json").read_text("utf-8", "replace")) or {}
+    history = History(folder.resolve().name, read_info(folder / "run.json"))
     if (folder / "config.yaml").is_file():
         with contextlib.suppress(yaml.YAMLError):
             found = yaml.safe_load((folder / "config.yaml").read_text("utf-8", "replace"))
@@ -82,16 +66,15 @@ def read_history(folder: str | Path) -> History:
     env = history.config.get("env")
     repeat = env.get("action_repeat", 1) if isinstance(env, dict) else 1
     worked, before = 0.0, None
-    for row in _lines(folder / "metrics.jsonl"):
-        now = row.get("time", before)
+    for row in read_reports(folder):
+        now = row.pop("time", before)
         if before is not None and 0 < now - before < PAUSE:
             worked += now - before
         before = now
         place = {"step": row["step"], "frames": row["step"] * repeat, "hours": worked / 3600}
         if "play/return" in row:
             names = [name for name in ("return", "length", "x_max", "flag") if f"play/{name}" in row]
-            history.episodes.append(place | {name: float(row[f"play/{name}"]) for name in names})
+            history.episodes.append(place | {name: row[f"play/{name}"] for name in names})
         else:
-            names = [name for name in row if name not in ("step", "time")]
-            history.reports.append(place | {name: float(row[name]) for name in names})
+            history.reports.append(place | row)
     return history

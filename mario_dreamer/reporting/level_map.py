@@ -13,34 +13,21 @@ SCORE_BAR = 32  # rows of the screen that do not move with the level
 _SAMPLES = 9  # screens looked at per column; their median knows no passing enemy
 
 
-def level_map(
-    frames: Sequence[np.ndarray] | np.ndarray, screen_lefts: Sequence[int], width: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def level_map(frames: Sequence[np.ndarray], screen_lefts: Sequence[int]) -> np.ndarray:
     """Stitch screens into one long picture; a column shows the median of what was seen there.
 
     Args:
-        frames: T pictures uint8 [H, W, 3], all of the same size.
-        screen_lefts: where the left edge of each lies in the level, in pixels.
-        width: of the result; None ends where the last screen ends.
+        frames: T >= 1 pictures uint8 [H, W, 3], all of the same size.
+        screen_lefts: where the left edge of each lies in the level, in pixels, [T].
 
     Returns:
-        the map, uint8 [H, width, 3], black where nothing was seen; and whether a column was
-        seen, bool [width].
-
-    Raises:
-        ValueError: when there is no frame, or not one place for each.
+        the map to the end of the last screen, uint8 [H, width, 4] with alpha: transparent black
+        where nothing was seen.
     """
-    if not len(frames) or len(frames) != len(screen_lefts):
-        raise ValueError(
-            f"level_map: got {len(frames)} frames and {len(screen_lefts)} places; expected one "
-            "place for each frame, and at least one frame."
-        )
     height, span = frames[0].shape[:2]
     lefts = np.asarray(screen_lefts)
-    width = int(lefts.max()) + span if width is None else width
-    picture = np.zeros((height, width, 3), np.uint8)
-    seen = np.zeros(width, bool)
-    for column in range(width):
+    picture = np.zeros((height, int(lefts.max()) + span, 4), np.uint8)
+    for column in range(picture.shape[1]):
         there = np.flatnonzero((lefts <= column) & (column < lefts + span))
         if not len(there):
             continue
@@ -49,14 +36,12 @@ def level_map(
         count = min(_SAMPLES, len(there) - (len(there) + 1) % 2)
         chosen = there[np.linspace(0, len(there) - 1, max(1, count)).round().astype(int)]
         stack = np.stack([frames[t][:, column - lefts[t]] for t in chosen])  # [n, H, 3]
-        picture[:, column] = np.median(stack, axis=0)
-        seen[column] = True
-    return picture, seen
+        picture[:, column, :3] = np.median(stack, axis=0)
+        picture[:, column, 3] = 255
+    return picture
 
 
-def map_of_buttons(
-    stage: str, buttons: Sequence[int], every: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
+def map_of_buttons(stage: str, buttons: Sequence[int], every: int = 4) -> np.ndarray:
     """Play recorded buttons in the raw emulator and stitch its screens, without the score bar.
 
     Args:

@@ -9,7 +9,7 @@ from html import escape
 from itertools import batched
 from pathlib import Path
 
-from mario_dreamer.tracking.atomic_file import atomic_file
+from mario_dreamer.tracking.atomic_file import write_text
 
 STYLE = """
 :root { --paper: #f4f4f1; --card: #ffffff; --ink: #1c2024; --soft: #5c656f; --line: #d9dbd6; }
@@ -156,6 +156,5 @@ class Page:
 
     def write(self, path: Path) -> Path:
         """Write the page into a file whose folder is made; return its path."""
-        with atomic_file(path) as draft:
-            draft.write_text(self.html(), encoding="utf-8")
+        write_text(path, self.html())
         return path

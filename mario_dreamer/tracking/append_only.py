@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mario_dreamer.tracking.atomic_file import atomic_file
+from mario_dreamer.tracking.atomic_file import write_text
 
 
 class AppendOnly:
@@ -64,10 +64,9 @@ class AppendOnly:
         """
         if not self.path.is_file():
             return
-        with atomic_file(self.path) as draft:
-            with self.path.open(encoding="utf-8", errors="replace") as old:
-                kept = [x for x in old if x == self._header or (x.endswith("\n") and stays(x))]
-            draft.write_text("".join(kept), "utf-8")
+        with self.path.open(encoding="utf-8", errors="replace") as old:
+            kept = [x for x in old if x == self._header or (x.endswith("\n") and stays(x))]
+        write_text(self.path, "".join(kept))
 
     def _repair(self) -> None:
         """Begin the file, or cut off half a last line that a crash left."""

@@ -26,3 +26,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one go: a kill leaves the whole of it, or the old one."""
+    with atomic_file(path) as draft:
+        draft.write_text(text, "utf-8")

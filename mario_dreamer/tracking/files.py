@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mario_dreamer.tracking.append_only import AppendOnly, is_number, parse_row, read_rows
-from mario_dreamer.tracking.atomic_file import atomic_file
+from mario_dreamer.tracking.atomic_file import write_text
 from mario_dreamer.tracking.tracker import Tracker
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one go."""
-    with atomic_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 _OF_A_START = ("started", "resumed", "ended", "status", "tags")
@@ -61,7 +59,7 @@ class FileTracker(Tracker):
     def _begin(self) -> None:
         """Read what an earlier start left in run.json; keep its command and commit."""
         path = self.folder / "run.json"
-        left = _read_info(path)
+        left = read_info(path)
         self._info = {"run_id": None, "started": time.time(), "tags": {}} | left
         if left:
             start = {name: left[name] for name in _OF_A_START if name in left}
@@ -117,12 +115,13 @@ class FileTracker(Tracker):
                 stack.callback(file.flush)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    """Read run.json; empty where it is not there, or is not ours."""
+def read_info(path: Path) -> dict[str, Any]:
+    """Read run.json; empty where it is not there, cannot be read, or is not ours."""
     try:
-        found = parse_row(path.read_text(encoding="utf-8", errors="replace")) or {}
+        text = path.read_text("utf-8", "replace") if path.is_file() else ""
     except OSError:
         return {}
+    found = parse_row(text) or {}
     if not isinstance(found.get("run_id"), str):
         found.pop("run_id", None)
     return found if isinstance(found.get("tags", {}), dict) else {}
@@ -142,26 +141,32 @@ def _when(line: str) -> tuple[float, float]:
         return math.inf, 0.0
 
 
-def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Read the curves of a run from its metrics.jsonl.
+def read_reports(folder: str | Path) -> list[dict[str, float]]:
+    """Read the lines of a run's metrics.jsonl: `step`, `time`, and the numbers logged at it.
 
-    Where a resumed run went back to an earlier step, its new points replace the old ones.
-
-    Returns:
-        metric name -> (step, value) with rising steps.
+    Where a resumed run went back to an earlier step, its new lines replace the old ones.
 
     Raises:
         FileNotFoundError: when there is no metrics.jsonl.
     """
-    curves: dict[str, list[tuple[int, float]]] = {}
+    rows: list[dict[str, float]] = []
     for row in filter(_has_step, read_rows(Path(folder) / "metrics.jsonl")):
         step = row.pop("step")
-        row.pop("time", None)
+        if rows and step < rows[-1]["step"]:
+            rows = [earlier for earlier in rows if earlier["step"] < step]
+        values = {name: float(value) for name, value in row.items() if is_number(value)}
+        rows.append({"step": step, **values})
+    return rows
+
+
+def read_metrics(folder: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the curves of a run: metric name -> (step, value) with rising steps.
+
+    The lines are those of `read_reports`; of several values at a step the last one counts.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for row in read_reports(folder):
+        step, _ = row.pop("step"), row.pop("time", None)
         for name, value in row.items():
-            if not is_number(value):
-                continue
-            curve = curves.setdefault(name, [])
-            while curve and curve[-1][0] >= step:
-                curve.pop()
-            curve.append((step, float(value)))
-    return curves
+            curves.setdefault(name, {})[step] = value
+    return {name: list(curve.items()) for name, curve in curves.items()}

@@ -27,7 +27,7 @@ from mario_dreamer.envs.mario.make import make_mario_env
 from mario_dreamer.envs.observations import ToObservations
 from mario_dreamer.envs.torchrl import innermost, transforms_of
 from mario_dreamer.exporting import mlflow_model
-from mario_dreamer.exporting.mlflow_player import DreamerPlayer
+from mario_dreamer.exporting.mlflow_player import DreamerPlayer, as_env_takes_it
 from mario_dreamer.exporting.program_file import describe, picture_rules
 
 
@@ -57,8 +57,8 @@ def card_of(env: EnvBase, observation_key: str = "vector") -> dict:
 def test_it_answers_with_the_envs_own_actions(
     kind: str, drawn: list[float], played: list[float]
 ) -> None:
-    player = player_of(card_of(with_agent_actions(make_echo_env(kind))))
-    assert player._as_env_takes_it(torch.tensor(drawn)) == played
+    rules = card_of(with_agent_actions(make_echo_env(kind)))["actions"]
+    assert as_env_takes_it(rules, torch.tensor(drawn)) == played
 
 
 SPACES = [
@@ -80,12 +80,12 @@ def test_it_counts_and_shapes_as_the_space_does(space: spaces.Space, parallel: b
     env = with_agent_actions(
         make_gym_env("gym_examples:DreamerTest/Sampled-v0", options=options, parallel=parallel)
     )
-    player = player_of(card_of(env))
+    rules = json.loads(json.dumps(card_of(env)))["actions"]
     start = env.rand_action(env.reset())
     if describe_actions(env.action_spec)[0] == "continuous":  # to the end of the range
         start["action"] = torch.ones_like(start["action"])
     played = env.step(start)["action"][0]
-    answer = player._as_env_takes_it(played.float())
+    answer = as_env_takes_it(rules, played.float())
     taken = next(iter(innermost(env).get_wrapper_attr("taken")))[-1]
     np.testing.assert_allclose(answer, taken, rtol=1e-6)
     assert np.shape(answer) == space.shape and np.asarray(answer, space.dtype) in space
@@ -100,7 +100,8 @@ def test_each_kind_of_observation_has_its_own_signature(shapes: dict[str, tuple[
         key: {"shape": ["N", *shape], "dtype": "uint8" if len(shape) == 3 else "float32"}
         for key, shape in shapes.items()
     }
-    card = {"inputs": {"observation": seen}, "picture": None, "buttons": None}
+    card = card_of(with_agent_actions(make_echo_env("bounded")))
+    card["inputs"] = {"observation": seen, "prev_action": {"shape": ["N", 2]}}
     names = mlflow_model._signature(card).inputs.input_names()
     assert names == ([0] if list(shapes) == ["pixels"] else list(shapes))
     player, example = player_of(card), mlflow_model._input_example(card)

@@ -11,7 +11,6 @@ from mario_dreamer.tracking.open_loop_images import (
     image_strip,
     open_loop_frames,
     open_loop_video,
-    stack_rows,
     upscale,
 )
 
@@ -63,26 +62,12 @@ def test_the_strip_shows_every_kth_frame_along_x() -> None:
 def test_upscaling_repeats_pixels() -> None:
     image = torch.tensor([[1, 2], [3, 4]])
     assert upscale(image, 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    with pytest.raises(ValueError, match="factor 0"):
-        upscale(image, 0)
 
 
-def test_rows_of_unequal_length_or_shape_are_refused() -> None:
-    video = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="equally long"):
-        stack_rows([video, video], [video])
-    with pytest.raises(ValueError, match="one shape"):
-        stack_rows([video, video[:1]])
-
-
-def test_wrong_frames_and_context_are_refused() -> None:
+def test_wrong_frames_are_refused() -> None:
     truth = torch.zeros(1, 4, 3, 8, 8)
     with pytest.raises(ValueError, match="floats in"):
         open_loop_video(truth.byte(), truth.byte(), context=1)
-    with pytest.raises(ValueError, match="context 5"):
-        open_loop_video(truth, truth, context=5)
-    with pytest.raises(ValueError, match="every=0"):
-        image_strip(truth[0], truth[0], context=1, every=0)
 
 
 def test_a_long_strip_goes_on_below() -> None:

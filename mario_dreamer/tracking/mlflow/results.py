@@ -55,7 +55,7 @@ def log_results(
         client = open_store(uri)
         from mlflow.entities import Metric, RunTag
 
-        run_id = known_or_new_run(client, run_id, name, "mario-dreamer", uri)
+        run_id = known_or_new_run(client, run_id, name, "mario-dreamer")
         model = model_of_step(client, run_id, step) if register is not None else None
         now = int(time.time() * 1000)
         points = [Metric(key_of(name), float(x), now, step, model) for name, x in metrics.items()]

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mario_dreamer.tracking.atomic_file import atomic_file
+from mario_dreamer.tracking.atomic_file import write_text
 from mario_dreamer.tracking.mlflow.already_logged import AlreadyLogged
 from mario_dreamer.tracking.mlflow.entries import WRITERS, key_of
 from mario_dreamer.tracking.mlflow.store import open_store
@@ -32,7 +32,7 @@ def recorded_run(folder: Path | None) -> str | None:
     return (file.read_text("utf-8").strip() or None) if file.is_file() else None
 
 
-def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
+def find_experiment(client: MlflowClient, name: str) -> str:
     """Find or make an experiment, and return its id.
 
     With a SQLite database its artifacts lie in the folder `mlruns` next to it.
@@ -42,8 +42,8 @@ def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         place = None
-        if tracking_uri.startswith("sqlite:///"):
-            database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
+        if client.tracking_uri.startswith("sqlite:///"):
+            database = Path(client.tracking_uri.removeprefix("sqlite:///")).resolve()
             place = (database.parent / "mlruns" / key_of(name)).as_uri()
         try:
             return client.create_experiment(name, artifact_location=place)
@@ -72,22 +72,13 @@ def is_known(
     return False
 
 
-def known_or_new_run(
-    client: MlflowClient, run_id: str | None, name: str, experiment: str, tracking_uri: str
-) -> str:
+def known_or_new_run(client: MlflowClient, run_id: str | None, name: str, experiment: str) -> str:
     """Return a run that MLflow has, else a new one of this name, which is finished already."""
     if run_id is not None and is_known(client, run_id):
         return run_id
-    place = find_experiment(client, experiment, tracking_uri)
-    new = client.create_run(place, run_name=name, tags=SOURCE).info.run_id
+    new = client.create_run(find_experiment(client, experiment), run_name=name, tags=SOURCE).info.run_id
     client.set_terminated(new)
     return new
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a line in one go: a kill leaves the whole of it or nothing."""
-    with atomic_file(path) as draft:
-        draft.write_text(f"{text}\n", "utf-8")
 
 
 class MLflowRun:
@@ -150,13 +141,13 @@ class MLflowRun:
         else:
             self.run_id = self._create(client)
         self.experiment_id = client.get_run(self.run_id).info.experiment_id
-        _write(self._folder / _ID, self.run_id)
+        write_text(self._folder / _ID, f"{self.run_id}\n")
         (self._folder / _WANTED).unlink(missing_ok=True)
         self.client = client
 
     def _create(self, client: MlflowClient) -> str:
         """Create the run, once: a kill before its id was written down does not make a second."""
-        experiment = find_experiment(client, self.experiment, self.tracking_uri)
+        experiment = find_experiment(client, self.experiment)
         wanted = self._folder / _WANTED
         if wanted.is_file() and (token := wanted.read_text("utf-8").strip()):
             found = client.search_runs([experiment], f"tags.`mario_dreamer.start` = '{token}'")
@@ -165,7 +156,7 @@ class MLflowRun:
                 return found[0].info.run_id
         else:
             token = uuid.uuid4().hex
-            _write(wanted, token)
+            write_text(wanted, f"{token}\n")
         tags = {**SOURCE, "mario_dreamer.start": token, **parent_tag(client, experiment)}
         return client.create_run(experiment, run_name=self.run_name, tags=tags).info.run_id
 

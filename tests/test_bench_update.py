@@ -1,0 +1,19 @@
+"""benchmarks/bench_update.py: every part of an update is timed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import bench_update
+
+
+def test_no_part_of_an_update_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = ["size=debug", "batch_size=2", "batch_length=4", "imag_horizon=3"]
+    monkeypatch.setitem(bench_update.PRESETS, "laptop", tiny)
+    row = bench_update.measure("laptop", "fp32", 1, 1)
+    assert all(row[f"{part}_ms"] > 0 for part in bench_update.PARTS), row
