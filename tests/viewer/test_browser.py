@@ -24,10 +24,12 @@ if not CHROMIUM or not DRIVER:
     pytest.skip("needs Debian's chromium and chromium-driver", allow_module_level=True)
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
 
 class Server:
@@ -84,11 +86,8 @@ def page(chromium: webdriver.Chrome, server: Server) -> webdriver.Chrome:
 
 
 def until(true: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for something to be so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not so within {seconds} s"
-        time.sleep(0.05)
+    """Wait for something to be so; the page may replace an element while it is asked."""
+    WebDriverWait(None, seconds, 0.05, [StaleElementReferenceException]).until(lambda _: true())
 
 
 def frames(browser: webdriver.Chrome) -> int:
