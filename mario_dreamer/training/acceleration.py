@@ -77,21 +77,13 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
     Raises:
         ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.
     """
-    if "on" not in _checked(mode, device):
-        return function
-
-    def compiled(records: TensorDictBase) -> TensorDictBase:
-        with compiled_regions():
-            return function(records)
-
-    return compiled
+    return compiled_regions()(function) if "on" in _checked(mode, device) else function
 
 
 def capture(function: Update, mode: str, device: torch.device) -> Update:
     """Make a `GraphedUpdate` where the mode has "cudagraph" in it; else the function as it is."""
-    if "cudagraph" not in _checked(mode, device):
-        return function
-    return GraphedUpdate(function, device)
+    is_graphed = "cudagraph" in _checked(mode, device)
+    return GraphedUpdate(function, device) if is_graphed else function
 
 
 class GraphedUpdate:
