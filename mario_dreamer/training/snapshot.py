@@ -15,7 +15,7 @@ from torchrl.checkpoint import GlobalRNGState
 
 from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.checkpoint_files import CheckpointError, read, run_of
 from mario_dreamer.training.checkpoint_parts import own_part, redistribute_replay, save_parts
 from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost
@@ -98,7 +98,8 @@ class Saved:
 
     def restore_report(self, report: Report) -> None:
         """Restore a report, and the global random generators: last, so nothing draws in between."""
-        report.load_state_dict(self.learning["report"])
+        own = self.path if run_of(self.path) else None  # a copy elsewhere is not the run's
+        report.load_state_dict(self.learning["report"], (self.agent_steps, own))
         if self.own is not None:
             restore_random_states(self.own["random"])
 
