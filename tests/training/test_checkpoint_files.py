@@ -93,14 +93,14 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("kind", MANIFESTS)
 def test_a_manifest_that_is_none_is_refused_within_a_second(kind: str, tmp_path: Path) -> None:
-    path = save(tmp_path / "checkpoints", 1).folder / "step_000000001"
+    path = save(tmp_path / "run" / "checkpoints", 1).folder / "step_000000001"
     MANIFESTS[kind](path / "manifest.json")
     began = time.monotonic()
     assert "manifest.json" in verify(path) and steps_of(path) is None
     with pytest.raises(CheckpointError, match="damaged: manifest.json"):
         read(path, "agent")
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
-        find_run("latest", tmp_path.parent)
+        find_run("latest", tmp_path)
     assert time.monotonic() - began < 1
 
 
