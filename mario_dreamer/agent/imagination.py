@@ -42,7 +42,7 @@ class Imagination(TensorDictModuleBase):
         super().__init__()
         if horizon < 1:
             raise ValueError(f"Imagination: imag_horizon must be at least 1, got {horizon}.")
-        self.rssm = rssm
+        self.rssm, self.sizes = rssm, getattr(rssm, "sizes", {})
         self.actor = actor
         self.horizon, self.differentiable = horizon, differentiable
         self.in_keys = [keys.DETER, keys.STOCH]
@@ -61,10 +61,9 @@ class Imagination(TensorDictModuleBase):
         """
         require_keys("Imagination", tensordict, self.in_keys)
         deter, stoch = tensordict.get(keys.DETER), tensordict.get(keys.STOCH)
-        sizes = getattr(self.rssm, "sizes", {})
-        latent = "N S K: weight" if sizes else "N *: weight"  # a latent of another kind
+        latent = "N S K: weight" if self.sizes else "N *: weight"  # a latent of another kind
         fields = {keys.DETER: (deter, "N D: weight"), keys.STOCH: (stoch, latent)}
-        check("Imagination", self.rssm, sizes, fields)
+        check("Imagination", self.rssm, self.sizes, fields)
         keep_graph = self.differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(keep_graph), frozen(self.rssm):
             feats, actions = [self.rssm.feat(deter, stoch)], []
@@ -81,8 +80,7 @@ class Imagination(TensorDictModuleBase):
     def _step(self, deter: Tensor, stoch: Tensor, feat: Tensor) -> tuple[Tensor, ...]:
         """Act in the state t: h and z of t + 1, their feat, and the action a_t."""
         action = self._act(feat)
-        sizes = getattr(self.rssm, "sizes", {})
-        check("Imagination", None, sizes, {keys.ACTION: (action, "N A: one-hot")})
+        check("Imagination", None, self.sizes, {keys.ACTION: (action, "N A: one-hot")})
         deter, stoch, _ = self.rssm.img_step(deter, stoch, action)
         return deter, stoch, self.rssm.feat(deter, stoch), action
 

@@ -83,9 +83,6 @@ class ActorLoss(LossModule):
         names = self.tensor_keys
         return [*self.actor.in_keys, names.action, names.advantage, names.weight]
 
-    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        """Advantages are given: there is no value estimator."""
-
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Compute the loss of imagined rollouts of H steps.

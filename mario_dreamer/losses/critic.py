@@ -87,9 +87,6 @@ class CriticLoss(LossModule):
         slow = [] if self.slow_critic is None else self.slow_critic.in_keys
         return list(dict.fromkeys([*self.critic.in_keys, *slow]))
 
-    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        """Returns are given: there is no value estimator."""
-
     def forward(
         self, tensordict: TensorDictBase, replayed: TensorDictBase | None = None
     ) -> TensorDict:

@@ -130,9 +130,6 @@ class WorldModelLoss(LossModule):
         read += [self.tensor_keys.reward, self.tensor_keys.is_terminal]
         return list(dict.fromkeys(read))
 
-    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        """The world model has no value estimator."""
-
     def forward(self, tensordict: TensorDictBase) -> tuple[TensorDict, TensorDictBase]:
         """Compute the loss of a batch of records.
 

@@ -49,21 +49,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("mps", 0) if device.type == "mps" else device
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for the next update of the same shapes.
 
     By default glibc hands every large tensor back to the kernel, which then has to clear new
     pages for the next one: 9 to 16 % of a `seed` update, 1 % of a `laptop` one, where it was
     measured (AMD EPYC, 2026-11). The peak of use rose by 5 %.
-
-    Returns:
-        whether the C library at hand can be set so (glibc on Linux can).
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX in malloc.h
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, ctypes.c_int(2**31 - 1)))
+    if platform.libc_ver()[0] == "glibc":  # on Linux; the others cannot be set so
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX in malloc.h
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, ctypes.c_int(2**31 - 1))
 
 
 Update = Callable[[TensorDictBase], TensorDictBase]
@@ -77,21 +74,13 @@ def accelerate(function: Update, mode: str, device: torch.device) -> Update:
     Raises:
         ValueError: for another word, for cudagraph without a GPU, for "on" without a C++ compiler.
     """
-    if "on" not in _checked(mode, device):
-        return function
-
-    def compiled(records: TensorDictBase) -> TensorDictBase:
-        with compiled_regions():
-            return function(records)
-
-    return compiled
+    return compiled_regions()(function) if "on" in _checked(mode, device) else function
 
 
 def capture(function: Update, mode: str, device: torch.device) -> Update:
     """Make a `GraphedUpdate` where the mode has "cudagraph" in it; else the function as it is."""
-    if "cudagraph" not in _checked(mode, device):
-        return function
-    return GraphedUpdate(function, device)
+    is_graphed = "cudagraph" in _checked(mode, device)
+    return GraphedUpdate(function, device) if is_graphed else function
 
 
 class GraphedUpdate:

@@ -150,11 +150,12 @@ def find_run(where: str, runs_dir: str | Path) -> Path:
     if where in ("latest", BEST):
         folders = [f for f in Path(runs_dir).glob("*/checkpoints") if os.path.isdir(f)]
         for folder in sorted(folders, key=os.path.getmtime, reverse=True):  # written to last first
-            if where == BEST and (folder / BEST).is_dir() and verify(folder / BEST) is None:
-                return folder / BEST
-            if where == "latest" and (found := newest_whole(folder)) is not None:
+            if where == BEST:
+                if verify(folder / BEST) is None:
+                    return folder / BEST
+            elif (found := newest_whole(folder)) is not None:
                 return found
-            if where == "latest":
+            else:
                 log.warning("%s holds no whole checkpoint; looking at older runs", folder.parent)
     else:
         path = Path(os.path.abspath(where))

@@ -111,7 +111,7 @@ def redistribute_replay(
     learning: dict[str, Any],
     processes: Processes,
     replay: Replay,
-    own: dict[str, Any] | None = None,
+    own: dict[str, Any] | None,
 ) -> str:
     """Fill `replay` with this process's share of a checkpoint's records; describe it in one line.
 

@@ -172,16 +172,16 @@ def _as_list(action: Tensor, spec: TensorSpec) -> list[int] | list[list[float]]:
     return (action.float().argmax(-1) if is_one_hot else action).tolist()
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of a success rate, both ends in [0, 1].
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the Wilson score interval, 95 %, of a success rate, both ends in [0, 1].
 
     Args:
         successes: in [0, trials].
         trials: at least 0; without any, nothing is known: (0, 1).
-        z: normal quantile; 1.96 is 95 %.
     """
     if trials == 0:
         return 0.0, 1.0
+    z = 1.96  # normal quantile
     share, square = successes / trials, z * z
     centre = share + square / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))

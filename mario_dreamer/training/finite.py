@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from mario_dreamer.training.optim import ClippedOptimizer
-
-Changed = Sequence[tuple[Tensor, Tensor]]  # (a buffer, its values before the update)
 
 
 class NonFiniteLoss(RuntimeError):
@@ -36,12 +34,15 @@ class FiniteLoss:
         self.optimizer, self.waits = optimizer, device.type == "cpu"
         self.spoiled = torch.zeros((), device=device)
 
-    def __call__(self, metrics: TensorDictBase, state: Changed, update: int) -> None:
-        """Let a finite loss pass.
+    @torch.no_grad()
+    def __call__(
+        self, metrics: TensorDictBase, state: Iterable[tuple[Tensor, Tensor]], update: int
+    ) -> None:
+        """Let a finite loss pass; of another one, undo what the update has changed already.
 
         Args:
             metrics: with `total` and each `loss_*`, 0-dim.
-            state: what the update has changed already.
+            state: buffers that have changed, each with its values before; a GPU puts them back.
             update: its number, for the error.
 
         Raises:
@@ -49,12 +50,7 @@ class FiniteLoss:
         """
         if self.waits:
             self.ask(metrics, update)
-        else:
-            self._void(metrics, state)
-
-    @torch.no_grad()
-    def _void(self, metrics: TensorDictBase, state: Changed) -> None:
-        """Where the loss is not finite: no gradients, the state of before; note it."""
+            return
         good = torch.isfinite(metrics["total"])
         for now, before in state:
             now.copy_(torch.where(good, now, before))

@@ -162,7 +162,7 @@ def _has_batch(parts: Parts, interrupt: Interrupt) -> bool:
     collector = parts.collector
     if not isinstance(collector, WorkerCollector):
         return True
-    while not (found := collector.has_batch(0.5)) and not interrupt.reason:
+    while not (found := collector.has_batch()) and not interrupt.reason:
         pass
     return not parts.processes.any(not found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,42 +50,6 @@ def norm_clip_(
     return norm, (norm > clip) * len(grads)
 
 
-class GradientRow:
-    """Lay gradients in one vector, of which they are parts from then on.
-
-    The vector is the same at every call where the same parameters have gradients, so that a CUDA
-    graph may record what is done with it.
-    """
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[int, ...], tuple[Tensor, list[Tensor]]] = {}  # by ids of parameters
-
-    @torch.no_grad()
-    def __call__(self, parameters: Iterable[Tensor]) -> Tensor:
-        """Return the gradients of those that have one, float32, with up to 3 zeros between them.
-
-        The zeros let each begin at 16 bytes, as torch's fastest kernels want it.
-
-        Args:
-            parameters: float32, all on one device, one at least with a gradient.
-        """
-        params = [param for param in parameters if param.grad is not None]
-        of = tuple(id(param) for param in params)
-        if of not in self._rows:
-            sizes = [param.numel() + -param.numel() % 4 for param in params]
-            row = torch.zeros(sum(sizes), device=params[0].device)
-            self._rows[of] = row, [  # laid out as the parameter is, as the optimiser wants them
-                part.as_strided(param.shape, param.stride(), part.storage_offset())
-                for part, param in zip(row.split(sizes), params, strict=True)
-            ]
-        row, parts = self._rows[of]
-        if any(param.grad is not part for param, part in zip(params, parts, strict=True)):
-            torch._foreach_copy_(parts, [param.grad for param in params])  # a few kernels
-            for param, part in zip(params, parts, strict=True):
-                param.grad = part
-        return row
-
-
 class ClippedOptimizer:
     """Clip, warm up and step the parameters of the whole agent, group by group.
 
@@ -120,8 +84,12 @@ class ClippedOptimizer:
         eps: Mapping[str, float] | None = None,
         warmup: int = 1000,
     ) -> None:
+        lr, clip_norm, eps = (
+            option if isinstance(option, Mapping) else dict.fromkeys(modules, option)
+            for option in (lr, clip_norm, eps)
+        )
         for option, value in (("lr", lr), ("clip_norm", clip_norm), ("eps", eps)):
-            if isinstance(value, Mapping) and set(value) != set(modules):
+            if set(value) != set(modules):
                 raise ValueError(
                     f"optimizer.{option} names the groups {sorted(value)}; this agent's groups "
                     f"are {sorted(modules)}. Give one number, or one for each group."
@@ -132,7 +100,7 @@ class ClippedOptimizer:
             params = [param for param in module.parameters() if param.requires_grad]
             if not params:
                 raise ValueError(f"optimizer: the group {name!r} has no parameters to train.")
-            self.base_lr[name] = lr[name] if isinstance(lr, Mapping) else lr
+            self.base_lr[name] = lr[name]
             groups.append({"params": params, "lr": float(self.base_lr[name]), "name": name})
             if params[0].is_cuda:
                 # Both on the device, so that a captured graph reads those of today: the learning
@@ -141,14 +109,12 @@ class ClippedOptimizer:
                 groups[-1] |= {"lr": rate, "capturable": True}
                 if getattr(optimizer, "func", optimizer) is torch.optim.Adam:
                     groups[-1] |= {"foreach": False, "fused": True}  # a kernel a group
-            if eps is not None:
+            if eps[name] is not None:
                 groups[-1]["eps"] = eps[name]
-            limit = clip_norm[name] if isinstance(clip_norm, Mapping) else clip_norm
-            clips = [partial(adaptive_clip_, clip=agc)] if agc is not None else []
-            clips += [partial(norm_clip_, clip=limit)] if limit is not None else []
-            self._clips[name] = clips
+            limits = ((adaptive_clip_, agc), (norm_clip_, clip_norm[name]))
+            self._clips[name] = [partial(f, clip=limit) for f, limit in limits if limit is not None]
         self.optimizer = optimizer(groups)
-        self._row = GradientRow()
+        self._rows: dict[tuple[int, ...], tuple[Tensor, list[Tensor]]] = {}  # by ids of parameters
         self.updates = torch.zeros((), dtype=torch.float32, device=params[0].device)
 
     @torch.no_grad()
@@ -188,9 +154,29 @@ class ClippedOptimizer:
         for group in self.optimizer.param_groups:
             yield from group["params"]
 
+    @torch.no_grad()
     def row(self) -> Tensor:
-        """All gradients in one vector, of which they are parts then; see `GradientRow`."""
-        return self._row(self.parameters())
+        """Lay all gradients in one float32 vector, of which they are parts from then on; return it.
+
+        It is the same vector at every call where the same parameters have gradients, one at least,
+        so that a CUDA graph may record what is done with it. Up to 3 zeros between them let each
+        begin at 16 bytes, as torch's fastest kernels want it.
+        """
+        params = [param for param in self.parameters() if param.grad is not None]
+        of = tuple(id(param) for param in params)
+        if of not in self._rows:
+            sizes = [param.numel() + -param.numel() % 4 for param in params]
+            row = torch.zeros(sum(sizes), device=params[0].device)
+            self._rows[of] = row, [  # laid out as the parameter is, as the optimiser wants them
+                part.as_strided(param.shape, param.stride(), part.storage_offset())
+                for part, param in zip(row.split(sizes), params, strict=True)
+            ]
+        row, parts = self._rows[of]
+        if any(param.grad is not part for param, part in zip(params, parts, strict=True)):
+            torch._foreach_copy_(parts, [param.grad for param in params])  # a few kernels
+            for param, part in zip(params, parts, strict=True):
+                param.grad = part
+        return row
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

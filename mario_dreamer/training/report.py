@@ -233,8 +233,16 @@ class Report:
             "metrics": {name: value.cpu() for name, value in self._metrics.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the counters."""
+    def load_state_dict(
+        self, state: dict[str, Any], saved: tuple[int, Path | None] = (-1, None)
+    ) -> None:
+        """Restore the counters.
+
+        Args:
+            saved: agent steps and folder of the run's newest checkpoint, which its evaluation may
+                find to be the best one: a kill may have cut that off.
+        """
+        self._saved = saved
         self.updates, self.episodes = state["updates"], state["episodes"]
         self.flags, self.best_x = state["flags"], state["best_x"]
         self.recent.extend(state["recent"])

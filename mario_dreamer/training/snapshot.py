@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
+from torchrl.checkpoint import GlobalRNGState
 
 from mario_dreamer.tracking.tracker import NoTracker
 from mario_dreamer.training.checkpoint import Checkpoints
-from mario_dreamer.training.checkpoint_files import CheckpointError, read
+from mario_dreamer.training.checkpoint_files import CheckpointError, read, run_of
 from mario_dreamer.training.checkpoint_parts import own_part, redistribute_replay, save_parts
 from mario_dreamer.training.core import Core
 from mario_dreamer.training.distributed import Processes, ProcessLost
@@ -99,7 +98,8 @@ class Saved:
 
     def restore_report(self, report: Report) -> None:
         """Restore a report, and the global random generators: last, so nothing draws in between."""
-        report.load_state_dict(self.learning["report"])
+        own = self.path if run_of(self.path) else None  # a copy elsewhere is not the run's
+        report.load_state_dict(self.learning["report"], (self.agent_steps, own))
         if self.own is not None:
             restore_random_states(self.own["random"])
 
@@ -133,7 +133,7 @@ class Snapshot:
         learner = core.learner.state_dict()
         own = {
             "replay": core.replay.state_dict(),
-            "random": random_states(),
+            "random": GlobalRNGState().state_dict(),
             "envs": env_state(core.env, core.collector, self.env_options),
         }
         learning = {
@@ -198,30 +198,18 @@ def _saying_which(path: Path) -> Iterator[None]:
         ) from error
 
 
-def random_states() -> dict[str, Any]:
-    """Return the states of all global random generators, as tensors and plain Python."""
-    version, words, gauss = random.getstate()
-    kind, numbers, position, has_gauss, cached = np.random.get_state()
-    states: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(numbers.astype(np.int64)), position, has_gauss, cached],
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Put back what `random_states` returned."""
-    torch.set_rng_state(states["torch"].cpu())
+    """Put back the random states of a checkpoint, as `GlobalRNGState` returns them.
+
+    Those of a GPU are left out where there is none. Until 2026-11-28 checkpoints held other names,
+    and lists for tuples.
+    """
+    names = {"torch": "torch_cpu", "cuda": "torch_cuda", "mps": "torch_mps"}
+    states = {names.get(name, name): state for name, state in states.items()}
     version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, numbers, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((kind, numbers.numpy().astype(np.uint32), position, has_gauss, cached))
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
-    if "mps" in states and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states["mps"].cpu())
+    states["python"] = version, tuple(words), gauss
+    if not torch.cuda.is_available():
+        states.pop("torch_cuda", None)
+    if not torch.backends.mps.is_available():
+        states.pop("torch_mps", None)
+    GlobalRNGState().load_state_dict(states)

@@ -92,7 +92,7 @@ class WorkerCollector:
 
     def __next__(self) -> TensorDictBase:
         """Return transitions [N, n] of one worker, with `stream` and `policy_version`."""
-        while not self.has_batch(0.5):
+        while not self.has_batch():
             pass
         worker, self._waited = self._next(), 0.0
         batch = self._ready.pop(worker)
@@ -102,8 +102,8 @@ class WorkerCollector:
         self.policy_age.fill_(max(self._ages))
         return batch
 
-    def has_batch(self, seconds: float) -> bool:
-        """Wait at most so long for the batch to be learned from next; replace workers that fail."""
+    def has_batch(self) -> bool:
+        """Wait at most half a second for the batch to be learned from next; replace workers that fail."""
         self._copy_if_due()
         self._receive(0.0)
         for worker in [w for w in self._workers if w not in self._ready and w.lost()]:
@@ -111,7 +111,7 @@ class WorkerCollector:
         if self._next() is not None:
             return True
         began = time.monotonic()
-        self._receive(seconds)
+        self._receive(0.5)
         self._waited += time.monotonic() - began
         first = self._oldest_if_due()
         for worker in [w for w in self._workers if w not in self._ready]:

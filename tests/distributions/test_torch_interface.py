@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from tensordict.nn import ProbabilisticTensorDictModule as Prob
 from tensordict.nn import ProbabilisticTensorDictSequential as Seq
 from tensordict.nn import TensorDictModule as Mod
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution, kl_divergence
 from torchrl.envs import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor
@@ -162,11 +162,3 @@ def test_a_masked_distribution_scores_what_it_allows() -> None:
 def test_another_number_of_logits_than_bins_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TwoHot: logits must be \[..., 255\].*got \[4, 5\]"):
         TwoHot(torch.zeros(4, 5))
-
-
-def test_symlog_mse_scores_in_symlog_space() -> None:
-    def log_prob(x: Tensor) -> float:
-        return float(SymlogMSE(torch.zeros(1, 2)).log_prob(x))
-
-    assert log_prob(torch.zeros(1, 2)) == 0.0
-    assert log_prob(torch.tensor([[torch.e - 1, 0.0]])) == pytest.approx(-1.0)

@@ -116,19 +116,6 @@ def test_keywords_do_as_well_as_a_tensordict() -> None:
     assert torch.equal(values["loss_actor"], loss(rollouts)["loss_actor"])
 
 
-def test_a_renamed_key_is_the_one_that_is_read() -> None:
-    loss = ActorLoss(make_tiny().agent.actor)
-    loss.set_keys(advantage="gain", action="button")
-    assert loss.in_keys == ["feat", "button", "gain", "weight"]
-    rollouts = dream()
-    with pytest.raises(KeyError, match=r"ActorLoss: the input lacks \['button', 'gain'\]"):
-        loss(rollouts)
-    rollouts.rename_key_("advantage", "gain").rename_key_("action", "button")
-    one = loss(rollouts)["loss_actor"]
-    rollouts["gain"] = rollouts["gain"] + 10.0
-    assert not torch.equal(one, loss(rollouts)["loss_actor"])
-
-
 def test_out_keys_are_what_is_written() -> None:
     loss = ActorLoss(make_tiny().agent.actor)
     found = loss(dream())

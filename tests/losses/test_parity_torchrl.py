@@ -9,6 +9,7 @@ from tiny import make_tiny
 from torch import nn
 from torchrl.objectives import categorical_kl_terms
 from torchrl.objectives.value.functional import td_lambda_return_estimate
+from torchrl.trainers.algorithms import DreamerV3Optimizer
 
 from mario_dreamer.losses import WorldModelLoss
 from mario_dreamer.losses.targets import lambda_return
@@ -54,14 +55,10 @@ def test_both_kl_terms_and_their_gradients_agree(free_nats: float, unimix: float
 
 
 def test_laprop_agrees_with_torchrls_dreamerv3optimizer() -> None:
-    algorithms = pytest.importorskip("torchrl.trainers.algorithms")
-    theirs = getattr(algorithms, "DreamerV3Optimizer", None)
-    if theirs is None:
-        pytest.skip("this TorchRL has no DreamerV3Optimizer")
     mine, other = nn.Linear(4, 3), nn.Linear(4, 3)
     other.load_state_dict(mine.state_dict())
     ours = ClippedOptimizer({"agent": mine}, LaProp, lr=0.01, agc=0.3, warmup=5)
-    reference = theirs(other.parameters(), lr=0.01, agc=0.3, warmup_steps=5)
+    reference = DreamerV3Optimizer(other.parameters(), lr=0.01, agc=0.3, warmup_steps=5)
     for update in range(20):
         for one, two in zip(mine.parameters(), other.parameters(), strict=True):
             one.grad = torch.randn_like(one) * 10.0 ** (update % 5 - 2)

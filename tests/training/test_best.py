@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import make_tiny
+from tiny import make_tiny, restore
 
 from mario_dreamer.training.best import keep_best
 from mario_dreamer.training.checkpoint import Checkpoints
@@ -40,6 +40,27 @@ def test_a_run_keeps_its_best_evaluated_checkpoint(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "best" / "evaluation.json").read_text())
     assert (kept["step"], kept["score"]) == (32, [0.0, 5.0])
     assert read(tmp_path / "best", "agent").keys() == read(tmp_path / "step_000000048", "agent").keys()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def test_an_evaluation_repeated_after_a_kill_still_counts(tmp_path: Path) -> None:
+    words = ["log_every=16", "save_every=16", "eval_every=16", "steps=48", "train_ratio=1"]
+    folder, returns = tmp_path / "checkpoints", {16: 1.0, 32: 5.0, 48: 2.0}
+
+    def killed(step: int) -> dict[str, float]:
+        if step == 32:
+            raise Killed
+        return {"eval_return": returns[step]}
+
+    parts, run = make_tiny(*words).parts(folder, evaluate=killed)
+    with pytest.raises(Killed):
+        train(parts, run)
+    parts, run = make_tiny(*words).parts(folder, evaluate=lambda step: {"eval_return": returns[step]})
+    train(parts, run, restore(parts, Checkpoints(folder).latest()))
+    assert json.loads((folder / "best" / "evaluation.json").read_text())["step"] == 32
 
 
 def test_a_best_without_a_score_of_ours_is_replaced(tmp_path: Path) -> None:

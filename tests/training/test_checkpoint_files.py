@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import pickle
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 from test_checkpoint import content, flip_a_bit, save, truncate
 
 from mario_dreamer.training.checkpoint_files import (
@@ -21,52 +16,6 @@ from mario_dreamer.training.checkpoint_files import (
     steps_of,
     verify,
 )
-
-
-def forge(path: Path, name: str, data: bytes) -> None:
-    """Put a file into a checkpoint and make the manifest agree with it."""
-    (path / name).write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"][name] = {
-        "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
-    }  # fmt: skip
-    (path / "manifest.json").write_text(json.dumps(manifest))
-
-
-class Payload:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.system, (f"touch {self.target}",)
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_a_checkpoint_that_wants_to_run_something_is_refused(tmp_path: Path, zipped: bool) -> None:
-    save(tmp_path, 1)
-    path, trace = tmp_path / "step_000000001", tmp_path / "it-ran"
-    data = pickle.dumps({"weight": Payload(trace)}, protocol=2)
-    if zipped:  # as torch.save lays it out
-        torch.save({"weight": torch.zeros(1)}, path / "real.pt")
-        with zipfile.ZipFile(path / "real.pt") as real, zipfile.ZipFile(path / "x", "w") as forged:
-            for item in real.namelist():
-                body = data if item.endswith("data.pkl") else real.read(item)
-                forged.writestr(item, body)
-        data = (path / "x").read_bytes()
-    forge(path, "agent.pt", data)
-    assert verify(path) is None, "the sums agree: only the loader can refuse it"
-    with pytest.raises(CheckpointError, match="agent.pt cannot be loaded"):
-        read(path, "agent")
-    assert not trace.exists()
-
-
-def test_a_manifest_that_points_outside_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    path = tmp_path / "step_000000001"
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"]["../secret"] = {"bytes": 0, "sha256": ""}
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    assert "outside the folder" in str(verify(path))
 
 
 def test_latest_is_the_newest_whole_one_of_the_newest_run(tmp_path: Path) -> None:
@@ -144,14 +93,14 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("kind", MANIFESTS)
 def test_a_manifest_that_is_none_is_refused_within_a_second(kind: str, tmp_path: Path) -> None:
-    path = save(tmp_path / "checkpoints", 1).folder / "step_000000001"
+    path = save(tmp_path / "run" / "checkpoints", 1).folder / "step_000000001"
     MANIFESTS[kind](path / "manifest.json")
     began = time.monotonic()
     assert "manifest.json" in verify(path) and steps_of(path) is None
     with pytest.raises(CheckpointError, match="damaged: manifest.json"):
         read(path, "agent")
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
-        find_run("latest", tmp_path.parent)
+        find_run("latest", tmp_path)
     assert time.monotonic() - began < 1
 
 

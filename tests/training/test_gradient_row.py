@@ -6,20 +6,21 @@ import pytest
 import torch
 from tiny import make_tiny, random_records
 
-from mario_dreamer.training.optim import GradientRow
+from mario_dreamer.training.optim import ClippedOptimizer
 
 
 def test_gradients_in_a_row_are_what_the_optimiser_sees() -> None:
     one = torch.nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last)
-    two, row = torch.nn.Linear(2, 2), GradientRow()
+    two = torch.nn.Linear(2, 2)
     params = [*one.parameters(), *two.parameters()]
+    row = ClippedOptimizer({"one": one, "two": two}).row
     for factor in (1.0, 2.0):
         for param in params[:-1]:  # the last one has no gradient
             param.grad = torch.full_like(param, factor)
-        found = row(params)
+        found = row()
         assert found.tolist() == [factor] * 27 + [0.0] + [factor] * 4  # from 24, 3 and 4 weights
         found.mul_(3.0)
-        assert row(params).data_ptr() == found.data_ptr()
+        assert row().data_ptr() == found.data_ptr()
         assert all(bool((param.grad == 3 * factor).all()) for param in params[:-1])
         assert [param.grad.stride() for param in params[:-1]] == [p.stride() for p in params[:-1]]
         assert params[-1].grad is None

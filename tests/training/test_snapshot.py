@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tiny import Tiny, make_tiny, restore
+from torchrl.checkpoint import GlobalRNGState
 
 from mario_dreamer.training.checkpoint_files import CheckpointError, read
 from mario_dreamer.training.loop import learn
-from mario_dreamer.training.snapshot import load_weights, random_states, restore_random_states
+from mario_dreamer.training.snapshot import load_weights, restore_random_states
 
 
 def updates(tiny: Tiny, number: int) -> list[float]:
@@ -101,14 +102,17 @@ def test_an_agent_alone_is_loaded_with_or_without_its_average(tmp_path: Path) ->
     assert any(not torch.equal(saved[f"average.{k}"], saved[k]) for k in loaded if "actor" in k)
 
 
-def test_random_numbers_go_on_where_they_were() -> None:
-    states = random_states()
-    before = random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1)
-    restore_random_states(states)
-    after = random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1)
-    assert before == after
+def draw() -> tuple[float, ...]:
+    return random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1)
 
 
-def test_random_states_are_plain_data(tmp_path: Path) -> None:
-    torch.save(random_states(), tmp_path / "random.pt")
+@pytest.mark.parametrize("older", [False, True])
+def test_random_numbers_go_on_where_they_were(older: bool, tmp_path: Path) -> None:
+    states = GlobalRNGState().state_dict()
+    if older:  # as checkpoints held them before
+        states = {"torch": states["torch_cpu"], "numpy": list(states["numpy"]),
+                  "python": [3, list(states["python"][1]), states["python"][2]]}  # fmt: skip
+    torch.save(states | {"torch_cuda": [torch.zeros(16, dtype=torch.uint8)]}, tmp_path / "random.pt")
+    before = draw()
     restore_random_states(torch.load(tmp_path / "random.pt", weights_only=True))
+    assert draw() == before
