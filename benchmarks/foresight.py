@@ -227,7 +227,7 @@ def main() -> None:
             answers = ask(world_model, windows, float(cfg.loss.discount.gamma))
             row = {"candidate": name, "seed": seed, "updates": args.updates}
             row |= {key: round(x, 4) for key, x in {"minutes": minutes, **answers}.items()}
-            row |= {"commit": provenance()["git.commit"][:7]}
+            row |= {"commit": provenance().get("git.commit", "unknown")[:7]}
             new = not path.exists()
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, row)

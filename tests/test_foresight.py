@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from mario_dreamer.config.compose import compose_default
 
@@ -92,3 +93,20 @@ def test_scrolling_is_no_change_and_a_new_thing_is(foresight) -> None:
     frame[0, 2, :, 4:6, 4:6] = 5.0
     assert float(changed(frame)[0, 2].sum()) == 4.0
     assert float(changed(frame)[0, 1].sum()) == 0.0
+
+
+def test_a_copy_outside_of_git_keeps_what_it_measured(
+    foresight, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    cfg = OmegaConf.create({"loss": {"discount": {"gamma": 0.99}}})
+    monkeypatch.setattr(foresight, "HERE", tmp_path)
+    monkeypatch.setattr(foresight, "stored_config", lambda _: cfg)
+    monkeypatch.setattr(foresight, "learn", lambda *_: (None, 1.0))
+    monkeypatch.setattr(foresight, "ask", lambda *_: {"auc": 0.5})
+    monkeypatch.setattr(foresight, "provenance", dict)
+    typed = ["foresight.py", str(checkpoint), "--try", "recipe", "--train", "50", "--test", "20"]
+    monkeypatch.setattr(sys, "argv", typed)
+    foresight.main()
+    lines = (tmp_path / "results" / "foresight.csv").read_text().splitlines()
+    assert lines[1] == "recipe,0,800,1.0,0.5,unknown"
