@@ -151,10 +151,11 @@ def known(name: str, results: Path = HERE / "results", figures: Path = HERE / "f
 def deaths(name: str, results: Path = HERE / "results", figures: Path = HERE / "figures") -> Path:
     """Draw where the sampled episodes of <name>_evaluation.json ended; arguments as of `curves`.
 
-    The map comes from the recorded flag of the same stage, <stage>_flag.json.
+    The map comes from a recorded flag of the same stage, <run>_<stage>_flag.json.
     """
     shown = json.loads((results / f"{name}_evaluation.json").read_text())
-    flag = json.loads((results / f"{name.split('_seed')[0]}_flag.json").read_text())
+    recorded = sorted(results.glob(f"*_{shown['stage']}_flag.json"))  # laptop's comes after gpu's
+    flag = json.loads(recorded[-1].read_text())
     pressed = [button_byte(action) for action in actions_of(flag["env"]["action_set"])]
     buttons = [pressed[a] for a in flag["actions"] for _ in range(flag["env"]["action_repeat"])]
     ends = [e for r in shown["results"] if r["name"].startswith("sampled") for e in r["episodes"]]
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=HERE / "figures")
     arguments = parser.parse_args()
     if arguments.what == "table":
-        print("\n".join(markdown(read(arguments.name))))
+        print("\n".join(markdown(read(arguments.name, arguments.results))))
     else:
         print(drawings[arguments.what](arguments.name, arguments.results, arguments.figures))
 

@@ -71,3 +71,29 @@ def test_the_caption_says_command_commit_machine_and_date(collected: Path) -> No
 
 def test_curves_are_drawn_into_a_picture(collected: Path) -> None:
     assert plot.curves("two", collected, collected).stat().st_size > 20_000
+
+
+def test_a_table_is_read_from_the_folder_that_is_named(
+    collected: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (collected / "small.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr(sys, "argv", ["plot.py", "table", "small", "--results", str(collected)])
+    plot.main()
+    assert capsys.readouterr().out == "| a | b |\n|---|---|\n| 1 | 2 |\n"
+
+
+def test_the_map_below_deaths_is_of_the_stage_whatever_the_evaluation_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    episode = {"x_max": 780.0}
+    found = {"stage": "1-1", "results": [{"name": "sampled-sticky", "episodes": [episode]}]}
+    (tmp_path / "laptop_1-1_harsh_evaluation.json").write_text(json.dumps(found))
+    flag = {"env": {"action_set": "right_only", "action_repeat": 2}, "actions": [1, 0]}
+    (tmp_path / "laptop_1-1_flag.json").write_text(json.dumps(flag))
+    drawn: list = []
+    monkeypatch.setattr(plot, "map_of_buttons", lambda stage, buttons: (stage, buttons))
+    monkeypatch.setattr(plot, "death_chart", lambda ends, level: drawn.append((ends, level)))
+    monkeypatch.setattr(plot, "save", lambda figure, path: path)
+    picture = plot.deaths("laptop_1-1_harsh", tmp_path, tmp_path)
+    assert picture.name == "laptop_1-1_harsh_deaths.png"
+    assert drawn == [([episode], ("1-1", [128, 128, 0, 0]))]  # right, then nothing
