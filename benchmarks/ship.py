@@ -77,10 +77,15 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
     for name, plain in (("sticky", 0.0), ("sticky_unit", "frame"), ("random_noops", 0)):
         if name in cfg.get("env", {}):
             cfg.env[name] = plain  # it is played from the plain start
-    partial = out.with_name(f".{out.name}-partial")
+    agent = halve(averaged(read(checkpoint, "agent")))
+    found = results or find_results(checkpoint)
+    keep = ("actions", "random_noops", "sticky", "summary")
+    evaluation = [{key: entry[key] for key in keep} for entry in read_results(found)] \
+        if found else None  # fmt: skip
+    partial = out.with_name(f".{out.name}-partial")  # nothing is left of what was refused above
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    torch.save(halve(averaged(read(checkpoint, "agent"))), partial / "agent.pt")
+    torch.save(agent, partial / "agent.pt")
     (partial / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
     size = (partial / "agent.pt").stat().st_size
     if size > LIMIT:
@@ -93,10 +98,6 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
         }
         for path in sorted(partial.iterdir())
     }
-    found = results or find_results(checkpoint)
-    keep = ("actions", "random_noops", "sticky", "summary")
-    evaluation = [{key: entry[key] for key in keep} for entry in read_results(found)] \
-        if found else None  # fmt: skip
     manifest = {
         "step": steps_of(checkpoint),
         "run": str(cfg.get("name") or checkpoint.parent.parent.name),

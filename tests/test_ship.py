@@ -75,6 +75,14 @@ def test_a_shipped_checkpoint_is_float32_and_has_its_evaluation(tmp_path: Path) 
     torch.testing.assert_close(module.weight.data, weights["w"], rtol=1e-3, atol=1e-6)
 
 
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    files, config = {"agent": {"w": torch.zeros(2)}}, {"config.yaml": "runs_dir: runs\n"}
+    made = Checkpoints(tmp_path / "a" / "checkpoints").save(20, files, config)
+    with pytest.raises(ValueError, match="holds no evaluation"):
+        ship_module().ship(made, tmp_path / "out" / "shipped", tmp_path / "missing.json")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_any_run_the_shipped_agent_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
