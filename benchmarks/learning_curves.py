@@ -65,11 +65,12 @@ def facts_of(history: History) -> dict[str, str]:
 def train(overrides: list[str], seeds: list[int], out: str) -> list[Path]:
     """Train one run per seed, one after the other; return their folders."""
     folders = []
+    typed = [word.split("=", 1)[1] for word in overrides if word.startswith("runs_dir=")]
     for seed in seeds:
         name = f"{out}-seed{seed}"
         command = [sys.executable, "-m", "mario_dreamer", "train", *overrides]
         subprocess.run([*command, f"seed={seed}", f"name={name}"], check=True)
-        folders.append(Path("runs") / name)
+        folders.append(Path(*typed or ["runs"], name))
     return folders
 
 

@@ -42,6 +42,13 @@ def collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_runs_are_looked_for_where_they_were_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_curves.subprocess, "run", lambda *_, **__: None)
+    trained = learning_curves.train(["experiment=debug", "runs_dir=/big/disk"], [3], "a")
+    assert trained == [Path("/big/disk/a-seed3")]
+    assert learning_curves.train(["experiment=debug"], [3], "a") == [Path("runs/a-seed3")]
+
+
 def test_several_runs_become_one_csv_with_steps_frames_and_hours(collected: Path) -> None:
     with (collected / "two.csv").open() as file:
         rows = list(csv.DictReader(file))
