@@ -148,7 +148,7 @@ def started(preset: str, processes: int, repeats: int) -> dict[str, float]:
     script = [__file__, "--work", preset, "--repeats", str(repeats)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *torchrun, *script]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(next(line for line in out.splitlines() if line.startswith("{")))
 
 

@@ -170,7 +170,7 @@ def main() -> None:
         for kind in kinds:
             command = [sys.executable, __file__, "--one", *kind]
             command += ["--threads", str(args.threads), "--repeats", str(args.repeats)]
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             found[kind].append(json.loads(out.strip().splitlines()[-1]))
     rows = [medians(rounds) for rounds in found.values()]
     base = next((row["cpu_ms"] for row in rows if row["preset"] == "torchrl"), None)
