@@ -192,6 +192,8 @@ def main() -> None:
         if folder is None or not (folder / "lock.pid").is_file():
             parser.error("give a run's folder (with its `lock.pid`) or --pid")
         pid = int((folder / "lock.pid").read_text())
+    if not Path(f"/proc/{pid}").is_dir():  # before an earlier watch of this name is written over
+        parser.error(f"process {pid} has ended; --report NAME shows what was seen of it")
     from mario_dreamer.tracking.provenance import provenance  # needs git, once
 
     facts = provenance() | {"date": time.strftime("%Y-%m-%d %H:%M"), "pid": str(pid)}
