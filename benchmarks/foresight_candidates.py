@@ -111,10 +111,8 @@ class ManyDraws(WorldModelLoss):
         cont = self.discount.cont_target(tensordict[keys.IS_TERMINAL])
         terms = []
         for _ in range(self.draws):
-            states = self.world_model.predict(posterior)
-            terms += [self._head_loss(self.reward, states, reward, 1.0)]
-            terms += [self._head_loss(self.cont, states, cont, 1.0)]
-        losses["loss_prior"] = sum(terms) / self.draws
+            terms += self._head_nats(self.world_model.predict(posterior), reward, cont)
+        losses["loss_prior"] = sum(terms).mean() / self.draws
         return losses, posterior
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from mario_dreamer.config import build
 from mario_dreamer.config.compose import compose_default
 
 FOLDER = str(Path(__file__).resolve().parents[1] / "benchmarks")
@@ -54,12 +55,34 @@ def test_no_window_shows_a_record_of_the_test(foresight, checkpoint: Path, sampl
     assert int(seen.min()) == 0
 
 
+TINY = [
+    "size=debug", "env=counting", "env.num_actions=2", "env.image_size=16", "batch_size=2",
+    "batch_length=4", "device=cpu", "precision=fp32",
+    "optimizer.lr={world_model: 1e-3, actor: 1e-4, critic: 1e-4}",
+]  # fmt: skip
+
+
+def test_every_candidate_learns(foresight, checkpoint: Path) -> None:
+    for name, candidate in foresight.CANDIDATES.items():
+        own = [word for word in candidate.options if not word.startswith("batch_")]  # those are large
+        windows = foresight.Windows(checkpoint, train=50, test=20)
+        world_model, _ = foresight.learn(windows, compose_default(TINY + own), candidate, updates=1)
+        assert all(torch.isfinite(weight).all() for weight in world_model.parameters()), name
+
+
+def test_draws_of_the_prior_are_averaged(
+    foresight, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose_default(TINY)
+    world_model = build.make_agent(cfg, build.make_env(cfg, 1, 0)).world_model
+    monkeypatch.setattr(world_model, "predict", lambda posterior: posterior)  # every draw alike
+    records, _, _ = foresight.Windows(checkpoint, train=50, test=20).draw(2, 4, "uniform")
+    losses, _ = foresight.CANDIDATES["prior_heads_4_draws"].loss(world_model)(records)
+    torch.testing.assert_close(losses["loss_prior"], losses["loss_reward"] + losses["loss_cont"])
+
+
 def test_a_world_model_learns_and_is_asked(foresight, checkpoint: Path) -> None:
-    cfg = compose_default([
-        "size=debug", "env=counting", "env.num_actions=2", "env.image_size=16", "batch_size=2",
-        "batch_length=4", "device=cpu", "precision=fp32",
-        "optimizer.lr={world_model: 1e-3, actor: 1e-4, critic: 1e-4}",
-    ])  # fmt: skip
+    cfg = compose_default(TINY)
     windows = foresight.Windows(checkpoint, train=50, test=20)
     candidate = foresight.CANDIDATES["error_sampling"]
     world_model, _ = foresight.learn(windows, cfg, candidate, updates=2)
