@@ -64,10 +64,11 @@ def check_memory(
     in_files = cfg.replay.get("storage") in FILES
     replay = 0 if in_files else records * record
     if in_files:
+        copied = record  # by a save, to the same disk and not compressed
         if cfg.replay.storage == "compressed":
             images = [math.prod(shape) for key, shape in shapes.items() if keys.is_image(key)]
             record += len(images) * cfg.replay.slot_bytes - sum(images)
-        _check_disk(Path(cfg.replay.get("path") or folder), processes * played * record)
+        _check_disk(Path(cfg.replay.get("path") or folder), processes * played * (record + copied))
     line = (
         f"{name}: about {(replay + networks) / GIB:.2f} GiB and the activations, of "
         f"{free / GIB:.2f} free (replay {replay / GIB:.2f}, networks and optimiser {networks / GIB:.2f})"
@@ -87,8 +88,8 @@ def _check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free + held
     if needed > free:
         raise ValueError(
-            f"this run does not fit: its replay takes {needed / GIB:.1f} GiB in {folder}, where "
-            f"{free / GIB:.1f} are free. Lower replay.capacity, or set replay.path."
+            f"this run does not fit: its replay takes {needed / GIB:.1f} GiB in {folder} while it is "
+            f"saved, where {free / GIB:.1f} are free. Lower replay.capacity, or set replay.path."
         )
 
 

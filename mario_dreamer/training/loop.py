@@ -118,7 +118,8 @@ def train(parts: Parts, run: Run, agent_steps: int = 0) -> str:
                 learner.check(metrics)  # asks the device: no NaN is logged or saved
             if logs or state.stopped:
                 report.log(state.agent_steps)
-            state.evaluating = time.time() if evaluates else None
+            # The time of process 0, which has logged by now: the others may save in its place.
+            state.evaluating = processes.exchange(time.time())[0] if evaluates else None
             if saves or evaluates or state.stopped:
                 _save(parts)
             if evaluates:
@@ -225,6 +226,7 @@ def learn(replay: Replay, learner: Learner) -> TensorDictBase:
 def _evaluate(parts: Parts) -> None:
     with _training_goes_on("evaluation"), parts.report.phase("evaluating"):
         parts.report.evaluate(parts.state.agent_steps)
+    parts.processes.any(False)  # the others wait: a kill of process 0 cuts it off for them as well
     parts.state.evaluating = None
 
 

@@ -65,6 +65,7 @@ def test_a_disk_that_has_no_room_for_the_replay_is_said_at_the_start(
 ) -> None:
     tiny = make_tiny(f"replay={storage}", "replay.capacity=100000", "steps=1000000")
     row = RECORD if storage == "memmap" else RECORD - 768 + tiny.cfg.replay.slot_bytes
+    row += RECORD  # a save copies it, not compressed
     for free, fits in ((100_000 * row, True), (100_000 * row - 1, False)):
         monkeypatch.setattr(memory.shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
         if fits:
@@ -72,7 +73,7 @@ def test_a_disk_that_has_no_room_for_the_replay_is_said_at_the_start(
             continue
         (tmp_path / "replay").mkdir()
         (tmp_path / "replay" / "another.bin").write_bytes(b"0" * 10_000)
-        with pytest.raises(ValueError, match=r"its replay takes 0\.\d GiB in .*replay, where 0\.\d are"):
+        with pytest.raises(ValueError, match=r"its replay takes 0\.\d GiB in .*replay while it is saved, where 0\.\d are"):
             memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")
         (tmp_path / "replay" / "pixels.memmap").write_bytes(b"0" * 10_000)
         memory.check_memory(tiny.cfg, tiny.env, folder=tmp_path / "replay")

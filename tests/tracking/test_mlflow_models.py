@@ -43,7 +43,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_models_have_metrics_and_the_evaluated_is_registered(
-    uri: str, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = mlflow.MlflowClient(uri)
     options = {"tracking_uri": uri, "system_metrics": False, "start_seconds": 60}
@@ -57,7 +61,9 @@ def test_models_have_metrics_and_the_evaluated_is_registered(
     tracker.truncate_after(30)  # the run goes on from step 30 and logs step 40 again
     tracker.log_metrics({"eval/sampled/return": returns[40]}, 40)
     tracker.log_model(tmp_path / "at40", 40)
+    tracker.log_model(tmp_path / "at50", 50)  # its checkpoint is being saved once more
     tracker.close()
+    assert "at50 is gone" not in caplog.text
 
     run = client.get_run(tracker.run_id)
     found = client.search_logged_models(

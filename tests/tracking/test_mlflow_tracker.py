@@ -155,6 +155,7 @@ def test_a_file_that_is_gone_blocks_nothing(uri: str, tmp_path: Path) -> None:
     tracker.log_artifact(tmp_path / "short_lived")
     (tmp_path / "short_lived").unlink()
     tracker.log_metrics({"kl": 1.0}, 1)
+    assert '"kl": 1.0' in (tmp_path / "mlflow_spool.jsonl").read_text(), "a kill loses nothing"
     tracker.close()
     run = mlflow.MlflowClient(uri).get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics["kl"]) == ("FINISHED", 1.0)

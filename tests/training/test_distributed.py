@@ -12,9 +12,13 @@ from unittest import mock
 import pytest
 import torch
 import two_processes
+from tiny import make_loop
 
 from mario_dreamer.training import distributed
-from mario_dreamer.training.distributed import Processes, join
+from mario_dreamer.training.checkpoint import Checkpoints
+from mario_dreamer.training.checkpoint_files import read
+from mario_dreamer.training.distributed import Processes, ProcessLost, join
+from mario_dreamer.training.loop import train
 
 HERE = Path(__file__).resolve().parent
 
@@ -130,3 +134,27 @@ def test_a_rank_beyond_the_processes_is_refused_before_any_wait(
     monkeypatch.setenv("RANK", "5")
     with pytest.raises(ValueError, match=r"RANK=5 of .WORLD_SIZE=2 .*ranks begin at 0"):
         join("cpu")
+
+
+class Lonely(Processes):
+    """A process whose partner is gone once it is `disconnected`."""
+
+    def exchange(self, value: object) -> list:
+        if self.disconnected:
+            raise ProcessLost("process 0 of 2 ended")
+        return super().exchange(value)
+
+    def any(self, flag: bool) -> bool:
+        return any(self.exchange(flag))
+
+
+def test_an_evaluation_that_a_killed_process_began_is_due_on_resume(tmp_path: Path) -> None:
+    def evaluate(agent_steps: int) -> dict[str, float]:
+        parts.processes.disconnected = True
+        return {}
+
+    _, parts, run = make_loop(tmp_path, "eval_every=8", "steps=24", evaluate=evaluate)
+    parts.processes = Lonely()
+    with pytest.raises(ProcessLost, match="What was learned so far is saved"):
+        train(parts, run)
+    assert read(Checkpoints(tmp_path).latest(), "learning")["loop"]["evaluating"]

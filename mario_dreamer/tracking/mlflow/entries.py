@@ -95,7 +95,7 @@ def _write_file(run: MLflowRun, entries: list[Entry]) -> None:
 
 def _write_model(run: MLflowRun, entries: list[Entry]) -> None:
     for entry in entries:
-        if not _is_gone(entry):
+        if Path(entry["path"]).exists():  # else pruned, or saved again and logged again
             log_model(run.client, run.run_id, Path(entry["path"]), entry["step"])
             prune_models(run.client, run.run_id)
 

@@ -91,6 +91,7 @@ class MLflowTracker(Tracker):
             self._measured = time.monotonic()
             seen = measure(self.folder if self.folder.exists() else Path.cwd())
             self._outbox.put({"kind": "metrics", "values": seen, "step": step, "time": now})
+        self._outbox.keep()  # other processes may save a checkpoint after a kill of this one
 
     def _tags(self, tags: dict[str, str]) -> None:
         self._outbox.put({"kind": "tags", "tags": tags})
