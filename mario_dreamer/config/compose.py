@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from pydoc import locate
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mario_dreamer.config.command_line import compose_config
@@ -28,7 +28,7 @@ def own_env_options(cfg: DictConfig, typed: list[str]) -> tuple[DictConfig, list
         the configuration, and the names of what was dropped.
     """
     try:
-        taken = inspect.signature(get_object(str(cfg.env._target_))).parameters
+        taken = inspect.signature(locate(str(cfg.env._target_))).parameters
     except Exception:  # it cannot be imported or inspected: building it says so
         return cfg, []
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):

@@ -25,6 +25,7 @@ POSITIVE = number(0, above=True)
 WEIGHT = number(0, 1e12)
 SIZE = whole_number(1, 2**20)
 LAYERS = whole_number(0, 1000)
+NUMBERS = Rule("a list of numbers", lambda value: isinstance(value, list), "list")
 OPTIONS = Rule("options by name", lambda value: isinstance(value, dict), "group", none=True)
 FOLDER = words(
     r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\", "text"
@@ -96,11 +97,11 @@ RULES: dict[str, Rule | None] = {
     "loss.*.reduction": None,
     "loss.*": WEIGHT,
     "*.min_std": POSITIVE, "*.max_std": POSITIVE,
-    "*.unimix": number(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": BOOL,
+    "*.unimix": number(0, 0.999), "*.outscale": WEIGHT, "*.sigmoid": BOOL, "*.symlog": BOOL,
     "*.low": number(-60, 60), "*.high": number(-60, 60), "*.bins": whole_number(3, 2**16),
     "*.layers": LAYERS, "*.prior_layers": LAYERS,
     "*.posterior_layers": whole_number(1, 1000), "*.units": SIZE, "*.depth": SIZE,
-    "*.mults.*": SIZE, "*.kernel": whole_number(1, 255), "*.patch": whole_number(1, 255),
+    "*.mults": NUMBERS, "*.mults.*": SIZE, "*.kernel": whole_number(1, 255), "*.patch": whole_number(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
     "env.stage": words("all|[1-8]-[1-4]", 'one of "1-1" to "8-4", a list of those, or all', many=True),
     "env.action_set": words(
@@ -117,7 +118,7 @@ RULES: dict[str, Rule | None] = {
     "env.pixels": replace(BOOL, none=True),
     "env.all_actions": BOOL, "env.show_stage": BOOL, "env.show_executed": BOOL,
     "env.noops": whole_number(0, 10**4), "env.delay": whole_number(1, 10**6),
-    "env.scale": Rule("a list of numbers", lambda value: isinstance(value, list), "list", none=True),
+    "env.scale": replace(NUMBERS, none=True),
     "env.scale.*": number(-1e9, 1e9),
     "env.options": OPTIONS,
     "env.max_pool": BOOL, "env.reward.backward": BOOL, "env.reward.kind": None,

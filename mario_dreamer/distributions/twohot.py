@@ -130,7 +130,7 @@ class TwoHot(Unchecked):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the cross entropy to the two-hot of x: [..., 1] -> [...]. No gradient to x."""
-        lower, weight = self.encode(x)
+        lower, weight, _ = torch.broadcast_tensors(*self.encode(x), self.logits[..., :1])
         logits = self.logits.expand(*lower.shape[:-1], -1)
         below, above = logits.gather(-1, lower), logits.gather(-1, lower + 1)
         chosen = torch.lerp(below, above, weight).squeeze(-1)  # two bins, no dense target

@@ -102,8 +102,8 @@ def to_records(
 
 def check_batch(transitions: TensorDictBase) -> None:
     """Raise ValueError unless `transitions` is a TensorDict [n] or [N, n]."""
-    if not isinstance(transitions, TensorDictBase) or transitions.ndim not in (1, 2):
-        is_batch = isinstance(transitions, TensorDictBase)
+    is_batch = isinstance(transitions, TensorDictBase)
+    if not is_batch or transitions.ndim not in (1, 2) or 0 in transitions.shape:
         found = f"batch size {list(transitions.shape)}" if is_batch else show(transitions)
         raise ValueError(
             "to_records: transitions must be [n] (one environment) or [N, n]; got "

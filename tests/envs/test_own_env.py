@@ -98,6 +98,13 @@ def test_a_step_without_what_a_run_reads_is_refused() -> None:
         check_contract(env)
 
 
+def test_an_env_that_is_not_there_is_left_to_the_one_line_of_its_building(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = compose.compose_default(["env=own", "env._target_=own_env.nothing"])
+    assert cfg.env._target_ == "own_env.nothing" and caplog.text == ""
+
+
 def test_the_page_of_the_slots_shows_this_env() -> None:
     code = Path(own_env.__file__).read_text().split('"""\n', 1)[1].strip()
     assert len(code.splitlines()) <= 15

@@ -11,9 +11,10 @@ def rms_formula(x: Tensor, weight: Tensor) -> Tensor:
     return x / (x.square().mean(-1, keepdim=True) + 1e-4).sqrt() * weight
 
 
-def test_rms_norm_of_three_and_four() -> None:
-    norm = RMSNorm(2)
-    x = torch.tensor([3.0, 4.0])  # mean square 12.5
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rms_norm_of_three_and_four(dtype: torch.dtype) -> None:
+    norm = RMSNorm(2).to(dtype)
+    x = torch.tensor([3.0, 4.0], dtype=dtype)  # mean square 12.5
     expected = x / (12.5 + 1e-4) ** 0.5
     torch.testing.assert_close(norm(x), expected)
     assert not norm.has_shift and [name for name, _ in norm.named_parameters()] == ["weight"]

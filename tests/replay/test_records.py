@@ -121,7 +121,7 @@ def test_a_reward_that_is_no_number_names_its_environment(counter):
 
 def test_other_batches_than_one_or_two_dimensions_are_refused(counter):
     played = counter([3]).play(3)
-    for wrong, found in ((played[None], [1, 1, 3]), (played[0, 0], [])):
+    for wrong, found in ((played[None], [1, 1, 3]), (played[0, 0], []), (played[:, :0], [1, 0])):
         with pytest.raises(ValueError, match=re.escape(f"[N, n]; got batch size {found}")):
             to_records(wrong)
 
