@@ -101,7 +101,8 @@ RULES: dict[str, Rule | None] = {
     "*.low": number(-60, 60), "*.high": number(-60, 60), "*.bins": whole_number(3, 2**16),
     "*.layers": LAYERS, "*.prior_layers": LAYERS,
     "*.posterior_layers": whole_number(1, 1000), "*.units": SIZE, "*.depth": SIZE,
-    "*.mults": NUMBERS, "*.mults.*": SIZE, "*.kernel": whole_number(1, 255), "*.patch": whole_number(1, 255),
+    "*.mults": NUMBERS, "*.mults.*": SIZE,
+    "*.kernel": whole_number(1, 255), "*.patch": whole_number(1, 255),
     "*.blocks": SIZE, "*.deter_dim": SIZE, "*.hidden_dim": SIZE, "*.stoch_shape.*": SIZE,
     "env.stage": words("all|[1-8]-[1-4]", 'one of "1-1" to "8-4", a list of those, or all', many=True),
     "env.action_set": words(

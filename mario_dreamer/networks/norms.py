@@ -30,7 +30,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim], the type of x."""
-        if x.is_cuda or x.dtype == torch.float64 or has_functorch():  # one fused kernel; autocast would only widen its output
+        if x.is_cuda or x.dtype == torch.float64 or has_functorch():
+            # One fused kernel on a GPU; autocast would only widen its output.
             with torch.autocast("cuda" if x.is_cuda else x.device.type, enabled=False):
                 return F.rms_norm(x, (self.dim,), self.weight.to(x.dtype), self.eps)
         return _RMSNormOnCPU.apply(x, self.weight, self.eps)
