@@ -26,6 +26,7 @@ WEIGHT = number(0, 1e12)
 SIZE = whole_number(1, 2**20)
 LAYERS = whole_number(0, 1000)
 NUMBERS = Rule("a list of numbers", lambda value: isinstance(value, list), "list")
+PAIR = Rule("two numbers", lambda value: isinstance(value, list) and len(value) == 2, "list")
 OPTIONS = Rule("options by name", lambda value: isinstance(value, dict), "group", none=True)
 FOLDER = words(
     r"(?!\.{1,2}$)[^/\\\0]{1,200}", "a folder's name, at most 200 characters without / and \\", "text"
@@ -89,7 +90,7 @@ RULES: dict[str, Rule | None] = {
     "optimizer.clip_norm": number(0, above=True, none=True),
     "optimizer.clip_norm.*": number(0, above=True, none=True),
     "optimizer.eps.*": number(0, 1), "optimizer.optimizer.eps": number(0, 1),
-    "optimizer.optimizer.betas": Rule("two numbers", lambda x: isinstance(x, list) and len(x) == 2, "list"),
+    "optimizer.optimizer.betas": PAIR, "*.stoch_shape": PAIR,
     "optimizer.optimizer.betas.*": number(0, 1 - 1e-12), "optimizer.optimizer.foreach": BOOL,
     "loss.discount.gamma": number(0, 1, above=True), "loss.*.lmbda": SHARE,
     "loss.*.learned": BOOL, "loss.*.normalize": BOOL, "loss.*.alive_start": BOOL,
