@@ -62,6 +62,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_candidate_learns(foresight, checkpoint: Path) -> None:
     for name, candidate in foresight.CANDIDATES.items():
         own = [word for word in candidate.options if not word.startswith("batch_")]  # those are large
