@@ -61,10 +61,9 @@ def check_memory(
     else:  # as records come, an episode one more than its steps; a save copies them
         name, free = "memory", _free_memory() // processes
         records = 2 * played
-    in_files = cfg.replay.get("storage") in FILES
-    replay = 0 if in_files else records * record
-    if in_files:
-        copied = record  # by a save, to the same disk and not compressed
+    replay = records * record
+    if cfg.replay.get("storage") in FILES:
+        replay, copied = 0, record  # by a save, to the same disk and not compressed
         if cfg.replay.storage == "compressed":
             images = [math.prod(shape) for key, shape in shapes.items() if keys.is_image(key)]
             record += len(images) * cfg.replay.slot_bytes - sum(images)
