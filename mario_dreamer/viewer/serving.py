@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -36,7 +37,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ValueError(f"host={host!r}: {error.strerror}. Try host=127.0.0.1.") from error
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # Windows would let two servers listen on one port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(64)  # two sockets may bind to one port, but only one may listen

@@ -118,6 +118,15 @@ def test_a_host_that_cannot_be_gets_a_clear_error() -> None:
         bind("203.0.113.7", 0)
 
 
+def test_windows_is_not_asked_to_let_two_servers_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("os.name", "nt")
+        listener = bind("127.0.0.1", 0)
+    with listener, bind("127.0.0.1", 0) as other:
+        shares = [x.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) for x in (listener, other)]
+    assert shares == [0, 1]
+
+
 def test_the_address_can_be_opened_in_a_browser() -> None:
     with bind("0.0.0.0", 0) as listener:
         port = listener.getsockname()[1]
