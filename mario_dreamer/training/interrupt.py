@@ -1,8 +1,9 @@
-"""Reasons to stop early: a signal, the time limit, a closed stdout."""
+"""Reasons to stop early: a signal, the time limit, a closed stdout, a torchrun that is gone."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -45,12 +46,16 @@ class Interrupt:
         self._echo, self._first = echo, 0.0
         self._end = work_seconds() + 60 * minutes if minutes else float("inf")
         self._before: dict[int, object] = {}
+        # A kill -9 of torchrun reaches none of the processes that it started.
+        self._torchrun = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     @property
     def reason(self) -> str:
-        """Why to stop: a signal's name, "stdout closed", "minutes", or "" to go on."""
+        """A signal's name, "torchrun ended", "stdout closed", "minutes", or "" to go on."""
         if self._signal:
             return self._signal
+        if self._torchrun not in (None, os.getppid()):
+            return "torchrun ended"
         if self._closed():
             return "stdout closed"
         return "minutes" if work_seconds() > self._end else ""

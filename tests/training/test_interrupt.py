@@ -81,6 +81,17 @@ def test_the_time_limit_and_a_closed_stdout_are_reasons() -> None:
     assert Interrupt(closed=lambda: True).reason == "stdout closed"
 
 
+def test_a_torchrun_that_is_gone_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    alone = Interrupt()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    started = Interrupt()
+    assert started.reason == ""
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert started.reason == "torchrun ended"
+    assert alone.reason == "", "a shell that ends ends no run"
+
+
 def test_suspended_time_is_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [1000.0]
     monkeypatch.setattr(clock.time, "monotonic", lambda: moment[0])
