@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -55,7 +56,7 @@ def run(name: str, function: Command, words: list[str]) -> None:
         words: of `checked_words`.
 
     Raises:
-        SystemExit: with 1 where jobs of a sweep failed.
+        SystemExit: with 1 where jobs of a sweep failed, or its launcher or sweeper did.
     """
     configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
     sys.argv = [f"mario-dreamer {name}", *words]
@@ -63,7 +64,13 @@ def run(name: str, function: Command, words: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
         file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
         os.environ[FAILED_JOBS] = str(file)
-        configured(entry_point(function))()
+        try:
+            configured(entry_point(function))()
+        except Exception as error:  # of a sweep: its launcher or sweeper, or a fault in a job
+            calls = traceback.extract_tb(error.__traceback__)
+            if shows_tracebacks() or any(call.name == "guarded" for call in calls):
+                raise
+            sys.exit(f"error: {_root(error)}")
         failed = file.read_text("utf-8").splitlines() if file.exists() else []
     if failed:
         runs = "run" if len(failed) == 1 else "runs"

@@ -27,6 +27,7 @@ def announce_sweep(words: list[str]) -> None:
             swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         os.environ[SWEEP] = " ".join([name, *swept])
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what a launcher raises
     else:
         os.environ.pop(SWEEP, None)
 

@@ -14,7 +14,7 @@ import pytest
 from typed import command
 
 from mario_dreamer import cli
-from mario_dreamer.commands import _folder, _sweep, train
+from mario_dreamer.commands import _command, _folder, _sweep, train
 from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
@@ -223,6 +223,26 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
     assert "error: not this one" in said and "1 run failed: " in said and "seed=1" in said
     code, _ = output_of(["-m", "seed=3,4"], tmp_path / "runs", capfd)
     assert ran[2:] == [3] and code == 130, "Ctrl-C ends the sweep"
+
+
+def test_a_launcher_or_sweeper_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # to have it taken away again
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    taken = tmp_path / "taken"
+    taken.write_text("a file where Hydra's notes go")
+    with pytest.raises(SystemExit, match=f"error: {taken}: File exists"):
+        _command.run("train", train.main, ["-m", "seed=1,2", f"hydra.sweep.dir={taken}"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_fault_in_a_job_of_a_sweep_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "run_training", lambda *_: [].pop())
+    with pytest.raises(IndexError):
+        _command.run("train", train.main, ["-m", "seed=1,2", f"runs_dir={tmp_path}"])
 
 
 def test_an_unknown_value_on_a_resume_is_named(
