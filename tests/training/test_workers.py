@@ -262,6 +262,11 @@ def test_bad_choices_of_workers_are_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"collector=ray needs .*mario_dreamer\[ray\]"):
         workers.make_workers(compose.compose_default(["collector=ray"]), *parts)
+    waits = lambda **_: pytest.fail("Ray itself tries for minutes")  # noqa: E731
+    ray = SimpleNamespace(is_initialized=lambda: False, init=waits)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(ConnectionError, match="no Ray cluster at .*=127.0.0.1:1 .*refused"):
+        workers._connect("127.0.0.1:1")
     several = (*parts[:3], Processes(), 0, Path())
     several[3].size = 2
     with pytest.raises(ValueError, match="cannot be had under torchrun"):
