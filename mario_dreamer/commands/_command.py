@@ -94,7 +94,8 @@ def entry_point(function: Command) -> Command:
             for number in ENDING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                     signal.signal(number, _terminated)
-            # Ctrl-C while Python ends: other packages clean up then and would print tracebacks.
+            # While Python ends other packages clean up, and would print tracebacks.
+            atexit.register(too_late_to_stop)
             atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
         try:
             return function(with_new_targets(cfg))

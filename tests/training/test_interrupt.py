@@ -7,6 +7,7 @@ import signal
 import threading
 
 import pytest
+from omegaconf import OmegaConf
 
 from mario_dreamer.commands import _command
 from mario_dreamer.tracking import clock
@@ -59,6 +60,22 @@ def test_a_signal_that_comes_after_the_last_save_changes_no_message() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_while_python_ends_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    at_exit: list[tuple] = []
+    monkeypatch.setattr(_command.atexit, "register", lambda *call: at_exit.append(call))
+    try:
+        _command.entry_point(lambda cfg: None)(OmegaConf.create())
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        for function, *arguments in at_exit:
+            function(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def test_in_another_thread_it_leaves_signals_alone() -> None:
