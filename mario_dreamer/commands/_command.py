@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -60,13 +61,17 @@ def run(name: str, function: Command, words: list[str]) -> None:
     """
     configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
     sys.argv = [f"mario-dreamer {name}", *words]
-    _sweep.announce_sweep(words)  # before Hydra hands the jobs to other processes
+    start = configured(entry_point(function))
+    if not _sweep.announce_sweep(words):  # before Hydra hands the jobs to other processes
+        start()
+        return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what a launcher raises
     with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
         file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
         os.environ[FAILED_JOBS] = str(file)
         try:
-            configured(entry_point(function))()
-        except Exception as error:  # of a sweep: its launcher or sweeper, or a fault in a job
+            start()
+        except Exception as error:  # of a launcher or sweeper, or a fault in a job
             calls = traceback.extract_tb(error.__traceback__)
             if shows_tracebacks() or any(call.name == "guarded" for call in calls):
                 raise
@@ -109,8 +114,8 @@ def entry_point(function: Command) -> Command:
             print(f"error: {_root(error)}", file=sys.stderr)
             if not _sweep.in_sweep():
                 sys.exit(1)
-            if FAILED_JOBS in os.environ:  # not on another machine that a launcher chose
-                with open(os.environ[FAILED_JOBS], "a", encoding="utf-8") as file:
+            with contextlib.suppress(OSError):  # on another machine, which a launcher chose
+                with open(os.environ.get(FAILED_JOBS, ""), "a", encoding="utf-8") as file:
                     file.write(" ".join(given_overrides()) + "\n")
 
     return guarded

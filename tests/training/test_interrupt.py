@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -98,15 +99,18 @@ def test_the_time_limit_and_a_closed_stdout_are_reasons() -> None:
     assert Interrupt(closed=lambda: True).reason == "stdout closed"
 
 
-def test_a_torchrun_that_is_gone_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_is_gone_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    alone = Interrupt()
+    by_a_shell = Interrupt()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "that of a sweep")
+    by_joblib = Interrupt()
+    monkeypatch.undo()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    started = Interrupt()
-    assert started.reason == ""
+    by_torchrun = Interrupt()
+    assert by_joblib.reason == by_torchrun.reason == ""
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert started.reason == "torchrun ended"
-    assert alone.reason == "", "a shell that ends ends no run"
+    assert by_joblib.reason == by_torchrun.reason == "launcher ended"
+    assert by_a_shell.reason == "", "a shell that ends ends no run"
 
 
 def test_suspended_time_is_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
