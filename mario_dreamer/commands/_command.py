@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -55,15 +57,25 @@ def run(name: str, function: Command, words: list[str]) -> None:
         words: of `checked_words`.
 
     Raises:
-        SystemExit: with 1 where jobs of a sweep failed.
+        SystemExit: with 1 where jobs of a sweep failed, or its launcher or sweeper did.
     """
     configured = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)
     sys.argv = [f"mario-dreamer {name}", *words]
-    _sweep.announce_sweep(words)  # before Hydra hands the jobs to other processes
+    start = configured(entry_point(function))
+    if not _sweep.announce_sweep(words):  # before Hydra hands the jobs to other processes
+        start()
+        return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what a launcher raises
     with tempfile.TemporaryDirectory(prefix="mario-dreamer-failed-") as folder:
         file = Path(folder, "jobs.txt")  # Windows opens no temporary file twice
         os.environ[FAILED_JOBS] = str(file)
-        configured(entry_point(function))()
+        try:
+            start()
+        except Exception as error:  # of a launcher or sweeper, or a fault in a job
+            calls = traceback.extract_tb(error.__traceback__)
+            if shows_tracebacks() or any(call.name == "guarded" for call in calls):
+                raise
+            sys.exit(f"error: {_root(error)}")
         failed = file.read_text("utf-8").splitlines() if file.exists() else []
     if failed:
         runs = "run" if len(failed) == 1 else "runs"
@@ -87,7 +99,8 @@ def entry_point(function: Command) -> Command:
             for number in ENDING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                     signal.signal(number, _terminated)
-            # Ctrl-C while Python ends: other packages clean up then and would print tracebacks.
+            # While Python ends other packages clean up, and would print tracebacks.
+            atexit.register(too_late_to_stop)
             atexit.register(signal.signal, signal.SIGINT, lambda *_: os._exit(130))
         try:
             return function(with_new_targets(cfg))
@@ -101,8 +114,8 @@ def entry_point(function: Command) -> Command:
             print(f"error: {_root(error)}", file=sys.stderr)
             if not _sweep.in_sweep():
                 sys.exit(1)
-            if FAILED_JOBS in os.environ:  # not on another machine that a launcher chose
-                with open(os.environ[FAILED_JOBS], "a", encoding="utf-8") as file:
+            with contextlib.suppress(OSError):  # on another machine, which a launcher chose
+                with open(os.environ.get(FAILED_JOBS, ""), "a", encoding="utf-8") as file:
                     file.write(" ".join(given_overrides()) + "\n")
 
     return guarded

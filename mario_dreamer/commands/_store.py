@@ -25,7 +25,7 @@ def store_for(cfg: DictConfig, stored: DictConfig, run: Path | None) -> str | No
         run: its folder; None where it lies in none.
 
     Raises:
-        ValueError: the address is a folder.
+        ValueError: the address is no database and no server.
     """
     track = cfg.get("track", True)
     if not uses_mlflow(track, run):

@@ -18,17 +18,22 @@ from mario_dreamer.tracking.files import read_metrics
 from mario_dreamer.tracking.mlflow.sweep import SWEEP
 
 
-def announce_sweep(words: list[str]) -> None:
-    """Describe the sweep that this process starts, for its jobs in whatever process they run."""
-    if any(word in MULTIRUN for word in words):
-        options = [word for word in words if "=" in word and word[0] != "-"]
-        swept = []
-        with contextlib.suppress(ValueError):  # Hydra says what cannot be read
-            swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        os.environ[SWEEP] = " ".join([name, *swept])
-    else:
-        os.environ.pop(SWEEP, None)
+def announce_sweep(words: list[str]) -> bool:
+    """Describe the sweep that this process starts, for its jobs in whatever process they run.
+
+    Returns:
+        whether it is one.
+    """
+    os.environ.pop(SWEEP, None)
+    if not any(word in MULTIRUN for word in words):
+        return False
+    options = [word for word in words if "=" in word and word[0] != "-"]
+    swept = []
+    with contextlib.suppress(ValueError):  # Hydra says what cannot be read
+        swept = [o.input_line for o in parse(options) if o.is_sweep_override()]
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    os.environ[SWEEP] = " ".join([name, *swept])
+    return True
 
 
 def in_sweep() -> bool:

@@ -127,15 +127,12 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
         if cfg.get("init_from") is not None:
             source = processes.from_first(lambda: find_checkpoint(str(cfg.init_from), str(runs_dir)))
     limits.check_numbers(cfg)
-    folder = processes.from_first(lambda: _folder.folder_of(cfg, runs_dir, checkpoint))
-    build.set_threads(cfg.threads, processes.local_size)
-    build.seed_everything(cfg.seed + processes.seed_offset)
-    config = OmegaConf.to_yaml(cfg, resolve=True)
-    env_options, trust = describe_envs(cfg), word_of_trust(OmegaConf.create(config))
     with contextlib.ExitStack() as stack:
-        if processes.first:
-            stack.enter_context(_folder.lock(folder))
-            stack.callback(_folder.remove_if_unused, folder)
+        folder = processes.from_first(lambda: _own_folder(cfg, runs_dir, checkpoint, stack))
+        build.set_threads(cfg.threads, processes.local_size)
+        build.seed_everything(cfg.seed + processes.seed_offset)
+        config = OmegaConf.to_yaml(cfg, resolve=True)
+        env_options, trust = describe_envs(cfg), word_of_trust(OmegaConf.create(config))
         core = make_core(cfg, folder, agent_steps, source, processes)
         _warn_of_no_update(cfg, core)
         run = build.make_run(cfg)
@@ -168,6 +165,16 @@ def _train(cfg: DictConfig, overrides: list[str], processes: Processes) -> dict[
             _command.too_late_to_stop()
             parts.report.progress.close()
         return _ended(parts, tracker, folder, status) | {"steps": run.steps, "trust": trust}
+
+
+def _own_folder(
+    cfg: DictConfig, runs: Path, checkpoint: Path | None, stack: contextlib.ExitStack
+) -> Path:
+    """The run's folder, which this process has for itself until the stack is closed."""
+    folder = _folder.folder_of(cfg, runs, checkpoint)
+    stack.enter_context(_folder.lock(folder))
+    stack.callback(_folder.remove_if_unused, folder)
+    return folder
 
 
 def _ended(parts: Parts, tracker: Tracker, folder: Path, status: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import sys
 from pathlib import Path
 
@@ -69,7 +70,10 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
     parsed = parse(words)
     _check_paths(parsed)
     ready = [_for_hydra(command, override, parsed) for override in parsed]
-    jobs = jobs_of(ready) if any(flag in MULTIRUN for flag in flags) else [ready]
+    sweeps = any(flag in MULTIRUN for flag in flags)
+    if sweeps and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError("--multirun: torchrun starts one run; type torchrun once for each job.")
+    jobs = jobs_of(ready) if sweeps else [ready]
     if len(jobs) > 1 and (name := next((x for x in jobs[0] if x.startswith("name=")), None)):
         if name in jobs[1] and "$" not in name:
             raise ValueError(f"{name}: each run of a sweep has a folder of its own; '{name}-${{seed}}'.")

@@ -7,6 +7,7 @@ import functools
 import math
 import multiprocessing
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -152,9 +153,12 @@ def _connect(address: str | None) -> None:
     if ray.is_initialized():
         return
     try:
+        host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+        if colon:  # Ray itself tries for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
         own = {"include_dashboard": False} if address is None else {}
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise ConnectionError(
             f"there is no Ray cluster at collector.address={address} "
             f"({' '.join(str(error).split())[:150]}). Start one with `ray start --head`, or leave "

@@ -92,8 +92,10 @@ class Outbox:
             if self._lines > 2 * self._capacity:  # mostly entries that were dropped since
                 self._spool.remove()
                 self._spooled = self._lines = 0
-            fresh = list(self._queue)[self._spooled :]
-            self._lines += len(fresh)
+            count = len(self._queue) - self._spooled
+            # From the right: what a server has missed for hours is not looked at again.
+            fresh = [*itertools.islice(reversed(self._queue), count)][::-1]
+            self._lines += count
             self._spooled = len(self._queue)
             try:
                 self._spool.append("".join(json.dumps(entry) + "\n" for entry in fresh))

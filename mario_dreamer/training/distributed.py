@@ -213,7 +213,7 @@ def join(device: str = "auto") -> Processes:
         raise ValueError(f"device=mps serves one process, not {size}; set device=cpu.")
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
-        _check_gpus(device, local_rank, local_size)
+        _check_gpus(device, local_size)
         torch.cuda.set_device(local_rank)
     try:
         with _killable():
@@ -253,20 +253,17 @@ def _env_number(name: str, default: str = "", least: int = 0) -> int:
     return int(value)
 
 
-def _check_gpus(device: str, local_rank: int, local_size: int) -> None:
+def _check_gpus(device: str, local_size: int) -> None:
     gpus = torch.cuda.device_count()
-    problem = ""
     if local_size > gpus:
-        problem = (
+        raise ValueError(
             f"{local_size} processes on this machine, but torch sees {gpus} GPUs: every process "
             f"needs one. Start torchrun with --nproc_per_node={gpus or 1}, or set device=cpu."
         )
-    elif device.startswith("cuda:"):
-        problem = f"device={device} names one GPU for {local_size} processes; set device=cuda."
-    if problem and local_rank:
-        sys.exit(1)  # the first process of the machine says it
-    if problem:
-        raise ValueError(problem)
+    if device.startswith("cuda:"):
+        raise ValueError(
+            f"device={device} names one GPU for {local_size} processes; set device=cuda."
+        )
 
 
 def check_same(processes: Processes, what: str, value: str) -> None:

@@ -1,8 +1,10 @@
-"""Reasons to stop early: a signal, the time limit, a closed stdout."""
+"""Reasons to stop early: a signal, the time limit, a closed stdout, a launcher that is gone."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -45,12 +47,17 @@ class Interrupt:
         self._echo, self._first = echo, 0.0
         self._end = work_seconds() + 60 * minutes if minutes else float("inf")
         self._before: dict[int, object] = {}
+        # A kill of torchrun with -9, or of a sweep, reaches none of the processes that it started.
+        is_child = "TORCHELASTIC_RUN_ID" in os.environ or multiprocessing.parent_process() is not None
+        self._launcher = os.getppid() if is_child else None
 
     @property
     def reason(self) -> str:
-        """Why to stop: a signal's name, "stdout closed", "minutes", or "" to go on."""
+        """A signal's name, "launcher ended", "stdout closed", "minutes", or "" to go on."""
         if self._signal:
             return self._signal
+        if self._launcher not in (None, os.getppid()):
+            return "launcher ended"
         if self._closed():
             return "stdout closed"
         return "minutes" if work_seconds() > self._end else ""

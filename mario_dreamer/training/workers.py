@@ -181,14 +181,14 @@ class WorkerCollector:
         self._ready.pop(worker, None)
         worker.kill()
         if not worker.batches and self._past[number][-1:] == [0]:
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"collector: worker {number} {why}, and so did the one before it; neither played "
                 "a batch"
             ) from error
         lives = self._past[number]
         lives.append(worker.batches)
         if len(lives) > MOST_LIVES and max(lives[-MOST_LIVES:]) < SHORT:
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"collector: worker {number} {why}; its last {MOST_LIVES} lives were "
                 f"{lives[-MOST_LIVES:]} batches. Look at the env, above."
             ) from error
@@ -198,5 +198,6 @@ class WorkerCollector:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:200]
+    # TorchRL numbers the processes of its collector, of which each has one here.
+    text = " ".join(str(error).split()).removeprefix("Worker 0 ")[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

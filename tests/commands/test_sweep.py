@@ -55,6 +55,12 @@ def test_an_interval_is_checked_by_its_lower_end() -> None:
         checked_words("train", ["-m", "train_ratio=interval(-1,64)"])
 
 
+def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="torchrun starts one run; type torchrun once for each job"):
+        checked_words("train", ["-m", "seed=0,1"])
+
+
 def test_a_skipped_job_returns_what_the_finished_run_reached(tmp_path: Path) -> None:
     rows = [{"step": 8, "play/return_mean": 0.25}, {"step": 16, "play/return_mean": 0.75}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

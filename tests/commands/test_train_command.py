@@ -14,7 +14,7 @@ import pytest
 from typed import command
 
 from mario_dreamer import cli
-from mario_dreamer.commands import _folder, _sweep, train
+from mario_dreamer.commands import _command, _folder, _sweep, train
 from mario_dreamer.config import compose
 from mario_dreamer.config.stored import resumed_config
 from mario_dreamer.tracking.metrics import undocumented
@@ -209,7 +209,9 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
         ran.append(cfg.seed)
         alone = shlex.split(_sweep.job_command()["command"])
         assert alone[:2] == ["mario-dreamer", "train"] and f"seed={cfg.seed}" in alone
-        if cfg.seed == 1:
+        if cfg.seed == 5:  # on another machine
+            monkeypatch.setenv(_command.FAILED_JOBS, "/nowhere/jobs.txt")
+        if cfg.seed in (1, 5):
             raise ValueError("not this one")
         stopped = "SIGINT" if cfg.seed == 3 else "steps"
         status = "KILLED" if cfg.seed == 3 else "FINISHED"
@@ -221,8 +223,38 @@ def test_a_failing_job_of_a_sweep_lets_the_others_run(
     assert ran == [1, 2] and code == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"], "Hydra leaves its notes there"
     assert "error: not this one" in said and "1 run failed: " in said and "seed=1" in said
+    _command.run("train", train.main, ["-m", "seed=5,6", f"runs_dir={tmp_path / 'runs'}"])
     code, _ = output_of(["-m", "seed=3,4"], tmp_path / "runs", capfd)
-    assert ran[2:] == [3] and code == 130, "Ctrl-C ends the sweep"
+    assert ran[2:] == [5, 6, 3] and code == 130, "Ctrl-C ends the sweep"
+
+
+def test_a_single_run_leaves_nothing_in_tmp_when_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[list[Path]] = []
+    _command.run("train", lambda cfg: seen.append(list(tmp_path.iterdir())), [])
+    assert seen == [[]]
+
+
+def test_a_launcher_or_sweeper_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # to have it taken away again
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    taken = tmp_path / "taken"
+    taken.write_text("a file where Hydra's notes go")
+    with pytest.raises(SystemExit, match=f"error: {taken}: File exists"):
+        _command.run("train", train.main, ["-m", "seed=1,2", f"hydra.sweep.dir={taken}"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_fault_in_a_job_of_a_sweep_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "run_training", lambda *_: [].pop())
+    with pytest.raises(IndexError):
+        _command.run("train", train.main, ["-m", "seed=1,2", f"runs_dir={tmp_path}"])
 
 
 def test_an_unknown_value_on_a_resume_is_named(

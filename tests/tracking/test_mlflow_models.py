@@ -127,6 +127,8 @@ def test_runs_of_a_sweep_have_one_parent(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SWEEP, "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     announce_sweep(["-m", "experiment=laptop", "seed=0,1", "env.stage=[1-1,1-2]"])
     assert os.environ[SWEEP].split(" ")[1:] == ["seed=0,1"]
     client, parents = mlflow.MlflowClient(uri), set()
@@ -138,6 +140,7 @@ def test_runs_of_a_sweep_have_one_parent(
         assert run.info.run_name == name
         parents.add(run.data.tags["mlflow.parentRunId"])
     (parent,) = parents
+    assert not list((tmp_path / "tmp").iterdir()), "no lock stays behind"
     assert client.get_run(parent).info.run_name.startswith("sweep seed=0,1")
     announce_sweep(["experiment=laptop"])
     assert SWEEP not in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -101,12 +102,23 @@ def test_a_migration_that_was_broken_off_is_named(tmp_path: Path) -> None:
         open_store(f"sqlite:///{database}")
 
 
-def test_a_folder_as_tracking_uri_is_refused_with_the_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "uri",
+    ["file:///mlruns", "./mlruns", "mlruns", "5", "sqlite://mlflow.db", "sqlite:///", "http:/host"],
+)
+def test_no_database_and_no_server_is_refused_with_the_cure(
+    uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
-    with pytest.raises(ValueError, match="sqlite:///"):
-        store_uri((tmp_path / "mlruns").as_uri())
+    with pytest.raises(ValueError, match=f"got '{re.escape(uri)}', expected .* sqlite:////absolute"):
+        store_uri(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///a.db", "https://host", "postgresql+psycopg://me@host/db", "databricks", "arn:a:b"]
+)
+def test_what_mlflow_and_its_plugins_open_is_taken(uri: str) -> None:
+    assert store_uri(uri) == uri
 
 
 def test_the_page_is_that_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mario_dreamer.tracking.append_only import read_rows
 from mario_dreamer.tracking.outbox import Entry, Outbox, Refused
 
 
@@ -141,6 +144,29 @@ def test_what_is_kept_outlives_a_kill_before_its_delivery(tmp_path: Path) -> Non
     assert later.close(10)
     assert [entry["n"] for entry in server.got] == [0]
     assert killed.close(10)
+
+
+def test_keeping_looks_at_new_entries_only(tmp_path: Path) -> None:
+    class Counted(deque):
+        seen = 0
+
+        def __iter__(self) -> Iterator[Entry]:
+            for entry in super().__iter__():
+                Counted.seen += 1
+                yield entry
+
+    server = Server(up=False)
+    outbox = Outbox(server.write, tmp_path / "spool", "test", every=60)
+    outbox.put(_entry(0), now=True)
+    assert outbox.tried.wait(10)
+    outbox._queue = Counted(outbox._queue)
+    for number in range(1, 100):
+        outbox.put(_entry(number))
+        outbox.keep()
+    assert Counted.seen == 0, "what waits for hours is not copied at each metric"
+    assert [row["n"] for row in read_rows(tmp_path / "spool")] == list(range(100))
+    server.up = True
+    assert outbox.close(10)
 
 
 def test_keeping_while_others_are_delivered_loses_nothing(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 
 import pytest
+from omegaconf import OmegaConf
 
 from mario_dreamer.commands import _command
 from mario_dreamer.tracking import clock
@@ -61,6 +63,22 @@ def test_a_signal_that_comes_after_the_last_save_changes_no_message() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_signal_while_python_ends_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    at_exit: list[tuple] = []
+    monkeypatch.setattr(_command.atexit, "register", lambda *call: at_exit.append(call))
+    try:
+        _command.entry_point(lambda cfg: None)(OmegaConf.create())
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        for function, *arguments in at_exit:
+            function(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 def test_in_another_thread_it_leaves_signals_alone() -> None:
     handler = signal.getsignal(signal.SIGINT)
     seen = []
@@ -79,6 +97,20 @@ def test_the_time_limit_and_a_closed_stdout_are_reasons() -> None:
     assert Interrupt(minutes=60).reason == ""
     assert Interrupt(minutes=1e-9).reason == "minutes"
     assert Interrupt(closed=lambda: True).reason == "stdout closed"
+
+
+def test_a_launcher_that_is_gone_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    by_a_shell = Interrupt()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "that of a sweep")
+    by_joblib = Interrupt()
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    by_torchrun = Interrupt()
+    assert by_joblib.reason == by_torchrun.reason == ""
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert by_joblib.reason == by_torchrun.reason == "launcher ended"
+    assert by_a_shell.reason == "", "a shell that ends ends no run"
 
 
 def test_suspended_time_is_not_work(monkeypatch: pytest.MonkeyPatch) -> None:

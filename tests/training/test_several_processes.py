@@ -17,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from kill_checks import differences
 
+from mario_dreamer.commands._folder import lock
 from mario_dreamer.training.checkpoint_files import newest_whole, read
 
 pytestmark = pytest.mark.slow
@@ -123,3 +124,13 @@ def test_ranks_that_disagree_are_one_line(tmp_path: Path) -> None:
     assert len(lines) == 1, done.stderr[-3000:]
     assert "process 0 has 'seed: 0', process 1 'seed: 1'" in lines[0]
     assert list(tmp_path.iterdir()) == [script], "nothing was begun"
+
+
+def test_a_folder_in_use_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with lock(tmp_path / "a"):
+        run = start(*SMALL, f"runs_dir={tmp_path}", "name=a", "steps=48")
+        printed = run.communicate(timeout=200)[0]
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, printed[-3000:]
+    assert f"in use by process {os.getpid()}" in lines[0]

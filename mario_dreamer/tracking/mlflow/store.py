@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
 import sqlite3
 from pathlib import Path
@@ -48,15 +49,15 @@ def store_uri(tracking_uri: str | None = None) -> str:
     """Return the address that is meant: the one given, $MLFLOW_TRACKING_URI, or ./mlflow.db.
 
     Raises:
-        ValueError: for a folder: MLflow 3 has given that up.
+        ValueError: for what is neither, such as a folder: MLflow 3 has given that up.
     """
     env = os.environ.get("MLFLOW_TRACKING_URI")
     uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    is_folder = uri.startswith(("file:", "/", "./", "../"))
-    if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+    is_store = re.match(r"sqlite:///.|(?!sqlite:|file:)[\w+]+://.|databricks$|arn:", uri)
+    if not is_store and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise ValueError(
-            f"tracking_uri or $MLFLOW_TRACKING_URI: got {uri!r}, a folder, which MLflow 3 no longer takes. "
-            "Give a database, sqlite:////absolute/path/mlflow.db, or a server, http://host:5000."
+            f"tracking_uri or $MLFLOW_TRACKING_URI: got {uri!r}, expected a database, "
+            "sqlite:////absolute/path/mlflow.db, or a server, http://host:5000. MLflow 3 no longer takes a folder."
         )
     return uri
 

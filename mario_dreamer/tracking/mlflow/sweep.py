@@ -6,6 +6,7 @@ in whatever processes a launcher runs them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -31,11 +32,14 @@ def parent_tag(client: MlflowClient, experiment: str) -> dict[str, str]:
         return {}
     mine = f"tags.`{_TAG}` = '{sweep}'"
     # Jobs of one machine wait for each other; of several machines the oldest parent serves all.
-    with FileLock(Path(tempfile.gettempdir(), f"mario-dreamer-sweep-{sweep}.lock"), timeout=120):
+    file = Path(tempfile.gettempdir(), f"mario-dreamer-sweep-{sweep}.lock")
+    with FileLock(file, timeout=120):
         if not client.search_runs([experiment], mine, max_results=1):
             tags = {_TAG: sweep, "mlflow.note.content": f"Sweep over {words}. Its runs are below."}
             made = client.create_run(experiment, run_name=f"sweep {words} {sweep}", tags=tags)
             client.set_terminated(made.info.run_id, "FINISHED")
         oldest = ["attributes.start_time ASC"]
         (parent,) = client.search_runs([experiment], mine, max_results=1, order_by=oldest)
+    with contextlib.suppress(OSError):  # Windows deletes none that another job has open
+        file.unlink()  # whoever waits for it finds the parent
     return {"mlflow.parentRunId": parent.info.run_id}

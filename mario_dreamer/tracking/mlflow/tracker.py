@@ -28,7 +28,7 @@ class MLflowTracker(Tracker):
         system_metrics and the rest: see configs/tracker/mlflow.yaml.
 
     Raises:
-        ValueError: for a tracking_uri that is a folder: MLflow 3 has given that up.
+        ValueError: for a tracking_uri that is no database and no server, such as a folder.
     """
 
     def __init__(
