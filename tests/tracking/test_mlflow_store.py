@@ -115,7 +115,8 @@ def test_no_database_and_no_server_is_refused_with_the_cure(
 
 
 @pytest.mark.parametrize(
-    "uri", ["sqlite:///a.db", "https://host", "postgresql+psycopg://me@host/db", "databricks", "arn:a:b"]
+    "uri",
+    ["sqlite:///a.db", "https://host", "postgresql+psycopg://a@b/db", "my-store://a", "databricks", "arn:a:b"],
 )
 def test_what_mlflow_and_its_plugins_open_is_taken(uri: str) -> None:
     assert store_uri(uri) == uri

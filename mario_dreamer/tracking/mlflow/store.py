@@ -53,7 +53,7 @@ def store_uri(tracking_uri: str | None = None) -> str:
     """
     env = os.environ.get("MLFLOW_TRACKING_URI")
     uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    is_store = re.match(r"sqlite:///.|(?!sqlite:|file:)[\w+]+://.|databricks$|arn:", uri)
+    is_store = re.match(r"sqlite:///.|(?!sqlite:|file:)[\w+.-]+://.|databricks$|arn:", uri)
     if not is_store and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise ValueError(
             f"tracking_uri or $MLFLOW_TRACKING_URI: got {uri!r}, expected a database, "
