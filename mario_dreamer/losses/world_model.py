@@ -19,6 +19,7 @@ from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.losses.targets import Discount
 from mario_dreamer.networks.branches import join, mark, side_stream
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.precision import wide_dtype
 
 
 class WorldModelLoss(LossModule):
@@ -152,8 +153,9 @@ class WorldModelLoss(LossModule):
                    names.is_terminal: (is_terminal, "B T 1: flag")}  # fmt: skip
         check("WorldModelLoss", self.world_model, {}, fields)
         records = tensordict.copy()
+        dtype = wide_dtype(self.world_model)
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
-            records.set(key, to_model_input(records.get(key)))
+            records.set(key, to_model_input(records.get(key), dtype))
         posterior = self.world_model(records)
         mark("posterior")
         params = [names.post_logits, names.prior_logits]
