@@ -43,7 +43,7 @@ class RSSM(nn.Module):
         feat_dim: D + S * K.
 
     Raises:
-        ValueError: unknown `initial`, or posterior_layers below 1.
+        ValueError: unknown `initial`, stoch_shape is no pair, or posterior_layers below 1.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class RSSM(nn.Module):
         super().__init__()
         if initial not in ("zeros", "learned"):
             raise ValueError(f"rssm.initial must be 'zeros' or 'learned'; got {initial!r}.")
+        if len(stoch_shape) != 2:
+            raise ValueError(f"rssm.stoch_shape must be (S, K); got {tuple(stoch_shape)}.")
         if posterior_layers < 1:
             raise ValueError(f"rssm.posterior_layers must be 1 or more; got {posterior_layers}.")
         self.embed_dim, self.action_dim, self.deter_dim = embed_dim, action_dim, deter_dim
