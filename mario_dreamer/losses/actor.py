@@ -31,7 +31,8 @@ class ActorLoss(LossModule):
     Args:
         actor: module with `in_keys` and `get_dist(tensordict)`; the distribution has log_prob,
             [..., H]. Without a closed entropy() it needs sample() or rsample().
-        entropy_scale: eta, weight of a nat of entropy; 0 asks for no entropy where there is no closed form.
+        entropy_scale: eta, weight of a nat of entropy; 0 asks for no entropy where there is no
+            closed form.
         actor_grad: "reinforce" or "dynamics".
         reduction: of the loss over all steps: "mean", "sum" or "none".
 

@@ -35,7 +35,8 @@ class CountingEnv(BatchedEnv):
         image_size: side of the square frame, at least 2.
 
     Raises:
-        ValueError: unknown `ending`, a size out of its range, or lengths that are not one number per env.
+        ValueError: unknown `ending`, a size out of its range, or lengths that are not one
+            number per env.
     """
 
     STATE = ("last_action",)
