@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from result_tables import write_rows
+from run_script import run_script
 from torchrl.envs import EnvBase
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

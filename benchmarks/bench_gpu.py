@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from run_script import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -146,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ from unittest import mock
 import torch
 from bench_update import ACTIONS, fill
 from result_tables import write_rows
+from run_script import run_script
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

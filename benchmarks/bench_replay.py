@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from result_tables import write_rows
+from run_script import run_script
 from tensordict import TensorDict
 from torchrl.data import (
     CompressedListStorage,
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

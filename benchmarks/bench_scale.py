@@ -30,6 +30,7 @@ from pathlib import Path
 
 import torch
 from result_tables import medians, shortened, write_rows
+from run_script import run_script
 from tensordict import TensorDict
 
 from mario_dreamer.tracking.files import read_metrics
@@ -217,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

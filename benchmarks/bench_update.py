@@ -25,6 +25,7 @@ from unittest import mock
 
 import torch
 from result_tables import medians, shortened, write_rows
+from run_script import run_script
 from tensordict import TensorDict
 
 PRESETS = {
@@ -188,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from run_script import run_script
+
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 64 * 2**20  # bytes that could be carried to the GPU machine, the working tree included
 # What an image with torch 2.11 lacks, with the
@@ -85,6 +87,15 @@ def allow_python_312(wheel: Path) -> bool:
     return True
 
 
+def remove_other_versions(folder: Path) -> None:
+    """Remove the wheels that are there in another version than the one that is listed above."""
+    listed = dict(name.lower().replace("-", "_").split("==") for name in (*PURE, *BUILT))
+    for wheel in folder.glob("*.whl"):
+        name, version = wheel.name.lower().split("-")[:2]
+        if listed.get(name, version) != version:
+            wheel.unlink()
+
+
 def ignored_by_git(folder: Path, root: Path = ROOT) -> None:
     """Note the folder in .git/info/exclude, where it lies inside the repository."""
     if not folder.is_relative_to(root) or not (root / ".git").is_dir():
@@ -103,15 +114,15 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="a Python 3.12, to build with")
     parser.add_argument("--without", nargs="*", default=[], help="packages to leave out")
     args = parser.parse_args()
-    version = subprocess.run(
-        [args.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-        check=True, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
+    asked = [args.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    version = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     if version != "3.12":
-        sys.exit(f"error: {args.python} is Python {version}; give --python a Python 3.12.")
+        sys.exit(f"error: {args.python} is {f'Python {version}' if version else 'no Python'}; "
+                 "give --python a Python 3.12.")  # fmt: skip
     folder = args.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     ignored_by_git(folder)
+    remove_other_versions(folder)
     there = {wheel.name.split("-")[0].lower() for wheel in folder.glob("*.whl")}
     there |= {name.lower().replace("-", "_") for name in args.without}
 
@@ -132,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

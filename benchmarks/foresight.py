@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from foresight_candidates import CANDIDATES, Candidate
 from omegaconf import OmegaConf
+from run_script import run_script
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -38,6 +39,7 @@ from mario_dreamer.config.stored import stored_config
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.precision import autocast, autocast_dtype
 from mario_dreamer.tracking.provenance import provenance
+from mario_dreamer.training.checkpoint_files import CheckpointError
 
 HERE = Path(__file__).resolve().parent
 CPU = torch.device("cpu")
@@ -238,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, CheckpointError)

@@ -23,7 +23,6 @@ import argparse
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -34,6 +33,7 @@ import torch
 from kill_checks import Reference
 from kill_lives import VARIANTS, Round, live, one_life, wait
 from result_tables import write_rows
+from run_script import run_script
 
 from mario_dreamer.tracking.mlflow.store import import_mlflow
 from mario_dreamer.tracking.provenance import provenance
@@ -148,4 +148,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -33,6 +33,7 @@ import plot
 import torch
 from omegaconf import OmegaConf
 from result_tables import markdown, write_rows
+from run_script import run_script
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
@@ -191,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from result_tables import write_rows
+from run_script import run_script
 
 from mario_dreamer.reporting.history import History, read_history
 from mario_dreamer.tracking.provenance import provenance
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

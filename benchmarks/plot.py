@@ -20,6 +20,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from result_tables import markdown
+from run_script import run_script
 
 from mario_dreamer.envs.mario.emulator import actions_of, button_byte
 from mario_dreamer.reporting.charts import (
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

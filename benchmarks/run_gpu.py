@@ -26,6 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from run_script import run_script
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PART = 15 * 2**20  # bytes; files of at most 16 MiB come back from the GPU machine, 8 of them
@@ -194,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

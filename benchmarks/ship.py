@@ -14,12 +14,12 @@ import argparse
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from run_script import run_script
 
 from mario_dreamer.exporting.evaluated import find_results, read_results
 from mario_dreamer.training.checkpoint_files import (
@@ -79,9 +79,9 @@ def ship(checkpoint: Path, out: Path = SHIPPED, results: Path | None = None) -> 
             cfg.env[name] = plain  # it is played from the plain start
     agent = halve(averaged(read(checkpoint, "agent")))
     found = results or find_results(checkpoint)
-    keep = ("actions", "random_noops", "sticky", "summary")
-    evaluation = [{key: entry[key] for key in keep} for entry in read_results(found)] \
-        if found else None  # fmt: skip
+    keep = ("actions", "random_noops", "sticky", "sticky_unit", "summary")
+    entries = read_results(found) if found else []
+    evaluation = [{key: entry[key] for key in keep if key in entry} for entry in entries] or None
     partial = out.with_name(f".{out.name}-partial")  # nothing is left of what was refused above
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -120,14 +120,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--results", type=Path, help="results.json of mario-dreamer evaluate")
     arguments = parser.parse_args()
-    try:
-        out = ship(find_run(arguments.checkpoint, "runs"), arguments.out, arguments.results)
-    except (CheckpointError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    out = ship(find_run(arguments.checkpoint, "runs"), arguments.out, arguments.results)
     size = (out / "agent.pt").stat().st_size
     evaluated = json.loads((out / "manifest.json").read_text())["evaluation"] is not None
     print(f"{out}: agent.pt {size / 1e6:.1f} MB, {'' if evaluated else 'no '}evaluation next to it")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, CheckpointError)

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from run_script import run_script
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COLUMNS = (
@@ -203,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from result_tables import markdown, write_rows
+from run_script import run_script
 
 from mario_dreamer.envs.mario.emulator import stages_of
 from mario_dreamer.tracking.provenance import provenance
@@ -151,7 +152,7 @@ def main() -> None:
     args = parser.parse_args(typed[:cut])
     args.options, args.runs = typed[cut + 1 :], args.runs.resolve()
     stages = stages_of("all" if args.stages == ["all"] else args.stages)
-    rows = []
+    rows, failed = [], []
     with ThreadPoolExecutor(args.jobs) as pool:
         jobs = {stage: pool.submit(work, stage, args) for stage in stages}
         for stage, job in jobs.items():
@@ -159,8 +160,11 @@ def main() -> None:
                 rows.append(job.result())
             except (subprocess.CalledProcessError, OSError, KeyError, ValueError) as error:
                 print(f"{stage}: {error}; see {args.runs / f'stage_{stage}' / 'log.txt'}")
+                failed.append(stage)
             write(rows, args.out)
+    if failed:
+        raise ValueError(f"{', '.join(failed)} failed. The same command goes on with them.")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import torch
+from torch import Tensor, nn
 
 
 def autocast_dtype(precision: str | int, device: torch.device) -> torch.dtype | None:
@@ -48,3 +49,25 @@ def active_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "meta" or not torch.is_autocast_enabled(device.type):
         return None
     return torch.get_autocast_dtype(device.type)
+
+
+def wide_dtype(module: nn.Module) -> torch.dtype:
+    """The type of a world model's states and inputs: float64 where its weights are, else float32.
+
+    Raises:
+        ValueError: shorter weights, outside autocast.
+    """
+    weight = next(module.parameters(), None)
+    if weight is None or weight.dtype in (torch.float32, torch.float64):
+        return torch.float32 if weight is None else weight.dtype
+    if active_dtype(weight.device) is None:
+        raise ValueError(
+            f"{type(module).__name__}: its weights are {weight.dtype}, its states would be rounded at "
+            "each step. Keep float32 weights, and compute within torch.autocast."
+        )
+    return torch.float32
+
+
+def widened(x: Tensor) -> Tensor:
+    """x in float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -23,6 +23,7 @@ from mario_dreamer.config.trusted import check_targets
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))  # for what the scripts import
 
 
 def script(name: str) -> ModuleType:
@@ -63,6 +64,14 @@ def test_a_wheel_that_takes_3_12_stays_as_it_is(tmp_path: Path) -> None:
     before = wheel.read_bytes()
     assert script("carry_wheels").allow_python_312(wheel) is False
     assert wheel.read_bytes() == before
+
+
+def test_wheels_of_another_version_than_the_listed_one_are_removed(tmp_path: Path) -> None:
+    names = ["nes_py-9.0.0-cp312-a.whl", "nes_py-9.0.1-cp312-a.whl", "own-1.0-py3-none-any.whl"]
+    for name in names:
+        (tmp_path / name).touch()
+    script("carry_wheels").remove_other_versions(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names[1:]
 
 
 def test_what_comes_back_is_in_parts_that_join_to_one_archive(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mario_dreamer.training.checkpoint_files import read, shipped_checkpoint, ve
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "mario_dreamer" / "shipped"
+sys.path.insert(0, str(ROOT / "benchmarks"))  # for what the script imports
 
 
 def ship_module():
@@ -63,11 +65,12 @@ def test_a_shipped_checkpoint_is_float32_and_has_its_evaluation(tmp_path: Path) 
     made = Checkpoints(tmp_path / "a" / "checkpoints").save(20, files, config)
     summary = {"episodes": 4.0, "return": 1.0}
     entry = {"actions": "sampled", "random_noops": 0, "sticky": 0.0, "summary": summary}
-    results = {"results": [{**entry, "episodes": [{"return": 1.0}]}]}
+    by_step = entry | {"sticky": 0.25, "sticky_unit": "step"}
+    results = {"results": [{**kept, "episodes": [{"return": 1.0}]} for kept in (entry, by_step)]}
     (made / "results.json").write_text(json.dumps(results))
     out = ship_module().ship(made, tmp_path / "shipped")
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["evaluation"] == [entry] and manifest["step"] == 20
+    assert manifest["evaluation"] == [entry, by_step] and manifest["step"] == 20
     assert "secret" not in (out / "config.yaml").read_text()
     module = torch.nn.Linear(40, 40, bias=False)
     module.load_state_dict({"weight": read(out, "agent")["w"]})

@@ -1,17 +1,20 @@
-"""benchmarks/stages.py: commands, tables, and going on after a kill."""
+"""benchmarks/stages.py: commands, tables, going on after a kill; how any script ends."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
 
 import stages
+from run_script import run_script
 
 
 def write_evaluation(folder: Path, flags: int) -> None:
@@ -52,3 +55,47 @@ def test_a_stage_that_is_done_is_skipped(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "row.json").write_text('{"stage": "1-1"}')
     monkeypatch.setattr(stages.subprocess, "run", None)  # a call would raise
     assert stages.work("1-1", Namespace(runs=tmp_path)) == {"stage": "1-1"}
+
+
+def test_a_stage_that_failed_is_named_in_the_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(stage: str, args: Namespace) -> dict:
+        if stage == "1-2":
+            raise OSError("no disk")
+        return {"stage": stage} | dict.fromkeys(stages.COLUMNS[1:], "")
+
+    monkeypatch.setattr(stages, "work", work)
+    monkeypatch.setattr(stages, "write", lambda rows, out: (tmp_path / out).write_text(str(rows)))
+    monkeypatch.setattr(sys, "argv", ["stages.py", "1-1", "1-2", "1-3", "--out", "table"])
+    with pytest.raises(SystemExit, match=r"^error: 1-2 failed. The same command goes on"):
+        run_script(stages.main)
+    assert "1-1" in (tmp_path / "table").read_text() and "1-3" in (tmp_path / "table").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("too few"), "error: too few"),
+        (FileNotFoundError(2, "No such file", "a.csv"), "error: a.csv: No such file"),
+        (subprocess.CalledProcessError(1, "pip"), "error: Command 'pip' returned"),
+    ],
+)
+def test_what_a_script_cannot_use_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise error
+
+    monkeypatch.delenv("MARIO_DREAMER_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit, match=f"^{line}"):
+        run_script(main)
+    monkeypatch.setenv("MARIO_DREAMER_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        run_script(main)
+
+
+def test_every_script_is_run_that_way() -> None:
+    texts = {path.name: path.read_text() for path in BENCHMARKS.glob("*.py")}
+    scripts = {name for name, text in texts.items() if '__name__ == "__main__"' in text}
+    assert {name for name in scripts if "\n    run_script(main" in texts[name]} == scripts != set()

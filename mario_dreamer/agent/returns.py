@@ -12,7 +12,12 @@ from torchrl.modules import PercentileValueNorm
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check, require_keys
-from mario_dreamer.losses.targets import Discount, continuation_weights, lambda_return
+from mario_dreamer.losses.targets import (
+    Discount,
+    continuation_weights,
+    lambda_return,
+    require_discount,
+)
 from mario_dreamer.networks.frozen import frozen
 
 
@@ -33,7 +38,7 @@ class Returns(TensorDictModuleBase):
         normalize: divide advantages by S; False leaves them as they are.
         alive_start: True (Nature): w_0 is what the continue head predicts of the start state.
             False (paper v1): w_0 = 1 - is_terminal of the record that the rollout started from,
-            where the input holds `is_terminal` [..., 1], else 1.
+            where the input holds `is_terminal` [..., 1] bool, else 1.
         gather: takes the returns here and gives those of all processes that learn together, such
             as `Processes.gather`; None: those here are all.
     """
@@ -50,6 +55,7 @@ class Returns(TensorDictModuleBase):
         gather: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        require_discount("Returns", discount)
         self.reward = reward
         self.cont = cont
         self.critic = critic
@@ -80,7 +86,10 @@ class Returns(TensorDictModuleBase):
         require_keys("Returns", tensordict, self.in_keys)
         feat = tensordict.get(keys.FEAT)
         sizes = getattr(self.critic, "sizes", {})
-        check("Returns", self.critic, sizes, {keys.FEAT: (feat, "... H+1 F: weight")})
+        fields = {keys.FEAT: (feat, "... H+1 F: weight")}
+        if not self.alive_start and keys.IS_TERMINAL in tensordict:
+            fields[keys.IS_TERMINAL] = tensordict.get(keys.IS_TERMINAL), "... 1: flag"
+        check("Returns", self.critic, sizes, fields)
         differentiable = feat.requires_grad
         heads = (self.reward, self.cont, self.critic) if differentiable else ()
         with frozen(*heads):

@@ -13,6 +13,7 @@ from mario_dreamer import keys
 from mario_dreamer.agent.distribution_module import DistributionModule
 from mario_dreamer.checks import check, require_keys
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.precision import wide_dtype
 
 
 class WorldModel(TensorDictModuleBase):
@@ -67,7 +68,8 @@ class WorldModel(TensorDictModuleBase):
 
     def encode(self, observations: TensorDictBase | Mapping[str, Tensor]) -> Tensor:
         """Return embed e_t [..., E] of the observations by key, bytes or floats."""
-        return self.encoder({key: to_model_input(observations[key]) for key in self.decoders})
+        dtype = wide_dtype(self)
+        return self.encoder({key: to_model_input(observations[key], dtype) for key in self.decoders})
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Read records [B, T]; write deter, stoch, feat and both logits, graph attached.
@@ -80,12 +82,12 @@ class WorldModel(TensorDictModuleBase):
         is_first = tensordict[keys.IS_FIRST]
         deter = stoch = None
         if keys.PREV_DETER in tensordict.keys():
-            deter = tensordict[keys.PREV_DETER][:, 0].float()  # [B, T, D] -> [B, D]
-            stoch = tensordict[keys.PREV_STOCH][:, 0].float()
+            deter = tensordict[keys.PREV_DETER][:, 0]  # [B, T, D] -> [B, D]
+            stoch = tensordict[keys.PREV_STOCH][:, 0]
         else:
             is_first = torch.cat([torch.ones_like(is_first[:, :1]), is_first[:, 1:]], dim=1)
         deter, stoch, post_logits, prior_logits = self.rssm(
-            self.encode(tensordict), tensordict[keys.PREV_ACTION].float(), is_first, deter, stoch
+            self.encode(tensordict), tensordict[keys.PREV_ACTION], is_first, deter, stoch
         )
         return tensordict.update(
             {
@@ -120,8 +122,7 @@ class WorldModel(TensorDictModuleBase):
             wanted |= {keys.PREV_DETER: "B T D: number", keys.PREV_STOCH: "B T S K: one-hot"}
         sizes = getattr(self.rssm, "sizes", {})
         fields = {key: (records.get(key), shape) for key, shape in wanted.items()}
-        # Of the device of the weights, but float32: the RSSM's state never has another type.
-        check("WorldModel", next(self.parameters()).device, sizes, fields)
+        check("WorldModel", self, sizes, fields)
 
     @torch.no_grad()
     def open_loop(self, records: TensorDictBase, context: int) -> TensorDict:
@@ -151,7 +152,7 @@ class WorldModel(TensorDictModuleBase):
         deter, stoch, _ = self.rssm.imagine_with_action(
             seen[keys.DETER][:, -1],
             seen[keys.STOCH][:, -1],
-            records[keys.PREV_ACTION][:, context:].float(),
+            records[keys.PREV_ACTION][:, context:],
         )
         deter = torch.cat([seen[keys.DETER], deter], dim=1)  # [B, T, D]
         stoch = torch.cat([seen[keys.STOCH], stoch], dim=1)

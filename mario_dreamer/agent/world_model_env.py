@@ -13,6 +13,7 @@ from torchrl.envs import ModelBasedEnvBase
 from mario_dreamer import keys
 from mario_dreamer.agent.world_model import WorldModel
 from mario_dreamer.checks import check, require_keys
+from mario_dreamer.precision import wide_dtype
 
 
 class WorldModelEnv(ModelBasedEnvBase):
@@ -62,21 +63,23 @@ class WorldModelEnv(ModelBasedEnvBase):
         if unknown := [key for key in decode if key not in world_model.decoders]:
             known = world_model.observation_keys
             raise KeyError(f"WorldModelEnv: no decoder for {unknown}; there is one for {known}.")
-        self.starts = starts.select(keys.DETER, keys.STOCH).detach()
+        dtype = wide_dtype(world_model)
+        self.starts = starts.select(keys.DETER, keys.STOCH).detach().to(dtype)
         self.num_envs, self.gamma = num_envs, gamma
         self.decode, self.sample_ends = list(decode), sample_ends
         shapes = {keys.DETER: (rssm.deter_dim,), keys.STOCH: rssm.stoch_shape}
         shapes[keys.FEAT] = (rssm.feat_dim,)
-        state = {key: Unbounded((num_envs, *shape)) for key, shape in shapes.items()}
+        state = {key: Unbounded((num_envs, *shape), dtype=dtype) for key, shape in shapes.items()}
         self.state_spec = Composite(state, shape=[num_envs])
         with torch.no_grad():
             zeros = self.state_spec.zero()
-            seen = {key: Unbounded(self._decoded(key, zeros).shape) for key in self.decode}
+            shapes = {key: self._decoded(key, zeros).shape for key in self.decode}
+        seen = {key: Unbounded(shape, dtype=dtype) for key, shape in shapes.items()}
         self.observation_spec = Composite({**state, **seen}, shape=[num_envs])
         if len(action_spec.shape) == 1:
             action_spec = action_spec.expand(num_envs, *action_spec.shape)
         self.action_spec = action_spec.clone()
-        self.reward_spec = Unbounded((num_envs, 1))
+        self.reward_spec = Unbounded((num_envs, 1), dtype=dtype)
         flag = Binary(1, (num_envs, 1), dtype=torch.bool)
         flags = {"done": flag, "terminated": flag.clone()}
         self.full_done_spec = Composite(flags, shape=[num_envs])
@@ -97,7 +100,7 @@ class WorldModelEnv(ModelBasedEnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         """Take actions [N, A] from the states in `tensordict`."""
         deter, stoch, _ = self.world_model.rssm.img_step(
-            tensordict[keys.DETER], tensordict[keys.STOCH], tensordict[keys.ACTION].float()
+            tensordict[keys.DETER], tensordict[keys.STOCH], tensordict[keys.ACTION]
         )
         found = self._observed(deter, stoch)
         alive = self.world_model.cont.get_dist(found).mean / self.gamma

@@ -78,8 +78,9 @@ def checked_words(command: str, typed: list[str]) -> list[str]:
         if name in jobs[1] and "$" not in name:
             raise ValueError(f"{name}: each run of a sweep has a folder of its own; '{name}-${{seed}}'.")
     for job in jobs:  # first what was typed, by the name that was typed
-        plain = [o for o in parse(job) if not (o.is_sweep_override() or "${" in o.input_line)]
-        limits.check_numbers({o.key_or_group: o.value() for o in plain}, command)
+        values = [o for o in parse(job) if not (o.is_sweep_override() or o.is_delete())]
+        plain = {o.key_or_group: o.value() for o in values if "${" not in o.input_line}
+        limits.check_numbers(plain, command)
     if command != "train" or not _resumes(parsed):  # else they are the stored configuration's
         for job in jobs[:COMPOSED]:
             cfg = compose_config(command, job)
@@ -157,9 +158,10 @@ def _check_groups(command: str, words: list[str]) -> None:
     """
     parsed = parse(words)
     choices = [o for o in parsed if _options(o.key_or_group)]
+    for override in parsed:
+        if override.is_delete() and (override in choices or "." not in override.key_or_group):
+            raise ValueError(f"{override.input_line}: this option cannot be left out; see --help.")
     for override in choices:
-        if override.type == OverrideType.DEL:
-            raise ValueError(f"{override.input_line}: this choice cannot be left out; see --help.")
         if isinstance(override.value(), list):
             options = ", ".join(_options(override.key_or_group))
             raise ValueError(f"{override.input_line}: give one of {options}.")

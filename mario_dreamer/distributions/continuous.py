@@ -14,6 +14,7 @@ from torch import Size, Tensor, distributions
 from torch.distributions import Independent, TanhTransform, TransformedDistribution
 
 from mario_dreamer.distributions.unchecked import Unchecked
+from mario_dreamer.precision import widened
 
 
 class Normal(distributions.Normal):
@@ -48,11 +49,11 @@ class TanhNormal(TransformedDistribution):
 
     Args:
         loc, scale: mean and standard deviation (above 0) before tanh, [..., A], any float type;
-            the maths is done in float32.
+            the maths is done in float32, of float64 in float64.
     """
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.loc, self.scale = loc.float(), scale.float()
+        self.loc, self.scale = widened(loc), widened(scale)
         base = Independent(Normal(self.loc, self.scale), 1)
         super().__init__(base, _Tanh(cache_size=1), validate_args=False)
 
@@ -83,7 +84,7 @@ class TruncatedNormal(Unchecked):
 
     Args:
         loc: mean of the whole normal distribution, in [low, high], [..., A], any float type; the
-            maths is done in float32.
+            maths is done in float32, of float64 in float64.
         scale: its standard deviation, above 0, [..., A].
         low, high: the ends.
     """
@@ -92,7 +93,7 @@ class TruncatedNormal(Unchecked):
     TENSORS = ("loc", "scale", "a", "b", "below", "share")
 
     def __init__(self, loc: Tensor, scale: Tensor, low: float = -1.0, high: float = 1.0) -> None:
-        loc, scale = loc.float(), scale.float()
+        loc, scale = widened(loc), widened(scale)
         self.loc, self.scale, self.low, self.high = loc, scale, low, high
         self.a, self.b = (low - loc) / scale, (high - loc) / scale
         self.below = torch.special.ndtr(self.a)  # share of the whole that lies below `low`

@@ -12,6 +12,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints, register_kl
 
 from mario_dreamer.distributions.unchecked import Unchecked
+from mario_dreamer.precision import widened
 
 
 class OneHotCategorical(Unchecked):
@@ -25,7 +26,8 @@ class OneHotCategorical(Unchecked):
     with unimix > 0 no class ever has probability 0 and no KL is infinite.
 
     Args:
-        logits: unnormalised, [..., K], any float type; the maths is done in float32.
+        logits: unnormalised, [..., K], any float type; the maths is done in float32, of float64 in
+            float64; samples have that type, too.
         unimix: share of the uniform distribution, in [0, 1].
 
     Raises:
@@ -40,10 +42,10 @@ class OneHotCategorical(Unchecked):
         if not 0 <= unimix <= 1:
             raise ValueError(f"unimix must lie in [0, 1]; got {unimix}.")
         super().__init__(logits.shape)
-        logits = logits.float()
+        logits = widened(logits)
         if unimix == 0.0:
             # A logit of -inf, a class ruled out, counts as the least finite one: 0 * inf is nan.
-            least = torch.finfo(torch.float32).min
+            least = torch.finfo(logits.dtype).min
             self._logits: Tensor | None = logits.log_softmax(-1).clamp_min(least)
             self.probs = self._logits.exp()
         else:
@@ -64,12 +66,12 @@ class OneHotCategorical(Unchecked):
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest class as a one-hot, [..., K] float32, without a gradient."""
+        """The likeliest class as a one-hot, [..., K], without a gradient."""
         probs = self.probs.detach()
         return _one_hot(probs, probs.argmax(-1, keepdim=True))
 
     def sample(self, sample_shape: Size = Size(), noise: Tensor | None = None) -> Tensor:
-        """Draw a class as a one-hot, [*sample_shape, ..., K] float32, without a gradient.
+        """Draw a class as a one-hot, [*sample_shape, ..., K], without a gradient.
 
         Args:
             sample_shape: of independent draws, in front.

@@ -12,6 +12,7 @@ from torch.distributions import register_kl
 from mario_dreamer.checks import has_functorch
 from mario_dreamer.distributions.twohot import symexp, symlog
 from mario_dreamer.distributions.unchecked import Unchecked
+from mario_dreamer.precision import widened
 
 
 class Bernoulli(Unchecked):
@@ -22,14 +23,14 @@ class Bernoulli(Unchecked):
         log_prob(c) = c * log(sigmoid(l)) + (1 - c) * log(1 - sigmoid(l))
 
     Args:
-        logits: l, [..., 1], any float type; the maths is done in float32.
+        logits: l, [..., 1], any float type; the maths is done in float32, of float64 in float64.
     """
 
     TENSORS = ("logits",)
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__(logits.shape)
-        self.logits = logits.float()
+        self.logits = widened(logits)
 
     @property
     def mean(self) -> Tensor:
@@ -39,16 +40,16 @@ class Bernoulli(Unchecked):
     @property
     def mode(self) -> Tensor:
         """1.0 where yes is likelier, else 0.0, [..., 1]."""
-        return (self.logits > 0).float()
+        return (self.logits > 0).to(self.logits.dtype)
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:
         """Draw 0.0 or 1.0, [*sample_shape, ..., 1], without a gradient."""
         noise = torch.rand(self._extended_shape(sample_shape), device=self.logits.device)
-        return (noise < self.mean).float()
+        return (noise < self.mean).to(self.logits.dtype)
 
     def log_prob(self, label: Tensor) -> Tensor:
         """Log-likelihood of a label that may be soft, [..., 1] in [0, 1] -> [...]."""
-        logits, label = torch.broadcast_tensors(self.logits, label.float())
+        logits, label = torch.broadcast_tensors(self.logits, label.to(self.logits.dtype))
         loss = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
         return -loss.squeeze(-1)  # [..., 1] -> [...]
 
@@ -79,7 +80,7 @@ class MSE(Unchecked):
 
     def __init__(self, mean: Tensor, event_dims: int = 1) -> None:
         super().__init__(mean.shape, event_dims)
-        self.loc, self.event_dims = mean.float(), event_dims
+        self.loc, self.event_dims = widened(mean), event_dims
 
     @property
     def mean(self) -> Tensor:
@@ -93,9 +94,10 @@ class MSE(Unchecked):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error, [..., *event] -> [...]."""
+        x = x.to(self.loc.dtype)
         if has_functorch():
-            return (self.loc - x.float()).square().flatten(-self.event_dims).sum(-1).neg()
-        return _SquaredDistance.apply(self.loc, x.float(), self.event_dims).neg()
+            return (self.loc - x).square().flatten(-self.event_dims).sum(-1).neg()
+        return _SquaredDistance.apply(self.loc, x, self.event_dims).neg()
 
 
 class _SquaredDistance(torch.autograd.Function):
@@ -136,4 +138,4 @@ class SymlogMSE(MSE):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Minus the summed squared error in symlog space, [..., V] -> [...]."""
-        return super().log_prob(symlog(x.float()))
+        return super().log_prob(symlog(x.to(self.loc.dtype)))

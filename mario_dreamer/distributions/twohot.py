@@ -6,6 +6,7 @@ import torch
 from torch import Size, Tensor
 
 from mario_dreamer.distributions.unchecked import Unchecked
+from mario_dreamer.precision import widened
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -72,7 +73,8 @@ class TwoHot(Unchecked):
     Only "symexp" is unbiased: of 0 and 1000, equally likely, its mean is 500; "symlog": 30.6.
 
     Args:
-        logits: [..., bins], any float type; the maths is done in float32.
+        logits: [..., bins], any float type; the maths is done in float32, of float64 in
+            float64.
         kind: in which space the bins lie.
         bins: how many (odd), or the positions themselves, [bins], to build them only once.
         low, high: ends of the bins before symexp; a target beyond them counts as the end.
@@ -98,7 +100,8 @@ class TwoHot(Unchecked):
                 f"TwoHot: logits must be [..., {len(bins)}], one per bin; got {list(logits.shape)}."
             )
         super().__init__(Size((*logits.shape[:-1], 1)))
-        self.logits, self.kind, self.bins = logits.float(), kind, bins
+        self.logits, self.kind = widened(logits), kind
+        self.bins = bins.to(self.logits.dtype)
         self._normalizer: Tensor | None = None  # the same for every target
 
     @property
@@ -149,7 +152,7 @@ class TwoHot(Unchecked):
             k, index of the bin at or below x, [..., 1] int64 in [0, bins - 2]; w, weight on bin
             k + 1, [..., 1] in [0, 1].
         """
-        x = x.float()
+        x = x.to(self.bins.dtype)
         if self.kind == "symlog":
             x = symlog(x)
         lower = torch.searchsorted(self.bins, x.contiguous(), right=True) - 1

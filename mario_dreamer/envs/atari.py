@@ -10,7 +10,7 @@ from gymnasium.wrappers import MaxAndSkipObservation
 from torchrl.envs import EnvBase
 
 from mario_dreamer.checks import require_package
-from mario_dreamer.envs.base import check_at_least_one
+from mario_dreamer.envs.base import check_at_least_one, with_typed_options
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import with_agent_interface
 
@@ -38,7 +38,12 @@ class RandomNoops(gymnasium.Wrapper):
 
 
 def _make_game(
-    game: str, noops: int, sticky: float, all_actions: bool, action_repeat: int, max_steps: int
+    game: str,
+    noops: int,
+    sticky: float,
+    all_actions: bool,
+    action_repeat: int,
+    max_steps: int | None,
 ) -> EnvBase:
     ale_py = require_package("ale_py", "atari", f"env.game={game}")
     gymnasium.register_envs(ale_py)
@@ -57,6 +62,7 @@ def _make_game(
     return plain_env(MaxAndSkipObservation(env, action_repeat), max_steps=max_steps)
 
 
+@with_typed_options
 def make_atari_env(
     game: str = "pong",
     num_envs: int = 1,
@@ -67,7 +73,7 @@ def make_atari_env(
     noops: int = 30,
     sticky: float = 0.0,
     all_actions: bool = False,
-    max_steps: int = 27_000,
+    max_steps: int | None = 27_000,
     parallel: bool = False,
 ) -> EnvBase:
     """Make N copies of an Atari game.
@@ -82,7 +88,7 @@ def make_atari_env(
         noops: frames without an action that open an episode, at most.
         sticky: probability that a frame repeats the previous action; 0 in the 100k benchmark.
         all_actions: all 18 actions instead of those that the game uses.
-        max_steps: agent steps until truncation; 27,000 are 108,000 frames.
+        max_steps: agent steps until truncation, 27,000 are 108,000 frames; None: never.
 
     Raises:
         ImportError: ale-py is missing. ValueError: an unknown game.

@@ -59,7 +59,7 @@ class ToObservations(Transform):
         grayscale: bool = False,
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else image_size
-        if sides is not None and len(sides) != 2:
+        if sides is not None and (len(sides) != 2 or min(sides) < 1):
             raise ValueError(
                 f"env.image_size={list(sides)}: expected a side, [height, width], or null."
             )

@@ -66,14 +66,7 @@ def check_contract(env: EnvBase) -> None:
     """
     seen = {key: spec for key, spec in env.observation_spec.items() if keys.is_observation(key)}
     with torch.random.fork_rng(devices=[]):
-        begun = env_call(env.reset)
-        for key in seen:
-            if key not in begun:
-                raise ValueError(
-                    f"env: a reset gave no {key!r}, which is in its observation_spec. See the "
-                    "contract of the env slot in configs/README.md."
-                )
-        played = env_call(env.rand_step, begun)
+        played = env_call(env.rand_step, env_call(env.reset))
     batch = list(env.batch_size)
     flags = {("next", key): ([*batch, 1], torch.bool) for key in ("done", "terminated")}
     wanted = {"is_init": ([*batch, 1], torch.bool), **flags}
@@ -82,10 +75,11 @@ def check_contract(env: EnvBase) -> None:
         wanted[key] = wanted[("next", key)] = (list(spec.shape), spec.dtype)
     for key, (shape, dtype) in wanted.items():
         value = played.get(key, None)
+        moment = "step" if isinstance(key, tuple) else "reset"
         found = "nothing" if value is None else f"{list(value.shape)} {value.dtype}"
         if value is None or list(value.shape) != shape or dtype not in (None, value.dtype):
             raise ValueError(
-                f"env: a step gave {key!r} as {found}; a run needs {shape} {dtype or ''}. "
+                f"env: a {moment} gave {key!r} as {found}; a run needs {shape} {dtype or ''}. "
                 "See the contract of the env slot in configs/README.md."
             )
 

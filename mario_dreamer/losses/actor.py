@@ -31,7 +31,8 @@ class ActorLoss(LossModule):
     Args:
         actor: module with `in_keys` and `get_dist(tensordict)`; the distribution has log_prob,
             [..., H]. Without a closed entropy() it needs sample() or rsample().
-        entropy_scale: eta, in nats; 0 asks for no entropy where there is no closed form.
+        entropy_scale: eta, weight of a nat of entropy; 0 asks for no entropy where there is no
+            closed form.
         actor_grad: "reinforce" or "dynamics".
         reduction: of the loss over all steps: "mean", "sum" or "none".
 
@@ -91,8 +92,8 @@ class ActorLoss(LossModule):
             tensordict: [N] or [B, T], with the keys of `in_keys`; s_t is [..., H + 1, *].
 
         Returns:
-            `loss_actor` (nats) and the metrics entropy (nats per step; nan where none was
-            computed) and advantage_std, all 0-dim.
+            `loss_actor`, 0-dim (with reduction "none" [..., H]), and the 0-dim metrics entropy
+            (nats per step; nan where none was computed) and advantage_std.
 
         Raises:
             KeyError: a key is missing.

@@ -12,7 +12,7 @@ from torchrl.objectives import LossModule
 from mario_dreamer import keys
 from mario_dreamer.checks import check, check_states, require_head, require_keys
 from mario_dreamer.distributions.divergence import sum_event
-from mario_dreamer.losses.targets import Discount, lambda_return
+from mario_dreamer.losses.targets import Discount, lambda_return, require_discount
 
 
 class CriticLoss(LossModule):
@@ -28,7 +28,8 @@ class CriticLoss(LossModule):
     the world model. Targets are scalars; the two-hot head spreads them over its bins.
 
     Args:
-        critic: module with `in_keys`, `get_dist(td)` and `build_dist_from_params(td)`, over v_t.
+        critic: module with `in_keys` and `get_dist(td)`, over v_t; one that has a `params_key` has
+            `build_dist_from_params(td)`, too.
         slow_critic: the same, never trained; None drops its term.
         slow_scale: weight of the term that pulls towards the slow critic.
         replay_scale: weight of L_replay; 0 (paper v1) leaves it out.
@@ -37,7 +38,7 @@ class CriticLoss(LossModule):
         reduction: of both losses: "mean", "sum" or "none".
 
     Raises:
-        TypeError: a critic has no `get_dist`.
+        TypeError: a critic has no `get_dist`, or the discount is a number.
     """
 
     @dataclass
@@ -72,6 +73,7 @@ class CriticLoss(LossModule):
         super().__init__()
         for head in (critic,) if slow_critic is None else (critic, slow_critic):
             require_head("CriticLoss", head)
+        require_discount("CriticLoss", discount)
         self.critic, self.slow_critic = critic, slow_critic
         self.slow_scale, self.replay_scale = slow_scale, replay_scale
         self.discount, self.lmbda, self.reduction = discount, lmbda, reduction
@@ -100,7 +102,8 @@ class CriticLoss(LossModule):
                 out.
 
         Returns:
-            `loss_critic` and, with `replayed`, `loss_critic_replay`; nats, 0-dim.
+            `loss_critic` and, with `replayed`, `loss_critic_replay`, times replay_scale; nats,
+            0-dim, with reduction "none" [..., H] and [B, T - 1].
 
         Raises:
             KeyError: a key is missing.

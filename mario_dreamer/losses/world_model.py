@@ -16,9 +16,10 @@ from mario_dreamer import keys
 from mario_dreamer.checks import check, require_head, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.losses.targets import Discount
+from mario_dreamer.losses.targets import Discount, require_discount
 from mario_dreamer.networks.branches import join, mark, side_stream
 from mario_dreamer.networks.model_input import to_model_input
+from mario_dreamer.precision import wide_dtype
 
 
 class WorldModelLoss(LossModule):
@@ -50,14 +51,16 @@ class WorldModelLoss(LossModule):
 
             Above 0, `world_model.predict(posterior)` has to give what the heads read, of z_t ~ p.
         free_nats: a KL below this many nats has no gradient.
-        unimix: share of uniform probability in q and p; the RSSM's own when it has one.
+        unimix: share of uniform probability in q and p; None: `world_model.rssm.unimix`, or 0.01
+            where it has none.
         discount: the agent's discount; says what the continue head is to predict.
         latent: parameters [B, T, ...] -> distribution, for q and p; any kind with a KL. None:
             one-hot categoricals with `unimix` of logits [B, T, S, K].
         reduction: of every term: "mean", "sum" or "none".
 
     Raises:
-        TypeError: a decoder or head has no `get_dist`, or the world model lacks a part.
+        TypeError: a decoder or head has no `get_dist`, the world model lacks a part, there is no
+            decoder, or the discount is a number.
     """
 
     @dataclass
@@ -97,6 +100,7 @@ class WorldModelLoss(LossModule):
         super().__init__()
         given = {"decoders": decoders, "reward": reward, "cont": cont, "in_keys": None}
         lacks = [k for k, part in given.items() if part is None and not hasattr(world_model, k)]
+        require_discount("WorldModelLoss", discount)
         if lacks:
             raise TypeError(
                 f"WorldModelLoss: the {type(world_model).__name__} has no {', '.join(lacks)}. A world "
@@ -104,6 +108,8 @@ class WorldModelLoss(LossModule):
             )
         self.world_model = world_model
         decoders = world_model.decoders if decoders is None else decoders
+        if not decoders:
+            raise TypeError("WorldModelLoss: decoders is empty; give one for each observation.")
         # Two lists, not a ModuleDict: a key may be nested, such as ("next", "observation").
         self.decoded_keys: list[NestedKey] = list(decoders)
         self.decoders = nn.ModuleList(decoders.values())
@@ -138,7 +144,8 @@ class WorldModelLoss(LossModule):
 
         Returns:
             the weighted terms `loss_*` and the plain metrics kl, post_entropy, prior_entropy
-            (nats), all 0-dim; and the posterior states [B, T], graph attached.
+            (nats), all 0-dim, but the terms [B, T] with reduction "none"; and the posterior
+            states [B, T], graph attached.
 
         Raises:
             KeyError: a record lacks a key.
@@ -147,13 +154,14 @@ class WorldModelLoss(LossModule):
         require_keys("WorldModelLoss", tensordict, self.in_keys, "batch of records")
         names = self.tensor_keys
         reward, is_terminal = tensordict.get(names.reward), tensordict.get(names.is_terminal)
-        fields = {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}
-        fields |= {names.reward: (reward, "B T 1: number"),
-                   names.is_terminal: (is_terminal, "B T 1: flag")}  # fmt: skip
+        fields = {names.reward: (reward, "B T 1: number"),
+                  names.is_terminal: (is_terminal, "B T 1: flag")}  # fmt: skip
+        fields |= {key: (tensordict.get(key), "B T *: frame") for key in self.decoded_keys}
         check("WorldModelLoss", self.world_model, {}, fields)
         records = tensordict.copy()
+        dtype = wide_dtype(self.world_model)
         for key in self.decoded_keys:  # bytes become floats once, for encoder and loss
-            records.set(key, to_model_input(records.get(key)))
+            records.set(key, to_model_input(records.get(key), dtype))
         posterior = self.world_model(records)
         mark("posterior")
         params = [names.post_logits, names.prior_logits]

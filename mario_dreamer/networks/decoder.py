@@ -17,6 +17,7 @@ from mario_dreamer.networks.encoder import V1 as ENCODER_V1
 from mario_dreamer.networks.encoder import image_grid
 from mario_dreamer.networks.layers import MLP
 from mario_dreamer.networks.norms import ChannelNorm, make_norm
+from mario_dreamer.precision import widened
 
 V1 = ENCODER_V1 | {"input": "linear", "sigmoid": False}
 
@@ -93,7 +94,7 @@ class ConvDecoder(nn.Module):
             stoch: z_t, [..., S, K].
 
         Returns:
-            Mean of x_t, [..., C, H, W] float32, in [0, 1] with a sigmoid and around it without.
+            Mean of x_t, [..., C, H, W], in [0, 1] with a sigmoid and around it without.
         """
         flat = (x.reshape(-1, x.shape[-1]) for x in (deter, stoch.flatten(-2)))  # to [N, n]
         frames = self.stages(self.input(*flat))
@@ -105,7 +106,7 @@ class ConvDecoder(nn.Module):
 
 
 class _Frames(nn.Module):
-    """Maps of any float type to frames: float32, squashed or shifted."""
+    """Maps of any float type to frames: float32 or wider, squashed or shifted."""
 
     def __init__(self, sigmoid: bool) -> None:
         super().__init__()
@@ -113,7 +114,8 @@ class _Frames(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         # In the memory layout of replay's frames, for the loss.
-        frames = maps.to(torch.float32, memory_format=torch.contiguous_format)
+        dtype = torch.promote_types(maps.dtype, torch.float32)
+        frames = maps.to(dtype, memory_format=torch.contiguous_format)
         return frames.sigmoid() if self.sigmoid else frames.add_(0.5)
 
 
@@ -177,8 +179,8 @@ class MLPDecoder(nn.Module):
         self.mlp = MLP(feat_dim, units, layers, norm, vector_dim, init=init)
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t) or x_t, [..., V] float32."""
-        return self.mlp(torch.cat([deter, stoch.flatten(-2)], -1)).float()
+        """h_t [..., D] and z_t [..., S, K] to the mean of symlog(x_t) or x_t, [..., V]."""
+        return widened(self.mlp(torch.cat([deter, stoch.flatten(-2)], -1)))
 
     def dist(self, mean: Tensor) -> MSE:
         """The distribution of x_t, [..., V], around the mean; log_prob is [...]."""

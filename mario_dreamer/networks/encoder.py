@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mario_dreamer.checks import show
 from mario_dreamer.distributions.twohot import symlog
 from mario_dreamer.networks.convolutions import Stages, convolution
 from mario_dreamer.networks.layers import MLP
@@ -111,13 +112,13 @@ class ConvEncoder(nn.Module):
         """Frames [..., C, H, W], float in [0, 1], to e_t [..., E].
 
         Raises:
-            ValueError: frames of another shape.
+            ValueError: frames of another shape, or bytes.
         """
-        if tuple(pixels.shape[-3:]) != self.shape:
+        if tuple(pixels.shape[-3:]) != self.shape or not pixels.is_floating_point():
             raise ValueError(
-                f"{type(self).__name__}: got frames {list(pixels.shape)}; expected [..., "
+                f"{type(self).__name__}: got frames {show(pixels)}; expected floats in [0, 1], [..., "
                 f"{', '.join(map(str, self.shape))}]. Resize them, or build the encoder with their "
-                "image_shape."
+                "image_shape; to_model_input makes floats of bytes."
             )
         maps = self.stages(_shift(pixels.reshape(-1, *self.shape)))
         return maps.permute(0, 2, 3, 1).reshape(*pixels.shape[:-3], self.embed_dim)

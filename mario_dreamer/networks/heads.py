@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mario_dreamer.distributions.simple import MSE, Bernoulli
 from mario_dreamer.distributions.twohot import TwoHot, make_bins
 from mario_dreamer.networks.layers import MLP
+from mario_dreamer.precision import widened
 
 
 class Head(nn.Module):
@@ -37,8 +38,8 @@ class Head(nn.Module):
         self.mlp = MLP(feat_dim, units, layers, norm, out_dim, outscale, init)
 
     def forward(self, feat: Tensor) -> Tensor:
-        """[h_t, z_t], [..., D + S * K], to parameters [..., out_dim] float32."""
-        return self.mlp(feat).float()
+        """[h_t, z_t], [..., D + S * K], to parameters [..., out_dim], float32 or wider."""
+        return widened(self.mlp(feat))
 
     def dist(self, params: Tensor) -> object:
         """The distribution of the parameters [..., out_dim]."""

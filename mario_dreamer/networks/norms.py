@@ -104,7 +104,7 @@ class LayerNorm(nn.Module):
             with torch.autocast("cuda", enabled=False):
                 weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
                 return F.layer_norm(x, (self.dim,), weight, bias, self.eps)
-        if x.dtype == torch.float32 or has_functorch():
+        if x.dtype in (torch.float32, torch.float64) or has_functorch():
             return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
         return _ShortLayerNormOnCPU.apply(x, self.weight, self.bias, self.eps)
 

@@ -13,7 +13,7 @@ from mario_dreamer.distributions.onehot import OneHotCategorical
 from mario_dreamer.networks.layers import MLP, SplitMLP
 from mario_dreamer.networks.regions import are_compiled, region
 from mario_dreamer.networks.weight_gradients import joined, weight_gradients_at_once
-from mario_dreamer.precision import active_dtype
+from mario_dreamer.precision import active_dtype, wide_dtype, widened
 
 STEPS = 4  # compiled as one region, so that what one hands to the next is fused
 
@@ -43,7 +43,7 @@ class RSSM(nn.Module):
         feat_dim: D + S * K.
 
     Raises:
-        ValueError: unknown `initial`, or posterior_layers below 1.
+        ValueError: unknown `initial`, stoch_shape is no pair, or posterior_layers below 1.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class RSSM(nn.Module):
         super().__init__()
         if initial not in ("zeros", "learned"):
             raise ValueError(f"rssm.initial must be 'zeros' or 'learned'; got {initial!r}.")
+        if len(stoch_shape) != 2:
+            raise ValueError(f"rssm.stoch_shape must be (S, K); got {tuple(stoch_shape)}.")
         if posterior_layers < 1:
             raise ValueError(f"rssm.posterior_layers must be 1 or more; got {posterior_layers}.")
         self.embed_dim, self.action_dim, self.deter_dim = embed_dim, action_dim, deter_dim
@@ -92,9 +94,9 @@ class RSSM(nn.Module):
         """
         shape = (batch_size, *self.stoch_shape)
         if self.initial_deter is None:
-            zeros = torch.zeros(batch_size, self.deter_dim, device=device)
-            return zeros, torch.zeros(shape, device=device)
-        deter = self.initial_deter.float().tanh()  # [D]
+            zeros = torch.zeros(batch_size, self.deter_dim, device=device, dtype=wide_dtype(self))
+            return zeros, zeros.new_zeros(shape)
+        deter = widened(self.initial_deter).tanh()  # [D]
         stoch = self.stoch_dist(self._as_logits(self.prior(deter))).mode  # [S, K]
         return deter.expand(batch_size, -1), stoch.expand(shape)
 
@@ -121,8 +123,8 @@ class RSSM(nn.Module):
             h_t [B, T, D], z_t [B, T, S, K], then the logits of q and of p, [B, T, S, K] each.
         """
         fresh = self.initial(embed.shape[0], embed.device)
-        deter = fresh[0] if deter is None else deter
-        stoch = fresh[1] if stoch is None else stoch
+        deter = fresh[0] if deter is None else deter.to(fresh[0].dtype)
+        stoch = fresh[1] if stoch is None else stoch.to(fresh[1].dtype)
         shape = *embed.shape[:2], *self.stoch_shape
         if noise is None:
             noise = torch.rand(shape[1], shape[0], shape[2], 1, device=embed.device).transpose(0, 1)
@@ -142,7 +144,7 @@ class RSSM(nn.Module):
             return self._all_steps([x.detach().repeat_interleave(shape[1], 0) for x in fresh], *rows)
 
         modules, shapes = (self.sequence_model, self.posterior), (shape[:2] + deter.shape[1:], shape)
-        with weight_gradients_at_once(modules, again, shapes, embed.device) as zeros:
+        with weight_gradients_at_once(modules, again, shapes, deter) as zeros:
             weight = self.posterior.weight_of_x(seen.dtype)
             inputs = (self.read_action(action), first, seen, noise, *zeros)
             length = STEPS if are_compiled() else shape[1]
@@ -279,7 +281,7 @@ class RSSM(nn.Module):
         return OneHotCategorical(logits, self.unimix)
 
     def _as_logits(self, flat: Tensor) -> Tensor:
-        return flat.float().unflatten(-1, self.stoch_shape)  # [..., S * K] -> [..., S, K]
+        return widened(flat).unflatten(-1, self.stoch_shape)  # [..., S * K] -> [..., S, K]
 
 
 def _bounded(action: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ def weight_gradients_at_once(
     modules: Sequence[nn.Module],
     again: Callable[[], Sequence[Tensor]],
     shapes: Sequence[Sequence[int]],
-    device: torch.device,
+    like: Tensor,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Where regions are compiled: T steps of a loop send one gradient to their weights, not T.
 
@@ -36,7 +36,7 @@ def weight_gradients_at_once(
             make the steps differ when they are computed again.
         again: computes y of all steps, each [B * T, ...].
         shapes: of y in the loop, each [B, T, ...].
-        device: of y, which are float32.
+        like: of the type and device of y.
 
     Yields:
         zeros of each shape; nothing where regions are not compiled.
@@ -45,7 +45,7 @@ def weight_gradients_at_once(
     if not (weights and are_compiled() and torch.is_grad_enabled()):
         yield ()
         return
-    zeros = _Steps.apply(again, shapes, device, *weights)
+    zeros = _Steps.apply(again, shapes, like.detach(), *weights)
     with frozen(*modules):
         yield zeros
 
@@ -66,12 +66,12 @@ class _Steps(torch.autograd.Function):
         ctx: Any,
         again: Callable[[], Sequence[Tensor]],
         shapes: Sequence[Sequence[int]],
-        device: torch.device,
+        like: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.again, ctx.weights = again, weights
-        ctx.device, ctx.dtype = device, active_dtype(device)
-        return tuple(torch.zeros(shape, device=device) for shape in shapes)
+        ctx.device, ctx.dtype = like.device, active_dtype(like.device)
+        return tuple(like.new_zeros(shape) for shape in shapes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -63,6 +63,9 @@ class RunStats:
         minutes: time limit of this process; None for none.
         prefill: agent steps that are played before learning begins.
         action_repeat: frames per agent step.
+
+    Attributes:
+        episodes, flags, best_x, returns: of the training episodes, which `Report` counts.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class RunStats:
         self.before: dict[str, float] = {}
         self.returns: deque[float] = deque(maxlen=5)
         self.episodes = self.flags = 0
-        self.best_x: float | None = None
+        self.best_x = 0.0
         self.busy: tuple[str, float] | None = None  # such as saving, and since when
         self._first_updates: int | None = None
         # (seconds, step, updates) of the last quarter of an hour of learning, or of collecting.
@@ -111,14 +114,6 @@ class RunStats:
         self.last |= fresh
         step = fresh.get("run/agent_steps", self.step)
         self.move(int(step), int(fresh.get("run/updates", self.updates)))
-
-    def episode(self, values: Mapping[str, Any]) -> None:
-        """Count a finished training episode: play/return, and play/x_max, play/flag if known."""
-        self.episodes += 1
-        self.returns.append(float(values.get("play/return", math.nan)))
-        self.flags += bool(values.get("play/flag", False))
-        if "play/x_max" in values:
-            self.best_x = max(float(values["play/x_max"]), self.best_x or 0.0)
 
     @property
     def elapsed(self) -> float:
@@ -163,7 +158,7 @@ class RunStats:
 
     def groups(self) -> dict[str, str]:
         """Put everything into words: label -> text; what is not known yet is left out."""
-        last, has_place = self.last, self.best_x is not None
+        last, has_place = self.last, self.best_x > 0
         share = math.floor(100 * min(1.0, self.step / max(1, self.total_steps)))
         losses = (
             f"{label} {_short(last[name])}{arrow(last[name], self.before.get(name))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -122,7 +123,8 @@ class Report:
             window.append(dict(stats))
             named = episode_metrics(stats)
             self.tracker.log_metrics(with_seed_names(named), agent_steps)
-            self.progress.stats.episode(named)
+            self.progress.stats.returns.append(stats.get("return", math.nan))
+        self._show_counts()
         self.progress.stats.move(agent_steps, self.updates)
         self._mark = work_seconds()
 
@@ -249,5 +251,8 @@ class Report:
         for name, window in state.get("by_stage", {}).items():
             self.by_stage[name] = deque(window, maxlen=self.recent.maxlen)
         self._metrics = dict(state.get("metrics", {}))
+        self._show_counts()
+
+    def _show_counts(self) -> None:
         shown = self.progress.stats
-        shown.episodes, shown.flags, shown.best_x = self.episodes, self.flags, self.best_x or None
+        shown.episodes, shown.flags, shown.best_x = self.episodes, self.flags, self.best_x

@@ -12,7 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch.func import grad, vmap
 from torchrl.data import Categorical, OneHot
-from torchrl.envs import ExplorationType, set_exploration_type
+from torchrl.envs import ExplorationType, check_env_specs, set_exploration_type
 
 import mario_dreamer
 from mario_dreamer import networks
@@ -38,16 +38,20 @@ class Agent(NamedTuple):
     critic: DistributionModule
 
 
-def make_agent(norm: str = "rms") -> Agent:
-    encoder = networks.MultiEncoder({"vector": networks.MLPEncoder(3, norm=norm, **SMALL)})
+def make_agent(norm: str = "rms", image: bool = False) -> Agent:
+    encoders = {"vector": networks.MLPEncoder(3, norm=norm, **SMALL)}
+    decoders = {"vector": networks.MLPDecoder(8, (2, 4), 3, norm=norm, **SMALL)}
+    if image:
+        options = {"depth": 4, "mults": (1,), "norm": norm}
+        encoders["pixels"] = networks.ConvEncoder((3, 16, 16), **options)
+        options |= {"input": "linear"}
+        decoders["pixels"] = networks.ConvDecoder(8, (2, 4), (3, 16, 16), **options)
+    encoder = networks.MultiEncoder(encoders)
     core = lambda **sizes: networks.BlockGRU(**sizes, **BLOCKS)  # noqa: E731
     rssm = networks.RSSM(core, encoder.embed_dim, 2, 8, (2, 4), 8, norm=norm)
     own = {"feat_dim": rssm.feat_dim, "norm": norm, **SMALL}
-    decoder = networks.MLPDecoder(8, (2, 4), 3, norm=norm, **SMALL)
     reward = networks.TwoHotHead(outscale=1.0, **own)
-    world_model = WorldModel(
-        encoder, rssm, {"vector": decoder}, reward, networks.BernoulliHead(**own)
-    )
+    world_model = WorldModel(encoder, rssm, decoders, reward, networks.BernoulliHead(**own))
     actor = DistributionModule(
         networks.OneHotHead(action_dim=2, outscale=1.0, **own), ["feat"], "action"
     )
@@ -83,13 +87,61 @@ def test_what_a_package_offers_is_there(package: str) -> None:
     assert module.__all__ and all(hasattr(module, name) for name in module.__all__)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_networks_of_another_type_than_float32_are_refused(dtype: torch.dtype) -> None:
-    world_model, data = make_agent().world_model.to(dtype), records()
-    data["vector"] = data["vector"].to(dtype)  # bfloat16 is autocast's business
+def test_networks_of_bfloat16_are_refused_outside_autocast() -> None:
+    world_model, data = make_agent(image=True).world_model.bfloat16(), records()
+    data["vector"], data["pixels"] = data["vector"].bfloat16(), bytes_of(2, 3)
     for module in (world_model, WorldModelLoss(world_model)):
-        with pytest.raises(ValueError, match=r"vector must be .*\(uint8, float32\).*; got"):
+        with pytest.raises(ValueError, match="weights are torch.bfloat16.*torch.autocast"):
             module(data)
+        with torch.autocast("cpu"):
+            module(data)
+
+
+def bytes_of(*batch: int) -> torch.Tensor:
+    return torch.randint(256, (*batch, 3, 16, 16), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+def test_the_gradients_of_all_losses_are_exact_in_double_precision(norm: str) -> None:
+    model, actor, critic = agent = make_agent(norm, image=True)
+    world_loss = WorldModelLoss(model, free_nats=0.0, beta_prior=1.0)
+    losses = [world_loss, ActorLoss(actor), CriticLoss(critic, SlowCritic(critic))]
+    data, imagined = (
+        part.apply(lambda x: x.double() if x.is_floating_point() else x)
+        for part in (records(), rollouts())
+    )
+    data["pixels"] = bytes_of(2, 3)
+    for loss in losses:
+        loss.double()
+
+    def total(*_: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        found = [world_loss(data)[0], *(loss(imagined) for loss in losses[1:])]
+        return sum(v for terms in found for key, v in terms.items() if key.startswith("loss_"))
+
+    # What draws z has a straight-through gradient; the rest has to have that of the numbers.
+    exact = [model.decoders, model.cont, actor, critic]
+    weights = [weight for part in exact for weight in part.parameters()]
+    assert torch.autograd.gradcheck(total, weights, fast_mode=True)
+    total().backward()
+    learned = [p.grad for part in agent for p in part.parameters() if p.grad is not None]
+    assert {grad.dtype for grad in learned} == {torch.float64}
+    assert all(grad.isfinite().all() for grad in learned) and len(learned) > len(weights)
+
+
+def test_an_agent_in_double_precision_acts_and_imagines() -> None:
+    model, actor, critic = make_agent()
+    for part in (model, actor, critic):
+        part.double()
+    env = WorldModelEnv(model, states(), OneHot(2), num_envs=3)
+    check_env_specs(env)
+    returns = Returns(model.reward, model.cont, critic)
+    imagined = returns(Imagination(model.rssm, actor, 3)(env.reset()), update_range=True)
+    assert imagined["advantage"].dtype == torch.float64
+    root = TensorDict(vector=torch.randn(3, 3), prev_action=torch.zeros(3, 2), batch_size=[3])
+    root.update(states(3)).set("is_init", torch.ones(3, 1, dtype=torch.bool))
+    played = Policy(model, actor)(root)  # envs speak float32
+    assert played["next", "deter"].dtype == torch.float32 and played["action"].sum() == 3
 
 
 def test_completion_lists_the_packages_public_names() -> None:

@@ -173,6 +173,9 @@ def test_paper_v1_begins_with_the_recorded_end() -> None:
     weight = make_returns(alive_start=False)(rollouts)["weight"][..., 0]
     assert weight[0].tolist() == [0.0, 0.0, 0.0]  # w_0 = 1 - is_terminal
     assert float(weight[1, 0]) == 1.0 and bool((weight[1, 1:] > 0).all())
+    rollouts["is_terminal"] = rollouts["is_terminal"].float()
+    with pytest.raises(ValueError, match=r"is_terminal must be \[2, 1\] \(bool\)"):
+        make_returns(alive_start=False)(rollouts)
 
 
 def test_the_return_range_is_a_running_average_of_rate_0_01() -> None:

@@ -70,7 +70,7 @@ WRONG = {
     f"train {'x' * 5000}": "no run, checkpoint or file is at",
     f"train name={'n' * 300}": "name must be a folder's name, at most 200 characters",
     "train =3": "'=3': options are typed as NAME=VALUE",
-    "train ~env": "this choice cannot be left out",
+    "train ~critic": "~critic: this option cannot be left out",
     "train env.reward=sparse": "this is a group of options: env.reward.kind",
     "export format=mlflow register=a/b": "register must be a model's name, without / and :",
     "export register=mario": "add format=mlflow",
@@ -120,9 +120,9 @@ def test_a_wrong_word_is_one_line_that_says_what_is_right(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["train ++optimizer.optimizer.eps=1e-8 env=own +env.task=x ++mine=32 rssm.deter_dim=${mine} "
-     "+encoders.vector_x={units:3}", "play ++env.foo=1"],
+     "+encoders.vector_x={units:3} ~critic.layers", "play ++env.foo=1"],
 )  # fmt: skip
-def test_an_added_option_that_something_reads_is_accepted(line: str) -> None:
+def test_options_that_are_added_or_deleted_are_accepted(line: str) -> None:
     command, *words = line.split(" ")
     assert command_line.checked_words(command, words) == words
 

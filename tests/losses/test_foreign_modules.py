@@ -156,6 +156,13 @@ def test_what_a_world_model_lacks_is_named() -> None:
         WorldModelLoss(nn.Linear(2, 2), *heads)
     with pytest.raises(TypeError, match=r"the Watcher has no decoders, cont\. .*by these names"):
         WorldModelLoss(agent["world_model"], reward=agent["reward"])
+    with pytest.raises(TypeError, match="decoders is empty"):
+        WorldModelLoss(agent["world_model"], {}, *heads[1:])
+    for make in (WorldModelLoss, Returns, CriticLoss):
+        parts = [agent["critic"]] if make is CriticLoss else [agent["world_model"], *heads]
+        parts = parts[1:] if make is Returns else parts
+        with pytest.raises(TypeError, match=rf"{make.__name__}: discount must be .*; got 0.9"):
+            make(*parts, discount=0.9)
 
     class Forgetful(Watcher):
         def forward(self, tensordict: TensorDict) -> TensorDict:

@@ -173,5 +173,11 @@ def test_a_module_without_a_distribution_is_refused(module: nn.Module) -> None:
 
 
 def test_an_empty_batch_is_called_empty() -> None:
-    with pytest.raises(ValueError, match=r"got \[0, 3, 3, 16, 16\].*, which is empty"):
+    with pytest.raises(ValueError, match=r"reward must be .*got \[0, 3, 1\].*, which is empty"):
         make_tiny().learner.world_model_loss(random_records()[:0, :3])
+
+
+def test_a_single_sequence_is_refused_by_its_reward() -> None:
+    """As a frame [T, C, H, W] it would pass for a batch [B, T, *]."""
+    with pytest.raises(ValueError, match=r"reward must be \[B, T, 1\]"):
+        make_tiny().learner.world_model_loss(random_records()[0])

@@ -62,6 +62,13 @@ def test_statistics_of_bfloat16_are_taken_in_float32(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rms", "layer"])
+def test_gradients_of_float64_are_exact(name: str) -> None:
+    norm, x = make_norm(name, 8).double(), torch.randn(3, 8, dtype=torch.float64)
+    inputs = x.requires_grad_(), *norm.parameters()
+    assert torch.autograd.gradcheck(lambda x, *_: norm(x), inputs, atol=1e-8, rtol=0.0)
+
+
+@pytest.mark.parametrize("name", ["rms", "layer"])
 def test_gradients_of_bfloat16_add_up_over_thousands_of_rows(name: str) -> None:
     """torch's own kernel adds them up in bfloat16 on a CPU: 256 ones and all that follow are 256."""
     x, grad = 0.5 + 2 * torch.randn(20_000, 8), 0.05 + 0.1 * torch.randn(20_000, 8)

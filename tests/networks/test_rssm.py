@@ -182,6 +182,8 @@ def test_bad_choices_are_refused() -> None:
         RSSM(GRU, EMBED, ACTION, DETER, STOCH, HIDDEN, initial="random")
     with pytest.raises(ValueError, match=r"posterior_layers must be 1 or more; got 0"):
         RSSM(GRU, EMBED, ACTION, DETER, STOCH, HIDDEN, posterior_layers=0)
+    with pytest.raises(ValueError, match=r"stoch_shape must be \(S, K\); got \(4,\)"):
+        RSSM(GRU, EMBED, ACTION, DETER, (4,), HIDDEN)
 
 
 def test_given_numbers_decide_what_is_drawn(rssm: RSSM) -> None:

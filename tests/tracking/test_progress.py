@@ -30,8 +30,8 @@ REPORT = {
 def test_a_report_is_one_plain_line_with_all_numbers() -> None:
     stream = io.StringIO()
     progress = Progress(RunStats(1000), stream=stream)
-    progress.stats.episode({"play/return": 312.4, "play/x_max": 434, "play/flag": False})
-    progress.stats.episode({"play/return": 640.0, "play/x_max": 3161, "play/flag": True})
+    progress.stats.returns.extend([312.4, 640.0])
+    progress.stats.episodes, progress.stats.flags, progress.stats.best_x = 2, 1, 3161.0
     progress.update(REPORT)
     progress.close()
     (line,) = stream.getvalue().splitlines()

@@ -103,10 +103,14 @@ def test_counters_go_on_after_a_resume() -> None:
     one.played(episode_ends(mario_end(5.0, True, 3161.0)), 40)
     one.learned({}, 40)
     two.load_state_dict(one.state_dict())
+    assert two.progress.stats.groups()["episodes"] == "1"
     two.played(episode_ends(mario_end(7.0, False, 20.0)), 80)
     stats = two.stats(80)
     assert stats["run/episodes"] == 2 and stats["play/flags"] == 1 and stats["run/updates"] == 1
     assert stats["play/return_mean"] == 6.0 and stats["play/x_best"] == 3161.0
+    shown = two.progress.stats.groups()
+    assert [shown[name] for name in ("episodes", "flags", "best x")] == ["2", "1", "3,161"]
+    assert shown["last 5 returns"] == "7"  # of this process
 
 
 def test_speed_counts_from_the_resume_and_not_from_zero() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchrl.envs import Transform, UnaryTransform
 
-from mario_dreamer.envs.base import check_at_least_one, check_choice
+from mario_dreamer.envs.base import check_at_least_one, check_choice, check_types
 from mario_dreamer.envs.mario.buttons import NoopStart, PressButtons
 from mario_dreamer.envs.mario.emulator import SCREEN, actions_of, stages_of
 from mario_dreamer.envs.mario.rewards import MarioReward
@@ -39,7 +39,7 @@ class MarioOptions:
         max_pool: take the brighter of the last two raw frames of each step.
         death_screen: last picture of an episode that ends in a death: "game", the frame in which
             it happens, or "black", see `DeathScreen`.
-        reward: the rules; None: `MarioReward()`.
+        reward: the rules, called as `MarioReward` is; None: `MarioReward()`.
         max_steps: agent steps until truncation; None: never.
         stall_limit: agent steps without a new furthest x until truncation; None: never.
 
@@ -61,11 +61,12 @@ class MarioOptions:
     crop_top: int = 0
     max_pool: bool = True
     death_screen: str = "game"
-    reward: MarioReward | None = None
+    reward: MarioReward | Callable[..., Tensor] | None = None
     max_steps: int | None = 27000
     stall_limit: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self))
         _ = self.stages, self.actions
         check_choice("stage_order", self.stage_order, ("balanced", "turn", "random"))
         check_choice("sticky_unit", self.sticky_unit, ("frame", "step"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mario_dreamer.envs.base import check_choice
+from mario_dreamer.envs.base import check_choice, check_types
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class MarioReward:
         death: for dying, also when the clock runs out; 0 or below.
         time: per tick of the game clock; 0 or below.
         scale: multiplies everything.
-        warp: largest |dx| in pixels that counts as walking.
+        warp: largest |dx| in pixels that counts as walking; 0 or above.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown kind, or a number out of its range.
     """
 
     kind: str = "distance"
@@ -52,7 +52,13 @@ class MarioReward:
     warp: int = 16
 
     def __post_init__(self) -> None:
+        check_types(type(self), vars(self), "env.reward")
         check_choice("reward.kind", self.kind, ("distance", "package"))
+        if self.death > 0 or self.time > 0 or self.warp < 0:
+            raise ValueError(
+                "env.reward: expected death <= 0, time <= 0 and warp >= 0; "
+                f"got death={self.death}, time={self.time}, warp={self.warp}."
+            )
 
     def __call__(
         self, track: Tensor, flag: Tensor, terminated: Tensor, package_reward: Tensor

@@ -11,6 +11,7 @@ from mario_dreamer.envs.base import (
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
+    with_typed_options,
 )
 from mario_dreamer.keys import PIXELS
 
@@ -26,7 +27,7 @@ class ToyEnv(BatchedEnv):
         num_envs: N.
         image_size: side of the square frame; at least `cells`.
         cells: length of the corridor, at least 3.
-        max_steps: agent steps until truncation.
+        max_steps: agent steps until truncation; None: never.
         seed: of the starting cells.
     """
 
@@ -37,7 +38,7 @@ class ToyEnv(BatchedEnv):
         num_envs: int = 1,
         image_size: int = 64,
         cells: int = 8,
-        max_steps: int = 24,
+        max_steps: int | None = 24,
         seed: int = 0,
     ) -> None:
         if cells < 3 or image_size < cells:
@@ -77,12 +78,13 @@ def draw_corridor(cells: int, image_size: int) -> Tensor:
     return gallery
 
 
+@with_typed_options
 def make_toy_env(
     num_envs: int = 1,
     seed: int = 0,
     image_size: int = 64,
     cells: int = 8,
-    max_steps: int = 24,
+    max_steps: int | None = 24,
     action_repeat: int = 1,
 ) -> TransformedEnv:
     """Make N corridors with the bookkeeping of a run; see `ToyEnv`."""

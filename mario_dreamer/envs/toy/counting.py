@@ -10,10 +10,12 @@ from torchrl.envs import TransformedEnv
 
 from mario_dreamer.envs.base import (
     BatchedEnv,
+    check_at_least_one,
     check_choice,
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
+    with_typed_options,
 )
 from mario_dreamer.keys import PIXELS
 
@@ -33,7 +35,8 @@ class CountingEnv(BatchedEnv):
         image_size: side of the square frame, at least 2.
 
     Raises:
-        ValueError: unknown `ending`, or lengths that are not one number per env.
+        ValueError: unknown `ending`, a size out of its range, or lengths that are not one
+            number per env.
     """
 
     STATE = ("last_action",)
@@ -47,6 +50,9 @@ class CountingEnv(BatchedEnv):
         image_size: int = 4,
     ) -> None:
         check_choice("ending", ending, ("terminated", "truncated"))
+        check_at_least_one(num_actions=num_actions)
+        if image_size < 2:
+            raise ValueError(f"env.image_size must be at least 2; got {image_size}.")
         lengths = [length] * num_envs if isinstance(length, int) else list(length)
         if len(lengths) != num_envs or min(lengths, default=0) < 1:
             raise ValueError(
@@ -73,6 +79,7 @@ class CountingEnv(BatchedEnv):
         return {PIXELS: pixels}
 
 
+@with_typed_options
 def make_counting_env(
     num_envs: int = 1,
     seed: int = 0,
