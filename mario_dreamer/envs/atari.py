@@ -10,7 +10,7 @@ from gymnasium.wrappers import MaxAndSkipObservation
 from torchrl.envs import EnvBase
 
 from mario_dreamer.checks import require_package
-from mario_dreamer.envs.base import check_at_least_one, with_typed_options
+from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import with_agent_interface
 
@@ -62,7 +62,6 @@ def _make_game(
     return plain_env(MaxAndSkipObservation(env, action_repeat), max_steps=max_steps)
 
 
-@with_typed_options
 def make_atari_env(
     game: str = "pong",
     num_envs: int = 1,

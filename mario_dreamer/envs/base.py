@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
-import math
 import os
-import types
-import typing
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -220,42 +214,6 @@ def with_bookkeeping(env: EnvBase, *transforms: Transform) -> TransformedEnv:
 def pixel_spec(*shape: int) -> Bounded:
     """Describe a uint8 picture of this shape, such as (channels, height, width); 0 to 255."""
     return Bounded(0, 255, shape=shape, dtype=torch.uint8)
-
-
-def with_typed_options[**P, T](make: Callable[P, T]) -> Callable[P, T]:
-    """Let a maker of envs refuse arguments of another type than its signature says, see below."""
-    signature = inspect.signature(make)
-
-    @functools.wraps(make)
-    def checked(*args: P.args, **options: P.kwargs) -> T:
-        check_types(make, signature.bind(*args, **options).arguments)
-        return make(*args, **options)
-
-    return checked
-
-
-def check_types(maker: Callable[..., Any], options: Mapping[str, Any], prefix: str = "env") -> None:
-    """Raise ValueError unless each option has the type that a signature, or a dataclass, gives it.
-
-    A whole number is no switch (bool) and the other way round; a fraction is any finite number.
-    """
-    for name, kind in typing.get_type_hints(maker).items():
-        if name in options and not _is_of(options[name], kind):
-            expected = maker.__annotations__[name]
-            raise ValueError(f"{prefix}.{name}: got {options[name]!r}, expected {expected}.")
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    base, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if base is types.UnionType:
-        return any(_is_of(value, part) for part in inner)
-    if base in (int, float):
-        number = isinstance(value, Integral if base is int else Real)
-        return number and not isinstance(value, bool) and math.isfinite(value)
-    if base is Sequence:
-        items = not isinstance(value, str) and isinstance(value, Sequence)
-        return items and all(_is_of(item, inner[0]) for item in value)
-    return base is Any or isinstance(value, Mapping if base is dict else base)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torchrl.envs import EnvBase
 
 from mario_dreamer.checks import require_package
-from mario_dreamer.envs.base import check_plays_each_action_once, with_typed_options
+from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import STATS
@@ -63,7 +63,6 @@ def _make_world(image_size: int, max_steps: int | None) -> EnvBase:
     return plain_env(env, info=env.info)
 
 
-@with_typed_options
 def make_crafter_env(
     num_envs: int = 1,
     seed: int = 0,

@@ -11,7 +11,7 @@ import numpy as np
 from torchrl.envs import CatTensors, DMControlWrapper, EnvBase, TransformedEnv
 
 from mario_dreamer.checks import require_package
-from mario_dreamer.envs.base import check_at_least_one, with_typed_options
+from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium import batch_of
 from mario_dreamer.envs.torchrl import with_agent_interface
 from mario_dreamer.keys import VECTOR
@@ -73,7 +73,6 @@ def _make_task(task: str, pixels: bool, image_size: int, action_repeat: int) -> 
     return TransformedEnv(env, CatTensors(sensors, VECTOR, del_keys=True))
 
 
-@with_typed_options
 def make_dmc_env(
     task: str = "cartpole_swingup",
     num_envs: int = 1,

@@ -14,7 +14,7 @@ from torchrl.data import MultiOneHot
 from torchrl.envs import EnvBase, GymWrapper, ObservationNorm, ParallelEnv, SerialEnv
 
 from mario_dreamer.envs.actions import OwnActions
-from mario_dreamer.envs.base import check_at_least_one, with_typed_options
+from mario_dreamer.envs.base import check_at_least_one
 from mario_dreamer.envs.gymnasium_wrappers import (
     InfoReader,
     PlainActions,
@@ -113,7 +113,6 @@ def batch_of(
     return env
 
 
-@with_typed_options
 def make_gym_env(
     env_id: str,
     num_envs: int = 1,

@@ -8,7 +8,7 @@ import gymnasium
 from torchrl.envs import EnvBase
 
 from mario_dreamer.checks import require_package
-from mario_dreamer.envs.base import check_plays_each_action_once, with_typed_options
+from mario_dreamer.envs.base import check_plays_each_action_once
 from mario_dreamer.envs.gymnasium import batch_of, plain_env
 from mario_dreamer.envs.torchrl import with_agent_interface
 
@@ -25,7 +25,6 @@ def _make_grid(task: str, max_steps: int | None) -> EnvBase:
     return plain_env(OneHotPartialObsWrapper(env), observations=["image"])
 
 
-@with_typed_options
 def make_minigrid_env(
     task: str = "MiniGrid-Empty-5x5-v0",
     num_envs: int = 1,

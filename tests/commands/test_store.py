@@ -49,7 +49,7 @@ def test_an_address_that_came_with_a_checkpoint_is_not_asked(
 
 
 def test_a_folder_is_refused_before_anything_is_played(run: Path) -> None:
-    with pytest.raises(ValueError, match=r"^tracking_uri or .MLFLOW_TRACKING_URI: got './mlruns', a folder"):
+    with pytest.raises(ValueError, match=r"^tracking_uri or .MLFLOW_TRACKING_URI: got './mlruns', expected a database"):
         store_for(options(tracking_uri="./mlruns"), stored(None), run)
 
 

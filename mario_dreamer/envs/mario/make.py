@@ -7,12 +7,7 @@ from typing import Any
 
 from torchrl.envs import ParallelEnv, SerialEnv, TransformedEnv, UnaryTransform
 
-from mario_dreamer.envs.base import (
-    check_at_least_one,
-    check_choice,
-    with_bookkeeping,
-    with_typed_options,
-)
+from mario_dreamer.envs.base import check_at_least_one, check_choice, with_bookkeeping
 from mario_dreamer.envs.mario.batched import BatchedMario
 from mario_dreamer.envs.mario.emulator import import_emulator
 from mario_dreamer.envs.mario.options import MarioOptions
@@ -23,7 +18,6 @@ from mario_dreamer.keys import PIXELS
 BACKENDS = ("batched", "serial", "parallel", "transformed")  # the last is the old name of serial
 
 
-@with_typed_options
 def make_mario_env(
     num_envs: int = 1,
     seed: int = 0,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchrl.envs import Transform, UnaryTransform
 
-from mario_dreamer.envs.base import check_at_least_one, check_choice, check_types
+from mario_dreamer.envs.base import check_at_least_one, check_choice
 from mario_dreamer.envs.mario.buttons import NoopStart, PressButtons
 from mario_dreamer.envs.mario.emulator import SCREEN, actions_of, stages_of
 from mario_dreamer.envs.mario.rewards import MarioReward
@@ -66,11 +66,12 @@ class MarioOptions:
     stall_limit: int | None = None
 
     def __post_init__(self) -> None:
-        check_types(type(self), vars(self))
         _ = self.stages, self.actions
         check_choice("stage_order", self.stage_order, ("balanced", "turn", "random"))
         check_choice("sticky_unit", self.sticky_unit, ("frame", "step"))
         check_choice("death_screen", self.death_screen, ("game", "black"))
+        if not (self.reward is None or callable(self.reward)):
+            raise ValueError(f"env.reward: expected a MarioReward, or null; got {self.reward!r}.")
         counts = ("action_repeat", "max_steps", "stall_limit")
         check_at_least_one(**{name: getattr(self, name) for name in counts})
         if self.image_size < 8 or not 0 <= self.crop_top < SCREEN[0]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mario_dreamer.envs.base import check_choice, check_types
+from mario_dreamer.envs.base import check_choice
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class MarioReward:
     warp: int = 16
 
     def __post_init__(self) -> None:
-        check_types(type(self), vars(self), "env.reward")
         check_choice("reward.kind", self.kind, ("distance", "package"))
         if self.death > 0 or self.time > 0 or self.warp < 0:
             raise ValueError(

@@ -11,7 +11,6 @@ from mario_dreamer.envs.base import (
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
-    with_typed_options,
 )
 from mario_dreamer.keys import PIXELS
 
@@ -78,7 +77,6 @@ def draw_corridor(cells: int, image_size: int) -> Tensor:
     return gallery
 
 
-@with_typed_options
 def make_toy_env(
     num_envs: int = 1,
     seed: int = 0,

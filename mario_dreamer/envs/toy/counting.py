@@ -15,7 +15,6 @@ from mario_dreamer.envs.base import (
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
-    with_typed_options,
 )
 from mario_dreamer.keys import PIXELS
 
@@ -79,7 +78,6 @@ class CountingEnv(BatchedEnv):
         return {PIXELS: pixels}
 
 
-@with_typed_options
 def make_counting_env(
     num_envs: int = 1,
     seed: int = 0,

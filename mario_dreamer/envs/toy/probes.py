@@ -13,7 +13,6 @@ from mario_dreamer.envs.base import (
     check_plays_each_action_once,
     pixel_spec,
     with_bookkeeping,
-    with_typed_options,
 )
 from mario_dreamer.keys import PIXELS
 
@@ -113,7 +112,6 @@ def picture(image_size: int) -> Bounded:
     return pixel_spec(3, image_size, image_size)
 
 
-@with_typed_options
 def make_delayed_env(
     num_envs: int = 1, seed: int = 0, delay: int = 12, image_size: int = 64, action_repeat: int = 1
 ) -> TransformedEnv:
@@ -122,7 +120,6 @@ def make_delayed_env(
     return with_bookkeeping(DelayedCorridor(num_envs, delay, image_size))
 
 
-@with_typed_options
 def make_memory_env(
     num_envs: int = 1, seed: int = 0, delay: int = 5, image_size: int = 64, action_repeat: int = 1
 ) -> TransformedEnv:
