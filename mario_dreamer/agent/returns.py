@@ -12,12 +12,7 @@ from torchrl.modules import PercentileValueNorm
 
 from mario_dreamer import keys
 from mario_dreamer.checks import check, require_keys
-from mario_dreamer.losses.targets import (
-    Discount,
-    continuation_weights,
-    lambda_return,
-    require_discount,
-)
+from mario_dreamer.losses.targets import Discount, continuation_weights, lambda_return
 from mario_dreamer.networks.frozen import frozen
 
 
@@ -55,7 +50,6 @@ class Returns(TensorDictModuleBase):
         gather: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        require_discount("Returns", discount)
         self.reward = reward
         self.cont = cont
         self.critic = critic

@@ -12,7 +12,7 @@ from torchrl.objectives import LossModule
 from mario_dreamer import keys
 from mario_dreamer.checks import check, check_states, require_head, require_keys
 from mario_dreamer.distributions.divergence import sum_event
-from mario_dreamer.losses.targets import Discount, lambda_return, require_discount
+from mario_dreamer.losses.targets import Discount, lambda_return
 
 
 class CriticLoss(LossModule):
@@ -38,7 +38,7 @@ class CriticLoss(LossModule):
         reduction: of both losses: "mean", "sum" or "none".
 
     Raises:
-        TypeError: a critic has no `get_dist`, or the discount is a number.
+        TypeError: a critic has no `get_dist`.
     """
 
     @dataclass
@@ -73,7 +73,6 @@ class CriticLoss(LossModule):
         super().__init__()
         for head in (critic,) if slow_critic is None else (critic, slow_critic):
             require_head("CriticLoss", head)
-        require_discount("CriticLoss", discount)
         self.critic, self.slow_critic = critic, slow_critic
         self.slow_scale, self.replay_scale = slow_scale, replay_scale
         self.discount, self.lmbda, self.reduction = discount, lmbda, reduction

@@ -41,16 +41,6 @@ class Discount:
         return cont if self.learned else self.gamma * cont
 
 
-def require_discount(who: str, discount: object) -> None:
-    """Refuse a plain number, which does not say what the continue head learns.
-
-    Raises:
-        TypeError: what was expected, and what came.
-    """
-    if not hasattr(discount, "cont_target"):
-        raise TypeError(f"{who}: discount must be a Discount, as Discount(0.99); got {discount!r}.")
-
-
 def lambda_return(
     reward: Tensor, value: Tensor, discount: Tensor, is_last: Tensor | None, lmbda: float
 ) -> Tensor:

@@ -16,7 +16,7 @@ from mario_dreamer import keys
 from mario_dreamer.checks import check, require_head, require_keys
 from mario_dreamer.distributions.divergence import balanced_kl, sum_event
 from mario_dreamer.distributions.onehot import OneHotCategorical
-from mario_dreamer.losses.targets import Discount, require_discount
+from mario_dreamer.losses.targets import Discount
 from mario_dreamer.networks.branches import join, mark, side_stream
 from mario_dreamer.networks.model_input import to_model_input
 from mario_dreamer.precision import wide_dtype
@@ -59,8 +59,8 @@ class WorldModelLoss(LossModule):
         reduction: of every term: "mean", "sum" or "none".
 
     Raises:
-        TypeError: a decoder or head has no `get_dist`, the world model lacks a part, there is no
-            decoder, or the discount is a number.
+        TypeError: a decoder or head has no `get_dist`, the world model lacks a part, or there
+            is no decoder.
     """
 
     @dataclass
@@ -100,7 +100,6 @@ class WorldModelLoss(LossModule):
         super().__init__()
         given = {"decoders": decoders, "reward": reward, "cont": cont, "in_keys": None}
         lacks = [k for k, part in given.items() if part is None and not hasattr(world_model, k)]
-        require_discount("WorldModelLoss", discount)
         if lacks:
             raise TypeError(
                 f"WorldModelLoss: the {type(world_model).__name__} has no {', '.join(lacks)}. A world "
