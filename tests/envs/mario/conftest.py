@@ -1,4 +1,4 @@
-"""Emulators for all tests of a worker: a start takes 0.3 s, a reset nothing."""
+"""Emulators for the tests of a file: a start takes 0.3 s, a reset nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mario_dreamer.envs.mario import game
 from mario_dreamer.envs.mario.emulator import make_emulator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def idle_emulators() -> dict[str, list[Any]]:
     """Keep the emulators, by stage, that no test plays."""
     return defaultdict(list)
