@@ -140,8 +140,12 @@ def test_the_benchmark_runs_on_a_cpu(
     words = ["--cpu", "--presets", "laptop", "--repeats", "1", "--envs", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["bench_gpu.py", *words])
     bench = script("bench_gpu")
+    bench.TINY += ["batch_length=2", "imag_horizon=1"]
     composed = functools.cache(lambda *words: compose.compose_default(list(words)))
-    monkeypatch.setattr(sys.modules["gpu_checks"], "compose_default", lambda words: composed(*words))
+    checks = sys.modules["gpu_checks"]
+    monkeypatch.setattr(checks, "compose_default", lambda words: composed(*words))
+    learned = checks.weights_after
+    monkeypatch.setattr(checks, "weights_after", lambda *words: learned(*words[:-1], count=2))
     bench.main()
     found = json.loads((tmp_path / "bench_gpu.json").read_text())
     assert len(found["checks"]) == 4 and all(row["good"] for row in found["checks"])

@@ -136,24 +136,30 @@ def tiny_config(*overrides: str, without: Sequence[str] = ()) -> DictConfig:
 
     As Hydra does it, values are set in what the choices give: that is composed once a process.
     """
-    words = [word for word in SIZES if word.split("=")[0] not in without] + list(overrides)
+    values = [word for word in overrides if _sets_a_value(word)]
+    choices = [word for word in overrides if word not in values]
+    sizes = [word for word in SIZES if word.split("=")[0] not in without]
+    return _with_values(copy.deepcopy(_composed(*sizes, *choices)), values)
+
+
+@functools.cache
+def _composed(*words: str) -> DictConfig:
     values = [word for word in words if _sets_a_value(word)]
-    cfg = copy.deepcopy(_composed(tuple(word for word in words if word not in values)))
-    for override in parse(values):
-        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
+    return _with_values(compose.compose_default([w for w in words if w not in values]), values)
+
+
+def _with_values(cfg: DictConfig, words: list[str]) -> DictConfig:
+    for override in parse(words):
+        name, is_added = override.key_or_group, override.is_add()
+        OmegaConf.update(cfg, name, override.value(), merge=True, force_add=is_added)
     return cfg
 
 
 def _sets_a_value(word: str) -> bool:
-    """Whether a word sets one value, and chooses, adds or drops nothing."""
-    name = word.partition("=")[0]
-    is_choice = (CONFIGS / name).is_dir() or name.startswith(("env.", "+", "~"))
+    """Whether a word sets one value, and chooses or drops nothing, and adds to the env at most."""
+    name = word.partition("=")[0].removeprefix("+env.")
+    is_choice = (CONFIGS / name).is_dir() or name.startswith(("+", "~"))
     return not (is_choice or "_target_" in name or "@" in name)
-
-
-@functools.cache
-def _composed(typed: tuple[str, ...]) -> DictConfig:
-    return compose.compose_default(list(typed))
 
 
 def make_tiny(*overrides: str, seed: int = 0, without: Sequence[str] = ()) -> Tiny:
