@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +17,6 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Only `test_*.py`: the search for doctests would import, and so train, each example here."""
     helper = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
     return True if helper else None
-
-
-@pytest.fixture(scope="session", autouse=True)
-def modules_are_no_garbage() -> Iterator[None]:
-    """Keep half a million objects of imported modules out of every collection."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

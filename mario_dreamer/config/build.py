@@ -181,17 +181,14 @@ def make_collector(
     cfg: DictConfig, env: EnvBase, policy: Policy, device: torch.device
 ) -> Collector:
     """Build TorchRL's synchronous collector around environment and policy."""
-    cpu = torch.device("cpu")
-    # Moved, even to where it is, an env forgets its specs, which cost 0.2 s with Mario.
-    is_there = env.device == device == cpu
     return Collector(
         env,
         policy,
         frames_per_batch=cfg.collector.num_envs * cfg.collector.steps_per_env,
         total_frames=-1,  # the loop counts; a collector that counts closes the env at the end
         policy_device=device,
-        env_device=None if is_there else cpu,
-        storing_device=cpu,
+        env_device="cpu",
+        storing_device="cpu",
         track_traj_ids=False,
         auto_register_policy_transforms=False,
     )
