@@ -136,7 +136,7 @@ def exit_code(reason: str) -> int:
     """Return a shell's exit code for what ended a process early.
 
     Args:
-        reason: a signal's name, or other words for a pipe that nobody reads.
+        reason: a signal's name, or other words: nobody reads stdout, or the launcher ended.
 
     Examples:
         >>> exit_code("SIGINT"), exit_code("SIGTERM"), exit_code("stdout closed")

@@ -117,7 +117,7 @@ def main(cfg: DictConfig) -> None:
         cells = [f"{summary[key]:.2f}" if key in summary else "-" for key, _ in TABLE]
         print(_line(condition.name, cells), flush=True)
     if evaluation.has_random_starts:
-        print("note: episodes start at random here; a saved action list leads to no episode again")
+        print("note: episodes begin at random here; a saved action list does not repeat its episode")
     for path in evaluation.write():
         print(f"written: {path}")
     if store is not None:

@@ -96,8 +96,8 @@ def resumed_config(
     """Return the configuration that a run goes on with: the stored one, changed by what was typed.
 
     Args:
-        overrides: such as `steps=200000`; choices such as `size=size25m` cannot be changed
-            any more and are returned as the second result.
+        overrides: such as `steps=200000`; choices such as `size=size25m` and deletions cannot be
+            changed any more and are returned as the second result.
         trust: accept everything that the stored configuration names.
 
     Raises:
@@ -110,7 +110,8 @@ def resumed_config(
     for override in parse(overrides):
         name = override.key_or_group
         group = OmegaConf.select(cfg, name.replace("/", "."))
-        if override.package or OmegaConf.is_dict(group) or name == "experiment":
+        is_choice = override.package or OmegaConf.is_dict(group) or name == "experiment"
+        if is_choice or override.is_delete():
             choices.append(override.input_line)
         else:
             typed[name] = override

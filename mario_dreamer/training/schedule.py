@@ -95,7 +95,7 @@ class LoopState:
         evaluating: time in seconds when the evaluation of this step began; None once it is
             complete. What was logged at this step before belongs to training.
         agent_steps: steps played so far.
-        stopped: why training ended: "steps", "minutes", a signal's name or "stdout closed".
+        stopped: why training ended: "steps", "minutes", or what ended it early, see `Interrupt`.
         saved_at: agent steps of the last checkpoint that this process wrote; None before.
     """
 

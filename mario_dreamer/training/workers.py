@@ -198,6 +198,6 @@ class WorkerCollector:
 
 
 def _line(error: BaseException) -> str:
-    # TorchRL numbers the processes of its collector, of which each has one here.
+    # TorchRL's number of the process within a collector, where each has only one.
     text = " ".join(str(error).split()).removeprefix("Worker 0 ")[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

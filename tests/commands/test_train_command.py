@@ -267,11 +267,11 @@ def test_an_unknown_value_on_a_resume_is_named(
 
 def test_a_resume_keeps_choices_and_changes_numbers(runs: Path) -> None:
     checkpoint = Checkpoints(runs / "one" / "checkpoints").latest()
-    cfg, ignored = resumed_config(
-        checkpoint, runs / "one", ["steps=500", "optimizer.lr=0.5", "env=mario_1_1", "head@reward=mse"]
-    )
+    kept = ["env=mario_1_1", "head@reward=mse", "~critic.layers"]
+    typed = ["steps=500", "optimizer.lr=0.5", *kept]
+    cfg, ignored = resumed_config(checkpoint, runs / "one", typed)
     assert cfg.steps == 500 and cfg.optimizer.lr == 0.5
-    assert ignored == ["env=mario_1_1", "head@reward=mse"]
+    assert ignored == kept and cfg.critic.layers is not None
     assert cfg.env.image_size == 16
 
 

@@ -49,7 +49,7 @@ def store_uri(tracking_uri: str | None = None) -> str:
     """Return the address that is meant: the one given, $MLFLOW_TRACKING_URI, or ./mlflow.db.
 
     Raises:
-        ValueError: for what is neither, such as a folder: MLflow 3 has given that up.
+        ValueError: it is no database and no server, such as a folder: MLflow 3 takes none.
     """
     env = os.environ.get("MLFLOW_TRACKING_URI")
     uri = tracking_uri or env or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
