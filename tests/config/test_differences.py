@@ -11,7 +11,8 @@ from torchrl.envs import EnvBase
 
 from mario_dreamer.config import limits
 from mario_dreamer.config.build import make_agent
-from mario_dreamer.config.compose import compose_default
+from mario_dreamer.config.command_line import compose_config
+from mario_dreamer.config.compose import compose_default, own_env_options
 from mario_dreamer.config.contracts import rehearse
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -26,12 +27,13 @@ def test_every_recipe_is_listed() -> None:
 @pytest.fixture(scope="module", params=RECIPES)
 def composed(request: pytest.FixtureRequest) -> tuple[str, DictConfig]:
     """A recipe's name and configuration."""
-    return request.param, compose_default([f"experiment={request.param}"])
+    return request.param, compose_config("train", [f"experiment={request.param}"])
 
 
 def test_every_recipe_resolves_and_keeps_the_rules(composed: tuple[str, DictConfig]) -> None:
     OmegaConf.to_container(composed[1], resolve=True, throw_on_missing=True)
     limits.check_numbers(composed[1])
+    assert own_env_options(composed[1], [])[1] == [], "options that its env does not take"
 
 
 @pytest.fixture(scope="module")
