@@ -80,7 +80,7 @@ def test_evaluate_prints_a_table_and_keeps_the_results(run_folder: Path) -> None
     results = json.loads((run_folder / "kept/results.json").read_text())["results"]
     assert [entry["actions"] for entry in results] == ["sampled", "greedy"]
     assert "sampled" in said and "greedy" in said
-    assert "note: episodes start at random here" in said, "the corridor begins in a random cell"
+    assert "note: episodes begin at random here" in said, "the corridor begins in a random cell"
     assert read_recording(run_folder / "kept/greedy-best-0.json").is_random
     assert len((run_folder / "kept/episodes.csv").read_text().splitlines()) == 1 + 2 * 2
     assert "Provenance" in (run_folder / "kept/evaluation.html").read_text()
