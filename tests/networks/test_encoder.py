@@ -56,7 +56,7 @@ def test_a_middle_gray_frame_is_a_zero_input() -> None:
 
 def test_frames_of_another_size_are_refused_though_their_numbers_would_fit() -> None:
     encoder = ConvEncoder((3, 32, 32), depth=2)
-    with pytest.raises(ValueError, match=r"got frames \[4, 3, 16, 16\] .*\[..., 3, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"^ConvEncoder: got frames \[4, 3, 16, 16\] .*; expected .*\[..., 3, 32, 32\]"):
         encoder(torch.zeros(4, 3, 16, 16))
     with pytest.raises(ValueError, match=r"got frames .* uint8 .*; expected floats in \[0, 1\]"):
         encoder(torch.zeros(3, 32, 32, dtype=torch.uint8))
